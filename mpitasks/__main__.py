@@ -1,0 +1,3 @@
+from mpitasks.launch.cli import main
+
+main()

@@ -1,0 +1,306 @@
+"""The scheduler's vocabulary: ids, states, tasks, events and actions.
+
+Three grammars, no shared names: events are in the past tense (what happened),
+actions in the imperative (what the shell must do), wire messages are nouns
+(`mpitasks.wire.messages`). Records here are plain slots classes that nobody
+changes after creation, except `Task` and `Bulk`, which the scheduler alone
+changes. Nothing here waits, reads a clock or knows what a task computes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "Action",
+    "Assign",
+    "Bulk",
+    "BulkCancelled",
+    "BulkExtended",
+    "CancelRequested",
+    "Cancelled",
+    "Complete",
+    "Cost",
+    "Event",
+    "Fail",
+    "FunctionId",
+    "OutcomesArrived",
+    "QueueCancelled",
+    "Rank",
+    "Stop",
+    "StopRequested",
+    "Task",
+    "TaskId",
+    "TaskState",
+    "TasksSubmitted",
+    "WorkerJoined",
+    "WorkerLeft",
+    "WorkerLost",
+    "WorkerState",
+]
+
+TaskId = int
+FunctionId = int
+Rank = int
+
+
+class TaskState(enum.Enum):
+    """Where a task is. One meaning and one home collection for each state."""
+
+    NEW = "new"  # made, not yet handed to the scheduler
+    QUEUED = "queued"  # in the ready queue, in no worker's hands
+    ASSIGNED = "assigned"  # sent to one worker, in that worker's `tasks`
+    SUCCEEDED = "succeeded"  # its value arrived; in no collection
+    FAILED = "failed"  # its error arrived, or its worker was lost
+    CANCELLED = "cancelled"  # taken back before it was sent
+
+
+class WorkerState(enum.Enum):
+    """Where a worker is."""
+
+    READY = "ready"  # takes tasks
+    STOPPING = "stopping"  # told to stop, has not said goodbye
+    STOPPED = "stopped"  # said goodbye
+    LOST = "lost"  # gone without goodbye; what it still says is ignored
+
+
+class Task:
+    """What the scheduler knows of one unit of work: a call, or a chunk of a bulk job.
+
+    The master derives from it to carry the payload along; the scheduler never
+    looks at anything but these fields.
+
+    Attributes:
+        id: Unique in the run.
+        function: Which function it calls; measured durations are kept by it.
+        count: Number of items: 1 for a call, the chunk's length for a chunk.
+        nbytes: Size of what must be sent, in bytes; an estimate is enough.
+        priority: Higher goes first.
+        state: Changed by the scheduler only.
+    """
+
+    __slots__ = ("count", "function", "id", "nbytes", "priority", "state")
+
+    def __init__(
+        self,
+        id: TaskId,
+        function: FunctionId,
+        *,
+        count: int = 1,
+        nbytes: int = 0,
+        priority: int = 0,
+    ) -> None:
+        self.id = id
+        self.function = function
+        self.count = count
+        self.nbytes = nbytes
+        self.priority = priority
+        self.state = TaskState.NEW
+
+
+class Bulk:
+    """A bulk job: many items for one function, cut into chunks as workers want them.
+
+    Attributes:
+        function: As in `Task`.
+        priority: As in `Task`.
+        chunksize: Items per chunk if the user fixed it, else None.
+        ready: Items that may be carved off now; changed by the scheduler only.
+        cancelled: No more chunks are wanted; changed by the scheduler only.
+    """
+
+    __slots__ = ("cancelled", "chunksize", "function", "priority", "ready")
+
+    def __init__(
+        self,
+        function: FunctionId,
+        *,
+        chunksize: int | None = None,
+        priority: int = 0,
+    ) -> None:
+        self.function = function
+        self.chunksize = chunksize
+        self.priority = priority
+        self.ready = 0
+        self.cancelled = False
+
+    def carve(self, task_id: TaskId, limit: int) -> Task:
+        """Return the next chunk, of at least 1 and at most `limit` items.
+
+        The master's override gives the chunk its items and may stop before
+        `limit` where they are large.
+        """
+        return Task(
+            task_id,
+            self.function,
+            count=min(limit, self.ready),
+            priority=self.priority,
+        )
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a run of items of one function took, as its worker measured it.
+
+    Attributes:
+        function: The function.
+        items: How many items.
+        seconds: Wall time for all of them.
+        nbytes: Size of their results in bytes.
+    """
+
+    function: FunctionId
+    items: int
+    seconds: float
+    nbytes: int = 0
+
+
+# Events: what happened.
+
+
+@dataclass(slots=True)
+class WorkerJoined:
+    """A rank is there and takes tasks."""
+
+    rank: Rank
+
+
+@dataclass(slots=True)
+class WorkerLeft:
+    """A rank that was told to stop said goodbye."""
+
+    rank: Rank
+
+
+@dataclass(slots=True)
+class WorkerLost:
+    """A rank is gone without a goodbye."""
+
+    rank: Rank
+
+
+@dataclass(slots=True)
+class TasksSubmitted:
+    """The user submitted calls, in this order."""
+
+    tasks: Sequence[Task]
+
+
+@dataclass(slots=True)
+class BulkExtended:
+    """A bulk job has `count` more items ready to be carved off."""
+
+    bulk: Bulk
+    count: int
+
+
+@dataclass(slots=True)
+class BulkCancelled:
+    """Nobody wants the rest of a bulk job."""
+
+    bulk: Bulk
+
+
+@dataclass(slots=True)
+class CancelRequested:
+    """The user wants these tasks not to run."""
+
+    tasks: Sequence[Task]
+
+
+@dataclass(slots=True)
+class QueueCancelled:
+    """The user wants nothing to run that was not sent yet."""
+
+
+@dataclass(slots=True)
+class OutcomesArrived:
+    """A worker reported tasks as done.
+
+    Attributes:
+        rank: The worker.
+        batches: How many of the batches it was sent are finished by this report.
+        ids: The tasks, in the order of the report.
+        failed: Positions in `ids` of the tasks that failed.
+        costs: What they took, by function.
+    """
+
+    rank: Rank
+    batches: int
+    ids: Sequence[TaskId]
+    failed: Sequence[int]
+    costs: Sequence[Cost]
+
+
+@dataclass(slots=True)
+class StopRequested:
+    """The run is over: let every worker go."""
+
+
+Event = (
+    WorkerJoined
+    | WorkerLeft
+    | WorkerLost
+    | TasksSubmitted
+    | BulkExtended
+    | BulkCancelled
+    | CancelRequested
+    | QueueCancelled
+    | OutcomesArrived
+    | StopRequested
+)
+
+
+# Actions: what the shell must do.
+
+
+@dataclass(slots=True)
+class Assign:
+    """Send these tasks to the worker as one batch."""
+
+    rank: Rank
+    tasks: list[Task]
+
+
+@dataclass(slots=True)
+class Complete:
+    """Resolve the tasks of the report that was just handled.
+
+    Attributes:
+        tasks: Aligned with the report's `ids`; None where an outcome is late
+            and must be ignored.
+    """
+
+    tasks: list[Task | None]
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """Tell the owners that these tasks will not run."""
+
+    tasks: list[Task]
+
+
+@dataclass(slots=True)
+class Fail:
+    """Tell the owners that these tasks were lost with their worker.
+
+    Attributes:
+        tasks: The tasks.
+        rank: The worker that held them; None if no worker is left to run them.
+    """
+
+    tasks: list[Task]
+    rank: Rank | None
+
+
+@dataclass(slots=True)
+class Stop:
+    """Tell the worker to stop."""
+
+    rank: Rank
+
+
+Action = Assign | Complete | Cancelled | Fail | Stop

@@ -1,0 +1,183 @@
+"""Pure choices: which task next, how many in a batch, when to send one ahead.
+
+Functions and small classes without side effects beyond their own fields. The
+numbers that decide balance against overhead are the constants at the top.
+What lives here never changes a task's or worker's state: that is
+`mpitasks.core.scheduler` alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from mpitasks.core.events import Bulk, Cost, FunctionId, Task, TaskState
+
+__all__ = ["Profile", "Profiles", "ReadyQueue", "batch_share"]
+
+BATCH_SECONDS = 0.004
+"""Work wanted in one message. Some 300 round trips of 13 us: the exchange is
+then well below 1% of the work even when a worker has to wait for it."""
+
+PREFETCH_SECONDS = 0.002
+"""A batch expected to take longer than this gets no second one queued behind it:
+from about 100 round trips on, balance is worth more than a worker that never waits."""
+
+BATCH_TASKS = 512
+"""Most tasks in one message. Past this the per-message cost is invisible, and the
+master would be silent for too long while it packs."""
+
+BATCH_BYTES = 4 << 20
+"""Most payload in one message, in either direction, unless one task alone is larger."""
+
+GROWTH = 8
+"""A batch is at most this many times the largest one measured so far: the first
+measured duration of a function may be far off (imports, caches, clock)."""
+
+SMOOTHING = 0.3
+"""Weight of a new report in the moving averages."""
+
+KNOWN_FUNCTIONS = 4096
+"""Functions whose durations are remembered; the longest known is forgotten first."""
+
+
+class Profile:
+    """What one item of a function costs, as a moving average over reports.
+
+    Attributes:
+        seconds: Wall time per item.
+        nbytes: Result size per item.
+        largest: Most items seen in one report.
+    """
+
+    __slots__ = ("largest", "nbytes", "seconds")
+
+    def __init__(self, cost: Cost) -> None:
+        self.seconds = cost.seconds / cost.items
+        self.nbytes = cost.nbytes / cost.items
+        self.largest = cost.items
+
+    def observe(self, cost: Cost) -> None:
+        """Take one more report into the averages."""
+        self.seconds += SMOOTHING * (cost.seconds / cost.items - self.seconds)
+        self.nbytes += SMOOTHING * (cost.nbytes / cost.items - self.nbytes)
+        if cost.items > self.largest:
+            self.largest = cost.items
+
+    def batch_items(self) -> int:
+        """Return how many items make a batch of the wanted length; at least 1."""
+        items = self.largest * GROWTH
+        if self.seconds * items > BATCH_SECONDS:
+            items = int(BATCH_SECONDS / self.seconds)
+        if self.nbytes * items > BATCH_BYTES:
+            items = int(BATCH_BYTES / self.nbytes)
+        return max(items, 1)
+
+
+class Profiles:
+    """The profiles of the functions seen lately."""
+
+    def __init__(self) -> None:
+        self._by_function: dict[FunctionId, Profile] = {}
+
+    def get(self, function: FunctionId) -> Profile | None:
+        """Return the function's profile, or None if nothing was measured yet."""
+        return self._by_function.get(function)
+
+    def observe(self, cost: Cost) -> None:
+        """Take one report in."""
+        profile = self._by_function.get(cost.function)
+        if profile is not None:
+            profile.observe(cost)
+            return
+        if len(self._by_function) >= KNOWN_FUNCTIONS:
+            del self._by_function[next(iter(self._by_function))]
+        self._by_function[cost.function] = Profile(cost)
+
+
+def batch_share(ready: int, workers: int) -> int:
+    """Return how many of the ready items one worker may take at once; at least 1.
+
+    Guided self-scheduling with factor 2 (Polychronopoulos and Kuck, IEEE Trans.
+    Computers C-36(12), 1987): shares shrink with the queue, so that the workers
+    end together.
+    """
+    return ready // (2 * workers) + 1
+
+
+class ReadyQueue:
+    """Calls and bulk jobs that wait for a worker: by priority, then first come.
+
+    A cancelled task stays in its place until it comes up and is dropped then.
+
+    Attributes:
+        items: Number of items ready, cancelled ones not counted.
+    """
+
+    def __init__(self) -> None:
+        self.items = 0
+        self._levels: dict[int, deque[Task | Bulk]] = {}
+        self._order: list[int] = []  # priorities in use, highest first
+
+    def add(self, entry: Task | Bulk, items: int) -> None:
+        """Put a task, or a bulk job that has become non-empty, at the end of its level."""
+        self._level(entry.priority).append(entry)
+        self.items += items
+
+    def add_tasks(self, tasks: list[Task]) -> None:
+        """Put tasks at the end of their levels, in order."""
+        priority = None
+        append = None
+        for task in tasks:
+            if append is None or task.priority != priority:
+                priority = task.priority
+                append = self._level(priority).append
+            append(task)
+        self.items += len(tasks)
+
+    def head(self) -> Task | Bulk | None:
+        """Return what goes next without taking it, or None if nothing is ready."""
+        while self._order:
+            level = self._levels[self._order[0]]
+            while level:
+                entry = level[0]
+                if isinstance(entry, Bulk):
+                    if entry.ready:
+                        return entry
+                elif entry.state is TaskState.QUEUED:
+                    return entry
+                level.popleft()
+            del self._levels[self._order.pop(0)]
+        return None
+
+    def drop_head(self) -> None:
+        """Remove what `head` returned from its place."""
+        self._levels[self._order[0]].popleft()
+
+    def take_calls(self, function: FunctionId, limit: int) -> list[Task]:
+        """Take a run of calls of one function off the head of the queue.
+
+        Only after `head` returned a call of that function. Stops at `limit`, at a
+        full message (`BATCH_BYTES`) and at anything that is no such call.
+        """
+        level = self._levels[self._order[0]]
+        taken: list[Task] = []
+        nbytes = 0
+        queued = TaskState.QUEUED
+        while level and len(taken) < limit and nbytes < BATCH_BYTES:
+            task = level[0]
+            if task.function != function or isinstance(task, Bulk):
+                break
+            level.popleft()
+            if task.state is queued:
+                taken.append(task)
+                nbytes += task.nbytes
+        self.items -= len(taken)
+        return taken
+
+    def _level(self, priority: int) -> deque[Task | Bulk]:
+        level = self._levels.get(priority)
+        if level is None:
+            level = self._levels[priority] = deque()
+            self._order.append(priority)
+            self._order.sort(reverse=True)
+        return level

@@ -1,0 +1,83 @@
+"""The exception tree. Each class says whose fault it is; each instance pickles.
+
+    MpiTasksError
+    |-- ConfigurationError        yours: the launch or the set-up is wrong        (exit code 78)
+    |   `-- OptionError           yours: an option has a value it cannot have     (a ValueError)
+    |-- ExecutorClosedError       yours: an Executor was used after shutdown      (a RuntimeError)
+    |-- SerializationError        yours: something cannot be pickled              (a PicklingError)
+    |-- RemoteError               the task's: its exception could not be pickled; same text
+    |-- WorkerLost                the world's: the rank that ran the task is gone (a BrokenExecutor)
+    |-- LaunchError               the world's: ranks are missing or do not match  (exit code 78)
+    |-- TransportError            the world's: a message arrived damaged or not at all
+    `-- InternalError             ours: please report it                          (exit code 70)
+        `-- TransitionError       ours: an event met a state that does not know it
+
+`RemoteTraceback` is no failure of its own: it is the ``__cause__`` of every
+exception that comes back from a worker and prints as the traceback there.
+
+Nothing here imports anything of mpitasks: every other module may import this one.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import pickle
+
+
+class MpiTasksError(Exception):
+    """Root of all errors that mpitasks raises itself."""
+
+
+class ConfigurationError(MpiTasksError):
+    """The launch, the environment or the way an object is used is wrong."""
+
+
+class OptionError(ConfigurationError, ValueError):
+    """An option was given a value that it cannot have."""
+
+
+class ExecutorClosedError(MpiTasksError, RuntimeError):
+    """An Executor was used after its shutdown."""
+
+
+class SerializationError(MpiTasksError, pickle.PicklingError):
+    """A function, an argument or a result cannot be pickled or unpickled."""
+
+
+class RemoteError(MpiTasksError):
+    """Stands for a task's exception that could not be pickled, with its text."""
+
+
+class WorkerLost(MpiTasksError, concurrent.futures.BrokenExecutor):
+    """The worker rank that held the task is gone."""
+
+
+class LaunchError(MpiTasksError):
+    """Ranks of the world are missing, or do not fit together."""
+
+
+class TransportError(MpiTasksError):
+    """A message between ranks was damaged or could not be delivered."""
+
+
+class InternalError(MpiTasksError):
+    """A bug in mpitasks. Please report it with the traceback."""
+
+
+class TransitionError(InternalError):
+    """An event met a task or worker state that has no transition for it."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback of a task on its worker, as text.
+
+    Attributes:
+        text: The formatted traceback, headed by the rank and host it is from.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text.rstrip()}"

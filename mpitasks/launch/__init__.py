@@ -1,0 +1,1 @@
+"""Before and around MPI: command line, environment, start and end of a run."""

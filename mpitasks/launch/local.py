@@ -1,0 +1,46 @@
+"""The size-1 mode: master and worker in one process, over the same scheduler.
+
+The one place that wires the two rooms together. Tasks run in one worker thread, so
+that time-outs and callbacks keep their contract.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+import threading
+
+from mpitasks.master.pump import Pump
+from mpitasks.master.session import Session
+from mpitasks.wire.local import local_pair
+from mpitasks.worker.loop import Worker
+
+__all__ = ["start_local"]
+
+NOTICE = (
+    "mpitasks: one process, so tasks run in it, one at a time; for workers, "
+    "start with: mpiexec -n 4 python -m mpitasks {script}"
+)
+
+
+def start_local() -> Session:
+    """Start a run in this process, and say so on stderr."""
+    script = os.path.basename(sys.argv[0] or "script.py") if sys.argv else "script.py"
+    print(NOTICE.format(script=script), file=sys.stderr)
+    master_end, worker_end = local_pair()
+    where = f"the process itself (host {socket.gethostname()}, pid {os.getpid()})"
+    worker = Worker(worker_end, where)
+    thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
+    thread.start()
+    pump = Pump(master_end, [worker_end.rank])
+    session = Session(pump, lambda: threading.current_thread() is thread)
+    atexit.register(_finish, pump)
+    return session
+
+
+def _finish(pump: Pump) -> None:
+    """Let what was submitted finish, as the stdlib's executors do, and end."""
+    pump.finish()
+    pump.close(5.0)

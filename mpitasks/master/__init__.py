@@ -1,0 +1,1 @@
+"""Rank 0: the pump that drives the scheduler, and the interfaces users call."""

@@ -1,0 +1,83 @@
+"""What the master carries along with a task: its payload, and who waits for it.
+
+`Call` is one submitted call, `Chunk` some items of a `Job` (`mpitasks.master.job`).
+The scheduler knows both as a `Task` and never looks at what is added here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.core.events import Task, TaskId
+from mpitasks.master.functions import Function
+from mpitasks.wire import codec
+from mpitasks.wire.codec import Buffer
+from mpitasks.wire.messages import CALL, CALL_PLAIN
+
+if TYPE_CHECKING:
+    from mpitasks.master.future import Future
+    from mpitasks.master.job import Job
+
+__all__ = ["Call", "Chunk"]
+
+_NO_BUFFERS: list[Buffer] = []
+
+
+class Call(Task):
+    """One submitted call.
+
+    Attributes:
+        target: The function as it is sent.
+        wire: The call as it stands in a message.
+        buffers: Its out-of-band buffers: the memory of the user's own arrays.
+        future: Who waits for it.
+    """
+
+    __slots__ = ("buffers", "future", "target", "wire")
+
+    future: Future
+
+    def __init__(
+        self,
+        id: TaskId,
+        target: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        priority: int,
+    ) -> None:
+        """Pickle the call.
+
+        Raises:
+            SerializationError: An argument cannot be pickled.
+        """
+        if not kwargs and codec.is_plain(args):
+            self.wire = (id, target.id, CALL_PLAIN, args, 0)
+            self.buffers = _NO_BUFFERS
+            self.nbytes = 64
+        else:
+            frame, buffers = codec.encode((args, kwargs), "the call")
+            self.wire = (id, target.id, CALL, frame, len(buffers))
+            self.buffers = buffers
+            self.nbytes = len(frame)
+            for buffer in buffers:
+                self.nbytes += len(buffer)
+        super().__init__(id, target.id, nbytes=self.nbytes, priority=priority)
+        self.target = target
+
+
+class Chunk(Task):
+    """Some consecutive items of a job.
+
+    Attributes:
+        job: The job that they are from.
+        start: The index of the first in the job.
+        items: The items; each a tuple of arguments if the job says so.
+    """
+
+    __slots__ = ("items", "job", "start")
+
+    def __init__(self, id: TaskId, job: Job, start: int, items: list[Any]) -> None:
+        super().__init__(id, job.function, count=len(items), priority=job.priority)
+        self.job = job
+        self.start = start
+        self.items = items

@@ -1,0 +1,236 @@
+"""`Executor`: the interface of `concurrent.futures.Executor`, and more, over a pump."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+from mpitasks.errors import (
+    ConfigurationError,
+    ExecutorClosedError,
+    OptionError,
+    SerializationError,
+)
+from mpitasks.master import session
+from mpitasks.master.calls import Call
+from mpitasks.master.future import Future, settle
+from mpitasks.master.job import Job
+from mpitasks.master.stream import Stream
+from mpitasks.options import DEFAULTS, TaskOptions
+from mpitasks.wire.outcomes import Failure
+
+__all__ = ["Executor"]
+
+T = TypeVar("T")
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs calls on the worker ranks, or in this process if there are none.
+
+    The contract is that of `concurrent.futures.Executor`. One Executor at a time may
+    be open; the workers serve until the script ends, so one after another is fine.
+    Arguments and results travel as pickles, NumPy arrays as their own memory; large
+    arrays (from 64 KiB on) are taken by reference until they are sent, so do not
+    change them between `submit` and the result.
+
+    Args:
+        **options: Defaults for the tasks; see `with_options`.
+
+    Raises:
+        ConfigurationError: Another Executor is open, or this is not the script's
+            process on rank 0.
+        OptionError: An option has a value that it cannot have.
+
+    Example:
+        >>> with mpitasks.Executor() as executor:
+        ...     future = executor.submit(pow, 2, 10)
+        ...     squares = list(executor.map(math.sqrt, range(100)))
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = DEFAULTS.replace(**options)
+        self._lease = session.current().open()
+
+    @property
+    def num_workers(self) -> int:
+        """How many workers take tasks: the ranks but rank 0, or 1 in one process."""
+        return self._lease.pump.num_workers
+
+    def with_options(self, **options: Any) -> Executor:
+        """Return a view of this executor whose tasks have other options.
+
+        The view has the whole interface and shares everything else with the
+        executor, the shutdown too.
+
+        Args:
+            **options: Any of the fields of `mpitasks.TaskOptions`.
+
+        Raises:
+            TypeError: An option of that name does not exist.
+            OptionError: An option has a value that it cannot have.
+
+        Example:
+            >>> urgent = executor.with_options(priority=10, label="pilot")
+            >>> urgent.submit(simulate, 0.5)
+        """
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = self._options.replace(**options)
+        return view
+
+    @property
+    def options(self) -> TaskOptions:
+        """The options of the tasks that are submitted here."""
+        return self._options
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future:
+        """Have a worker call ``fn(*args, **kwargs)``; return its `Future` at once.
+
+        Function and arguments are pickled here and now. What cannot be pickled fails
+        the future, with a `SerializationError` that names the part.
+
+        Raises:
+            ExecutorClosedError: The executor was shut down. (A RuntimeError.)
+        """
+        lease = self._lease
+        if lease.closed:
+            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+        pump = lease.pump
+        try:
+            target = pump.functions.register(fn)
+            priority = self._options.priority
+            call = Call(next(pump.ids), target, args, kwargs, priority)
+        except SerializationError as error:
+            future = Future(None, pump)
+            settle([future], [Failure(error)])
+            return future
+        call.future = future = Future(call, pump)
+        pump.submit(call)
+        return future
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call `fn` with each item, or with items of each iterable; yield in order.
+
+        Args:
+            fn: The function.
+            *iterables: Taken in full at the call, unless `buffersize` is given.
+            timeout: Seconds from this call on after which waiting for a result
+                raises `TimeoutError`.
+            chunksize: Items per chunk; None lets the library choose.
+            buffersize: If given, items are taken from the iterables only as results
+                are yielded, so many ahead. (As in Python 3.14.)
+
+        Raises:
+            ExecutorClosedError: The executor was shut down.
+            OptionError: `chunksize` or `buffersize` is no positive integer.
+            BaseException: Iterating raises what a call raised, at its place.
+        """
+        star = len(iterables) != 1
+        items = zip(*iterables) if star else iterables[0]  # noqa: B905  as the stdlib
+        stream = self._stream(fn, items, chunksize, star=star, timeout=timeout)
+        stream.start(_window(buffersize))
+        return stream.values()
+
+    def starmap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
+        items = map(tuple, iterable)
+        stream = self._stream(fn, items, chunksize, star=True, timeout=timeout)
+        stream.start(_window(buffersize))
+        return stream.values()
+
+    def map_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[tuple[int, T]]:
+        """As `map`, but yield ``(index, result)`` as the results come.
+
+        Items are taken from the iterables as the workers need them, so that an
+        endless generator is fine; `buffersize` bounds how many ahead of the results,
+        else a few chunks for each worker.
+        """
+        star = len(iterables) != 1
+        items = zip(*iterables) if star else iterables[0]  # noqa: B905  as the stdlib
+        stream = self._stream(
+            fn, items, chunksize, star=star, timeout=timeout, ordered=False
+        )
+        stream.start(_window(buffersize) or stream.window_for_workers)
+        return stream.indexed_values()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; the workers stay for the next Executor.
+
+        Args:
+            wait: Return when every call is done, driving the run meanwhile.
+            cancel_futures: Cancel the calls that were not sent to a worker yet.
+        """
+        lease = self._lease
+        lease.closed = True
+        if cancel_futures:
+            lease.pump.cancel_queue()
+        if wait:
+            if lease.session.runs_tasks_here():
+                raise ConfigurationError(session.IN_TASK)
+            lease.pump.finish()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Shut down, waiting for what is outstanding; after Ctrl-C, not waiting."""
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.shutdown(wait=not interrupted, cancel_futures=interrupted)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"an Executor cannot be sent to a worker; {session.IN_TASK}")
+
+    def _stream(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        chunksize: int | None,
+        *,
+        star: bool,
+        timeout: float | None,
+        ordered: bool = True,
+    ) -> Stream:
+        if self._lease.closed:
+            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+        options = self._options
+        if chunksize is not None:
+            options = options.replace(chunksize=chunksize)
+        target = self._lease.pump.functions.register(fn)
+        job = Job(
+            target,
+            items,
+            star=star,
+            ordered=ordered,
+            chunksize=options.chunksize,
+            priority=options.priority,
+        )
+        return Stream(self._lease, job, timeout)
+
+
+def _window(buffersize: int | None) -> Callable[[], int] | None:
+    if buffersize is None:
+        return None
+    if not isinstance(buffersize, int) or isinstance(buffersize, bool):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize < 1:
+        raise OptionError(f"buffersize must be None or > 0, not {buffersize}")
+    return lambda: buffersize

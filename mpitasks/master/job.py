@@ -1,0 +1,221 @@
+"""A bulk job: what stands behind `map` and its relatives.
+
+One object holds the items, those not yet sent and those not yet yielded, and the
+results in order. There is no future, event or lock for an item: chunks are carved
+off as workers want them, and come back as lists. The scheduler's side of it is
+`mpitasks.core.events.Bulk`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+from mpitasks.core.events import Bulk, Task, TaskId
+from mpitasks.core.policy import BATCH_BYTES
+from mpitasks.errors import SerializationError
+from mpitasks.master.calls import Chunk
+from mpitasks.master.functions import Function
+from mpitasks.wire import codec
+from mpitasks.wire.codec import Buffer, Unsendable
+from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
+from mpitasks.wire.outcomes import Failure
+
+__all__ = ["Job"]
+
+
+class Job(Bulk):
+    """A function and its many items.
+
+    Methods are called under the pump's lock, but for `pull` and `take`, which belong
+    to the thread that consumes the results.
+
+    Attributes:
+        target: The function as it is sent.
+        closed: Nobody wants its results.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_base",
+        "_carved",
+        "_delivered",
+        "_items",
+        "_news",
+        "_ordered",
+        "_source",
+        "_star",
+        "_taken",
+        "closed",
+        "pulled",
+        "target",
+    )
+
+    def __init__(
+        self,
+        target: Function,
+        source: Iterable[Any],
+        *,
+        star: bool,
+        ordered: bool,
+        chunksize: int | None,
+        priority: int,
+    ) -> None:
+        super().__init__(target.id, chunksize=chunksize, priority=priority)
+        self.target = target
+        self.closed = False
+        self.pulled = 0  # items taken from the source so far
+        self._star = star
+        self._ordered = ordered
+        self._source: Iterator[Any] | None = iter(source)
+        self._items: list[Any] = []  # pulled, not yet carved off, from _base on
+        self._base = 0
+        self._carved = 0  # index of the next item to carve off
+        self._delivered = 0  # items whose results came
+        self._taken = 0  # items whose results were handed out
+        # Results not yet handed out, by start; and whether a `Failure` may be in them.
+        self._arrived: dict[int, tuple[list[Any], bool]] = {}
+        self._news = threading.Event()
+
+    # The consuming thread's side.
+
+    def pull(self, limit: int | None) -> int:
+        """Take up to `limit` items from the source, None for all; return how many.
+
+        This runs user code, so it is not for under the lock.
+        """
+        if self._source is None:
+            return 0
+        fresh = list(self._source if limit is None else islice(self._source, limit))
+        if limit is None or len(fresh) < limit:
+            self._source = None
+        self._items.extend(fresh)
+        self.pulled += len(fresh)
+        return len(fresh)
+
+    @property
+    def unyielded(self) -> int:
+        """Items pulled whose results were not handed out yet."""
+        return self.pulled - self._taken
+
+    @property
+    def sourceless(self) -> bool:
+        """Whether every item was pulled."""
+        return self._source is None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every item was pulled and every result handed out."""
+        return self._source is None and self._taken == self.pulled
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was cancelled, and nothing more will arrive."""
+        return self.cancelled and self._delivered == self._carved
+
+    def has_news(self) -> bool:
+        """Whether `take` would return results."""
+        if self._ordered:
+            return self._taken in self._arrived
+        return bool(self._arrived)
+
+    def settled(self) -> bool:
+        """Whether there is no point in waiting."""
+        return self.has_news() or self.abandoned
+
+    def close(self) -> None:
+        """Let go of everything: nobody wants the results any more."""
+        self.closed = True
+        self._source = None
+        self._arrived.clear()
+
+    def take(self) -> tuple[int, list[Any], bool]:
+        """Hand out a chunk's results: index of the first, results, any `Failure`?
+
+        Call it only if `has_news`.
+        """
+        start = self._taken if self._ordered else next(iter(self._arrived))
+        values, mixed = self._arrived.pop(start)
+        self._taken += len(values)
+        return start, values, mixed
+
+    def block(self, seconds: float) -> None:
+        """Sleep until something arrives, at most so long; another thread drives."""
+        self._news.wait(seconds)
+        self._news.clear()
+
+    # The pump's side.
+
+    def carve(self, task_id: TaskId, limit: int) -> Task:
+        offset = self._carved - self._base
+        count = min(limit, self.ready)
+        if count > 1:
+            count = _fitting(self._items, offset, count)
+        items = self._items[offset : offset + count]
+        chunk = Chunk(task_id, self, self._carved, items)
+        self._carved += count
+        if offset + count > len(self._items) // 2:  # let go of what is carved off
+            del self._items[: offset + count]
+            self._base = self._carved
+        return chunk
+
+    def encode(self, chunk: Chunk) -> tuple[tuple[Any, ...], list[Buffer]]:
+        """Return the chunk as it stands in a message, and its buffers."""
+        head = (chunk.id, self.function)
+        items = chunk.items
+        plain = chain.from_iterable(items) if self._star else items
+        if codec.all_plain(list(plain) if self._star else items):
+            mode = STARMAP_PLAIN if self._star else MAP_PLAIN
+            frame, _ = codec.encode(items, "the items")
+            return (*head, mode, frame, 0), []
+        entries = []
+        buffers: list[Buffer] = []
+        for index, item in enumerate(items, chunk.start):
+            try:
+                frame, own = codec.encode(item, f"item {index}")
+            except SerializationError as error:
+                frame, own = codec.encode(Unsendable(error), "the error")
+            entries.append((frame, len(own)))
+            buffers += own
+        mode = STARMAP if self._star else MAP
+        return (*head, mode, entries, len(buffers)), buffers
+
+    def deliver(self, chunk: Chunk, outcome: Any, *, mixed: bool) -> None:
+        """Take a chunk's results in.
+
+        Args:
+            chunk: The chunk.
+            outcome: The list of its results, or a `Failure` of all of it.
+            mixed: Whether a `Failure` may be in the list.
+        """
+        self._delivered += chunk.count
+        if self.closed:
+            return
+        if type(outcome) is Failure:
+            outcome, mixed = [outcome] * chunk.count, True
+        self._arrived[chunk.start] = outcome, mixed
+        self._news.set()
+
+
+def _fitting(items: list[Any], offset: int, limit: int) -> int:
+    """Return how many items from `offset` on fit into a message; at least 1."""
+    if type(items[offset]) in codec.SCALARS:
+        return limit
+    total = 0
+    for count in range(limit):
+        total += _nbytes(items[offset + count])
+        if total > BATCH_BYTES:
+            return max(count, 1)
+    return limit
+
+
+def _nbytes(item: Any) -> int:
+    """Return the size of an item as far as it is told without walking through it."""
+    if isinstance(item, tuple):
+        return sum(map(_nbytes, item))
+    if isinstance(item, (bytes, bytearray, str)):
+        return len(item)
+    size = getattr(item, "nbytes", 0)
+    return size if isinstance(size, int) else 0

@@ -1,0 +1,119 @@
+"""Which run this process is part of, and in which role. One run a process.
+
+The launcher installs the session: on rank 0 with a pump, on other ranks as a
+worker's. A script that was started without a launch gets one in its own process,
+when it makes its first Executor.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from mpitasks.errors import ConfigurationError
+from mpitasks.master.pump import Pump
+
+__all__ = ["Lease", "Session", "current", "install", "install_worker", "installed", "uninstall"]
+
+
+class Lease:
+    """An Executor's hold on the session; its views share it.
+
+    Attributes:
+        pump: The session's pump.
+        closed: Whether the Executor was shut down.
+    """
+
+    __slots__ = ("closed", "pump", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.pump = session.pump
+        self.closed = False
+
+
+class Session:
+    """Rank 0's part of a run.
+
+    Args:
+        pump: Drives it.
+        runs_tasks_here: Tells whether the calling thread is one that runs tasks, as
+            in the size-1 mode, where they run in this process.
+    """
+
+    def __init__(
+        self, pump: Pump, runs_tasks_here: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.pump = pump
+        self.runs_tasks_here = runs_tasks_here
+        self._lease: Lease | None = None
+        self._lock = threading.Lock()
+
+    def open(self) -> Lease:
+        """Let an Executor use the session.
+
+        Raises:
+            ConfigurationError: Another one does, or the caller is a task.
+        """
+        if self.runs_tasks_here():
+            raise ConfigurationError(IN_TASK)
+        with self._lock:
+            if self._lease is not None and not self._lease.closed:
+                raise ConfigurationError(
+                    "an Executor is open already, and a run has one at a time: pass "
+                    "that one along, or shut it down before you make another"
+                )
+            self._lease = Lease(self)
+            return self._lease
+
+
+IN_TASK = (
+    "an Executor cannot be used inside a task, only in the script on rank 0: return "
+    "what is to be done next from the task, and submit it from the script"
+)
+
+_current: Session | None = None
+_worker_rank: int | None = None
+_lock = threading.Lock()
+
+
+def install(session: Session) -> None:
+    """Make this process rank 0 of a run."""
+    global _current
+    _current = session
+
+
+def install_worker(rank: int) -> None:
+    """Make this process a worker of a run."""
+    global _worker_rank
+    _worker_rank = rank
+
+
+def uninstall() -> None:
+    """Make this process part of no run."""
+    global _current, _worker_rank
+    _current = _worker_rank = None
+
+
+def installed() -> bool:
+    """Whether this process is rank 0 of a run already."""
+    return _current is not None
+
+
+def current() -> Session:
+    """Return the session of this process; start one in it if it was not launched.
+
+    Raises:
+        ConfigurationError: This process is a worker, or was launched in a way that
+            leaves nobody to be one.
+    """
+    if _worker_rank is not None:
+        raise ConfigurationError(IN_TASK)
+    with _lock:
+        if _current is None:
+            # The one import upwards: only the launcher may wire master and worker.
+            from mpitasks.launch.local import start_local
+
+            install(start_local())
+    assert _current is not None
+    return _current

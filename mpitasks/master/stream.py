@@ -1,0 +1,123 @@
+"""The consuming side of a bulk job: feeds it from its iterables, yields its results.
+
+Belongs to the thread that iterates. That thread drives the pump while it waits,
+and takes items from the user's iterables between chunks, when no lock is held.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.errors import ExecutorClosedError
+from mpitasks.master.job import Job
+from mpitasks.wire.outcomes import Failure
+
+if TYPE_CHECKING:
+    from mpitasks.master.session import Lease
+
+__all__ = ["Stream"]
+
+CHUNKS_PER_WORKER = 4
+"""How many chunks for each worker are taken from the iterables ahead of the results."""
+
+
+class Stream:
+    """Results of a job, as they are wanted.
+
+    Args:
+        lease: Which executor it belongs to.
+        job: The job; nothing of it was pulled or sent yet.
+        timeout: Seconds from now on until waiting raises TimeoutError.
+    """
+
+    def __init__(self, lease: Lease, job: Job, timeout: float | None) -> None:
+        self._lease = lease
+        self._pump = lease.pump
+        self._job = job
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self._window: Callable[[], int] | None = None
+        self._largest = 1
+
+    def start(self, window: Callable[[], int] | None) -> None:
+        """Take the first items in and let workers have them.
+
+        Args:
+            window: Tells how many items may be ahead of the results; None for all.
+        """
+        self._window = window
+        self._feed()
+
+    def window_for_workers(self) -> int:
+        """As many items as keep the workers busy, whatever their number."""
+        return CHUNKS_PER_WORKER * self._largest * max(self._pump.num_workers, 1)
+
+    def values(self) -> Generator[Any, None, None]:
+        """Yield the results, in the order of the job."""
+        try:
+            for _, values, mixed in self._chunks():
+                if mixed:
+                    yield from _unwrapped(values)
+                else:
+                    yield from values
+        finally:
+            self._end_job()
+
+    def indexed_values(self) -> Generator[tuple[int, Any], None, None]:
+        """Yield (index, result), in the order of the job."""
+        try:
+            for start, values, mixed in self._chunks():
+                yield from enumerate(_unwrapped(values) if mixed else values, start)
+        finally:
+            self._end_job()
+
+    def _chunks(self) -> Iterator[tuple[int, list[Any], bool]]:
+        job = self._job
+        while True:
+            self._feed()
+            if job.exhausted:
+                return
+            if not job.has_news():
+                self._wait()
+            chunk = job.take()
+            self._largest = max(self._largest, len(chunk[1]))
+            yield chunk
+
+    def _wait(self) -> None:
+        job = self._job
+        timeout = None if self._end is None else self._end - time.monotonic()
+        if not self._pump.drive(job.settled, job.block, timeout):
+            raise concurrent.futures.TimeoutError
+        if not job.has_news():
+            raise CancelledError
+
+    def _feed(self) -> None:
+        job = self._job
+        if self._window is None:
+            limit = None
+        else:
+            limit = self._window() - job.unyielded
+            if limit < 1:
+                return
+        if job.sourceless:
+            return
+        if self._lease.closed:
+            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+        count = job.pull(limit)
+        if count:
+            self._pump.extend(job, count)
+
+    def _end_job(self) -> None:
+        if not self._job.exhausted:
+            self._job.close()
+            self._pump.cancel_bulk(self._job)
+
+
+def _unwrapped(values: list[Any]) -> Iterator[Any]:
+    for value in values:
+        if type(value) is Failure:
+            raise value.error
+        yield value

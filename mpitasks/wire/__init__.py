@@ -1,0 +1,1 @@
+"""What crosses between ranks: encoding, messages and the transports that carry them."""

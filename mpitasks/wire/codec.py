@@ -1,0 +1,157 @@
+"""Object <-> (pickle frame, out-of-band buffers). Knows pickle, not messages.
+
+An encoded object is a frame (pickle protocol 5) and the buffers that were too
+large to copy into it. `pickle` is tried first; where it fails, or where the frame
+refers to ``__main__`` (which is another module on a worker), cloudpickle takes
+over and sends by value. Plain values (`is_plain`) need no frame of their own: they
+can stand in a message as they are, because pickling them cannot fail and runs no
+code of the user.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import cloudpickle
+
+from mpitasks.errors import SerializationError
+from mpitasks.wire.diagnose import why_not_picklable
+
+__all__ = [
+    "SCALARS",
+    "THRESHOLD",
+    "Buffer",
+    "Unsendable",
+    "all_plain",
+    "decode",
+    "encode",
+    "is_plain",
+]
+
+Buffer = Any  # something that exports a contiguous buffer of bytes
+
+THRESHOLD = 64 * 1024
+"""Buffers of at least so many bytes travel on their own, straight from memory."""
+
+_SMALL = 1024  # text and bytes up to here may stand in a message as they are
+
+# Values of these types always pickle, and stand in a message as they are.
+SCALARS = frozenset({int, float, complex, bool, type(None)})
+_TEXTS = frozenset({str, bytes})
+_PLAIN = SCALARS | _TEXTS
+
+_reducers: dict[type, Callable[[Any], Any]] = {}
+
+
+class _Pickler(pickle.Pickler):
+    dispatch_table = _reducers
+
+
+class _CloudPickler(cloudpickle.Pickler):
+    # mypy: cloudpickle ships no types for this attribute.
+    dispatch_table = ChainMap(_reducers, cloudpickle.Pickler.dispatch_table)
+
+
+def is_plain(values: Iterable[Any]) -> bool:
+    """Whether all values can stand in a message without a frame of their own."""
+    for value in values:
+        kind = type(value)
+        if kind in SCALARS:
+            continue
+        if kind in _TEXTS and len(value) <= _SMALL:
+            continue
+        return False
+    return True
+
+
+def all_plain(values: Sequence[Any]) -> bool:
+    """As `is_plain`, quick for many values: one pass at the speed of C."""
+    kinds = set(map(type, values))
+    if kinds <= SCALARS:
+        return True
+    return kinds <= _PLAIN and is_plain(values)
+
+
+def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
+    """Return the frame of `value`, and the buffers that go beside it.
+
+    Buffers are not copied: they are the memory of the arrays in `value`.
+
+    Args:
+        value: Any object.
+        name: What to call it in an error message.
+
+    Raises:
+        SerializationError: It cannot be pickled; the message names the part of it
+            that cannot.
+    """
+    if not _reducers and "numpy" in sys.modules:
+        from mpitasks.wire.arrays import REDUCERS
+
+        _reducers.update(REDUCERS)
+    if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD:
+        value = _Bytes(value)
+    try:
+        frame, buffers = _dump(_Pickler, value)
+        if b"__main__" not in frame:
+            return frame, buffers
+    except Exception:  # the second attempt decides; its error is the one to show
+        pass
+    try:
+        return _dump(_CloudPickler, value)
+    except Exception as error:
+        message = f"{name} cannot be pickled: {why_not_picklable(value, name, error)}"
+        raise SerializationError(message) from error
+
+
+def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
+    """Return the object of a frame and its buffers, which become part of it.
+
+    Raises:
+        Exception: Whatever the object's own unpickling raises.
+    """
+    return pickle.loads(frame, buffers=buffers)
+
+
+def _dump(
+    pickler: Callable[..., Any], value: Any
+) -> tuple[bytes, list[Buffer]]:
+    buffers: list[Buffer] = []
+
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < THRESHOLD:
+            return True
+        buffers.append(view)
+        return False
+
+    sink = io.BytesIO()
+    pickler(sink, 5, buffer_callback=in_band).dump(value)
+    return sink.getvalue(), buffers
+
+
+class _Bytes:
+    """Large bytes or a large bytearray, on their way as a buffer.
+
+    The C pickler copies these two types into the frame before anybody is asked.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        return type(self.value), (pickle.PickleBuffer(self.value),)
+
+
+class Unsendable:
+    """Travels in the place of an item that cannot be pickled; fails that item."""
+
+    def __init__(self, error: SerializationError) -> None:
+        self.error = error

@@ -1,0 +1,161 @@
+"""The messages between master and workers: nouns, and how they become frames.
+
+A message is a slots record. On the wire it is one pickle frame,
+``(number, sizes, *fields)``, where `number` says which record it is, `sizes` are
+the lengths of the buffers that follow the frame as messages of their own, and
+`fields` are the record's fields but for `buffers`, its last. Positions and codes
+that stand in tuples, because a record each would cost more than the task:
+
+Call, in `Batch.calls`: ``(task id, function id, mode, payload, buffers)``, where
+`buffers` is how many of the message's buffers belong to it, and by `mode`
+
+    CALL_PLAIN     payload = positional arguments, a tuple of plain values
+    CALL           payload = frame of (args, kwargs)
+    MAP_PLAIN      payload = frame of a list of plain items
+    STARMAP_PLAIN  the same; each item is a tuple of plain arguments
+    MAP            payload = list of (frame, buffers), one an item
+    STARMAP        payload = as MAP; each item is a tuple of arguments
+
+Value, in `Outcomes.values`: by default a plain value, as it is. `Outcomes.forms`
+names the others by their position, ``position: (form, buffers)``:
+
+    VALUE   frame of the value
+    ERROR   frame of (exception, traceback text)
+    LIST    frame of a list of plain values, one for each item of a chunk
+    ITEMS   list of (form, payload, buffers), one for each item of a chunk, where
+            form is PLAIN, VALUE or ERROR
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpitasks.errors import TransportError
+from mpitasks.wire.codec import Buffer
+
+__all__ = [
+    "Batch",
+    "Goodbye",
+    "Hello",
+    "Message",
+    "Outcomes",
+    "Stop",
+    "Welcome",
+    "announce",
+    "pack",
+    "unpack",
+]
+
+CALL_PLAIN, CALL, MAP_PLAIN, STARMAP_PLAIN, MAP, STARMAP = range(6)
+PLAIN, VALUE, ERROR, LIST, ITEMS = range(5)
+
+
+@dataclass(slots=True)
+class Hello:
+    """Worker to master, before anything else: who is there."""
+
+    rank: int
+    host: str
+    pid: int
+    cores: list[int]
+    """Numbers of the cores that it may use."""
+    python: str
+    version: str
+    library: str
+
+
+@dataclass(slots=True)
+class Welcome:
+    """Master to worker, once every rank has said hello."""
+
+    size: int
+    spare_cores: bool
+    """Whether the worker's node has a core for each of its ranks."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Master to worker: run these calls, in order."""
+
+    calls: list[tuple[int, int, int, Any, int]]
+    functions: list[tuple[int, Any, int]] = field(default_factory=list)
+    """(function id, frame, buffers) of the functions that this worker has not seen.
+    Their buffers come first in `buffers`."""
+    forget: list[int] = field(default_factory=list)
+    """Functions that the master will send again before it uses them."""
+    buffers: list[Buffer] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Stop:
+    """Master to worker: the run is over."""
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """Worker to master: what became of some calls."""
+
+    batches: int
+    """How many batches are finished by this message."""
+    ids: list[int]
+    values: list[Any]
+    forms: dict[int, tuple[int, int]]
+    costs: list[tuple[int, int, float, int]]
+    """(function id, items, seconds, bytes of results)."""
+    buffers: list[Buffer] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Goodbye:
+    """Worker to master: nothing more will come from here."""
+
+
+Message = Hello | Welcome | Batch | Stop | Outcomes | Goodbye
+
+_KINDS: tuple[type, ...] = (Hello, Welcome, Batch, Stop, Outcomes, Goodbye)
+_LONG = -1
+_NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+_FIELDS = [
+    [name for name in kind.__slots__ if name != "buffers"]  # type: ignore[attr-defined]
+    for kind in _KINDS
+]
+_WITH_BUFFERS = [
+    "buffers" in kind.__slots__  # type: ignore[attr-defined]
+    for kind in _KINDS
+]
+
+
+def pack(message: Message) -> tuple[bytes, list[Buffer]]:
+    """Return the message's frame, and the buffers to send after it."""
+    number = _NUMBERS[type(message)]
+    buffers = message.buffers if _WITH_BUFFERS[number] else []  # type: ignore[union-attr]
+    sizes = [memoryview(buffer).nbytes for buffer in buffers] if buffers else ()
+    fields = [getattr(message, name) for name in _FIELDS[number]]
+    return pickle.dumps((number, sizes, *fields), 5), buffers
+
+
+def announce(sizes: list[int]) -> bytes:
+    """Return a frame that says: the frame itself comes as the first buffer.
+
+    For transports, when a frame is too long to be received in one piece.
+    """
+    return pickle.dumps((_LONG, sizes), 5)
+
+
+def unpack(frame: Any) -> tuple[Message | None, list[int]]:
+    """Return the message of a frame, and the sizes of the buffers that follow it.
+
+    The message is None where the frame only announced it (`announce`).
+
+    Raises:
+        TransportError: The frame is no message of this version.
+    """
+    try:
+        number, sizes, *fields = pickle.loads(frame)
+        if number == _LONG:
+            return None, sizes
+        return _KINDS[number](*fields), sizes
+    except Exception as error:
+        raise TransportError(f"a damaged message arrived ({error!r})") from error

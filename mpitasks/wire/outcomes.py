@@ -1,0 +1,121 @@
+"""Results and exceptions of tasks <-> outcomes that can always be sent.
+
+Whatever a task returns or raises, exactly one outcome of it leaves the worker: a
+value that cannot be pickled becomes the `SerializationError` that says so, an
+exception that cannot be pickled a `RemoteError` with the same text. And whatever
+arrives at the master becomes a value or a `Failure`: what cannot be unpickled there
+fails the one task, or the one item, that it belongs to.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from mpitasks.errors import RemoteError, RemoteTraceback, SerializationError
+from mpitasks.wire import codec
+from mpitasks.wire.codec import Buffer
+from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, VALUE
+
+__all__ = [
+    "Failure",
+    "Form",
+    "decode_outcome",
+    "encode_error",
+    "encode_items",
+    "encode_value",
+]
+
+Form = tuple[int, Any, list[Buffer]]
+"""(form, payload, buffers); see `mpitasks.wire.messages`."""
+
+
+class Failure:
+    """What a task or an item raised, in the place of its result."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def encode_value(value: Any, where: str) -> Form:
+    """Encode what a task returned."""
+    if codec.is_plain((value,)):
+        return PLAIN, value, []
+    try:
+        frame, buffers = codec.encode(value, "the result")
+    except SerializationError as error:
+        return encode_error(error, where)
+    return VALUE, frame, buffers
+
+
+def encode_error(error: BaseException, where: str) -> Form:
+    """Encode what a task raised, with its traceback as text.
+
+    Args:
+        error: The exception; the first entry of its traceback is the worker's own.
+        where: Rank and host, for the head of the traceback.
+    """
+    trace = error.__traceback__
+    user_trace = trace.tb_next if trace is not None else None
+    lines = traceback.format_exception(type(error), error, user_trace)
+    text = f"Traceback from {where}:\n{''.join(lines)}"
+    try:
+        frame, buffers = codec.encode((error, text), "the exception")
+        codec.decode(frame, buffers)  # many exceptions pickle, but do not unpickle
+    except Exception as unfit:
+        named = "".join(traceback.format_exception_only(type(error), error)).strip()
+        stand_in = RemoteError(f"{named} [sent as text: {_first_line(unfit)}]")
+        frame, buffers = codec.encode((stand_in, text), "the exception")
+    return ERROR, frame, buffers
+
+
+def encode_items(values: Sequence[Any], where: str) -> Form:
+    """Encode the results of a chunk, where a `Failure` stands for an exception."""
+    if codec.all_plain(values):
+        frame, buffers = codec.encode(values, "the results")
+        return LIST, frame, buffers
+    items = []
+    buffers = []
+    for value in values:
+        if type(value) is Failure:
+            form, payload, own = encode_error(value.error, where)
+        else:
+            form, payload, own = encode_value(value, where)
+        items.append((form, payload, len(own)))
+        buffers += own
+    return ITEMS, items, buffers
+
+
+def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
+    """Return the value that arrived, or a `Failure`; a list of both for a chunk."""
+    if form == PLAIN:
+        return payload
+    if form == ITEMS:
+        buffers.reverse()
+        values = []
+        for item_form, item, count in payload:
+            own = [buffers.pop() for _ in range(count)]
+            values.append(decode_outcome(item_form, item, own))
+        return values
+    try:
+        value = codec.decode(payload, buffers)
+    except Exception as error:
+        what = "exception" if form == ERROR else "result"
+        failure = SerializationError(
+            f"the {what} of a task cannot be unpickled on rank 0: "
+            f"{type(error).__name__}: {error}"
+        )
+        failure.__cause__ = error
+        return Failure(failure)
+    if form == ERROR:
+        error, text = value
+        error.__cause__ = RemoteTraceback(text)
+        return Failure(error)
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -1,0 +1,73 @@
+"""How to wait without burning a core: spin, then yield, then sleep.
+
+MPI's own blocking calls spin for ever, so nothing here sits in one. The steps of
+the ladder, counted from the last thing that happened:
+
+    spin    return at once; only while every rank on the node has its own core
+    yield   `os.sched_yield`: 0.8 us if nobody else wants the core. (`time.sleep(0)`
+            costs 50 to 80 us since CPython 3.11, gh-125997.)
+    sleep   from 50 us, growing by half, up to 0.8 ms
+
+The timer slack of the thread is set to its minimum, since the default of 50 us
+would double the short sleeps (prctl(2), PR_SET_TIMERSLACK).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import time
+
+__all__ = ["Patience"]
+
+SPIN_SECONDS = 50e-6
+YIELD_SECONDS = 2e-3
+YIELD_SECONDS_CROWDED = 0.2e-3
+SLEEP_FIRST = 50e-6
+SLEEP_LAST = 0.8e-3
+
+_PR_SET_TIMERSLACK = 29
+
+
+class Patience:
+    """One waiter's place on the ladder.
+
+    Args:
+        spare_cores: Whether the node has a core for each of its ranks. If not,
+            spinning would take the core from whom we wait for.
+    """
+
+    def __init__(self, spare_cores: bool) -> None:
+        self._spin = SPIN_SECONDS if spare_cores else 0.0
+        self._yield = YIELD_SECONDS if spare_cores else YIELD_SECONDS_CROWDED
+        self._since = 0.0  # 0: something happened since the last pause
+        self._sleep = SLEEP_FIRST
+
+    def reset(self) -> None:
+        """Something happened: start again at the first step."""
+        self._since = 0.0
+
+    def pause(self, limit: float) -> None:
+        """Wait for the current step's time, at most `limit` seconds."""
+        now = time.perf_counter()
+        if not self._since:
+            self._since = now
+            self._sleep = SLEEP_FIRST
+            return
+        idle = now - self._since
+        if idle < self._spin:
+            return
+        if idle < self._yield:
+            os.sched_yield()
+            return
+        time.sleep(max(min(self._sleep, limit), 0.0))
+        self._sleep = min(self._sleep * 1.5, SLEEP_LAST)
+
+
+def sharpen_timers() -> None:
+    """Let short sleeps of the calling thread be as short as the kernel can."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)

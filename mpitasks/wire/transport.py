@@ -1,0 +1,47 @@
+"""What a transport is: messages between ranks, and nothing blocks.
+
+`mpitasks.wire.mpi` and `mpitasks.wire.local` implement it; one contract test runs
+over both. A transport is used by one thread at a time; who that is, is the
+business of the pump or the worker loop that owns it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mpitasks.wire.messages import Message
+
+__all__ = ["Transport"]
+
+
+class Transport(Protocol):
+    """Carries messages with their buffers; per pair of ranks, in order."""
+
+    rank: int
+
+    def send(self, rank: int, message: Message) -> None:
+        """Start sending. The buffers must not change before they are sent.
+
+        Raises:
+            TransportError: The message cannot be handed to the rank.
+        """
+
+    def poll(self) -> tuple[int, Message] | None:
+        """Return the next complete message and the rank it is from, if there is one.
+
+        Raises:
+            TransportError: A message arrived damaged.
+        """
+
+    def sending(self) -> bool:
+        """Make progress, and return whether buffers are still on their way."""
+
+    def wait(self, limit: float) -> None:
+        """Pause until something may have arrived, at most `limit` seconds.
+
+        May return at any time before. How it pauses depends on how long nothing has
+        come: see `mpitasks.wire.patience`. May be called by several threads.
+        """
+
+    def close(self) -> None:
+        """Let go of everything. Call it after the last message was sent."""

@@ -1,0 +1,1 @@
+"""Every other rank: receive, run, reply."""

@@ -1,0 +1,240 @@
+"""The worker's loop: receive a batch, run its calls, reply.
+
+One thread, one call at a time. Results of a batch go back together, unless they
+have waited for `FLUSH_SECONDS`. Nothing that user code does ends the loop: only
+the master's `Stop` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import starmap
+from typing import Any
+
+from mpitasks.errors import InternalError, SerializationError
+from mpitasks.wire import codec
+from mpitasks.wire.codec import Buffer, Unsendable
+from mpitasks.wire.messages import (
+    CALL,
+    CALL_PLAIN,
+    MAP_PLAIN,
+    PLAIN,
+    STARMAP,
+    STARMAP_PLAIN,
+    Batch,
+    Goodbye,
+    Outcomes,
+    Stop,
+)
+from mpitasks.wire.transport import Transport
+from mpitasks.wire.outcomes import (
+    Failure,
+    Form,
+    encode_error,
+    encode_items,
+    encode_value,
+)
+
+__all__ = ["Worker"]
+
+FLUSH_SECONDS = 0.002
+"""A result waits at most so long for others of its batch, and for the task behind it."""
+
+REPLY_BYTES = 8 << 20
+"""Results of so many bytes are sent without waiting for others."""
+
+SETTLE_SECONDS = 0.05
+"""Large results are given so long to leave before the next task starts: while user
+code runs, nobody drives their transfer."""
+
+MASTER = 0
+
+
+class Worker:
+    """A worker rank.
+
+    Args:
+        transport: How to reach the master.
+        where: Rank, host and process, for the head of tracebacks.
+    """
+
+    def __init__(self, transport: Transport, where: str) -> None:
+        self._transport = transport
+        self._where = where
+        self._functions: dict[int, Callable[..., Any]] = {}
+        self._reply = _new_reply()
+        self._reply_bytes = 0
+        self._flushed = 0.0
+
+    def serve(self) -> None:
+        """Run what the master sends until it says stop."""
+        transport = self._transport
+        while True:
+            arrived = transport.poll()
+            if arrived is None:
+                transport.wait(1.0)
+                continue
+            message = arrived[1]
+            if type(message) is Batch:
+                self._run_batch(message)
+            elif type(message) is Stop:
+                transport.send(MASTER, Goodbye())
+                transport.close()
+                return
+            else:
+                raise InternalError(f"a worker was sent {message!r}")
+
+    def _run_batch(self, batch: Batch) -> None:
+        buffers = batch.buffers
+        buffers.reverse()  # taken from the end, so that each is let go with its call
+        self._learn(batch, buffers)
+        clock = time.perf_counter
+        started = self._flushed = clock()
+        for task_id, function_id, mode, payload, count in batch.calls:
+            if self._reply_bytes or started - self._flushed > FLUSH_SECONDS:
+                self._flush_if_due(started)
+            own = [buffers.pop() for _ in range(count)] if count else []
+            if mode == CALL_PLAIN or mode == CALL:
+                items = 1
+                form, value, sent = self._call(function_id, mode, payload, own)
+            else:
+                items, (form, value, sent) = self._map(function_id, mode, payload, own)
+            reply = self._reply
+            nbytes = 0
+            if form != PLAIN:
+                nbytes = _form_bytes(value, sent)
+                self._reply_bytes += nbytes
+                reply.forms[len(reply.ids)] = (form, len(sent))
+                reply.buffers += sent
+            reply.ids.append(task_id)
+            reply.values.append(value)
+            del own, value, sent  # arrays must not outlive their call here
+            costs = reply.costs
+            if not costs or costs[-1][0] != function_id:
+                costs.append([function_id, 0, 0.0, 0])
+            cost = costs[-1]
+            ended = clock()
+            cost[1] += items
+            cost[2] += ended - started
+            cost[3] += nbytes
+            started = ended
+        self._flush(1)
+
+    def _learn(self, batch: Batch, buffers: list[Buffer]) -> None:
+        for function_id in batch.forget:
+            self._functions.pop(function_id, None)
+        for function_id, frame, count in batch.functions:
+            own = [buffers.pop() for _ in range(count)]
+            try:
+                function = codec.decode(frame, own)
+            except BaseException as error:
+                function = _Unloadable(error)
+            self._functions[function_id] = function
+
+    def _call(
+        self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
+    ) -> Form:
+        try:
+            function = self._functions[function_id]
+            if mode == CALL_PLAIN:
+                value = function(*payload)
+            else:
+                args, kwargs = self._decode(payload, buffers, "the arguments")
+                buffers.clear()
+                value = function(*args, **kwargs)
+        except BaseException as error:  # whatever it is, it belongs to the task
+            return encode_error(error, self._where)
+        if type(value) in codec.SCALARS:
+            return PLAIN, value, []
+        return encode_value(value, self._where)
+
+    def _map(
+        self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
+    ) -> tuple[int, Form]:
+        function = self._functions[function_id]
+        values: list[Any] = []
+        if mode == MAP_PLAIN or mode == STARMAP_PLAIN:
+            items = codec.decode(payload)
+            _map_plain(map if mode == MAP_PLAIN else starmap, function, items, values)
+            return len(items), encode_items(values, self._where)
+        buffers.reverse()
+        for frame, count in payload:
+            own = [buffers.pop() for _ in range(count)]
+            try:
+                item = self._decode(frame, own, "an item")
+                own.clear()
+                values.append(function(*item) if mode == STARMAP else function(item))
+            except BaseException as error:
+                values.append(Failure(error))
+        return len(payload), encode_items(values, self._where)
+
+    def _decode(self, frame: bytes, buffers: list[Buffer], what: str) -> Any:
+        try:
+            value = codec.decode(frame, buffers)
+        except Exception as error:
+            raise SerializationError(
+                f"{what} cannot be unpickled on {self._where}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if type(value) is Unsendable:
+            raise value.error
+        return value
+
+    def _flush_if_due(self, now: float) -> None:
+        """Send results that have waited long enough, and let large ones leave."""
+        large = self._reply_bytes > codec.THRESHOLD
+        if now - self._flushed <= FLUSH_SECONDS and self._reply_bytes < REPLY_BYTES:
+            return
+        self._flush(0)
+        end = now + SETTLE_SECONDS
+        while large and self._transport.sending() and time.perf_counter() < end:
+            pass
+        self._flushed = time.perf_counter()
+
+    def _flush(self, batches: int) -> None:
+        reply = self._reply
+        if batches or reply.ids:
+            reply.batches = batches
+            self._reply = _new_reply()
+            self._reply_bytes = 0
+            self._transport.send(MASTER, reply)
+
+
+class _Unloadable:
+    """Stands for a function that could not be unpickled; fails each of its calls."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        error = self._error
+        raise SerializationError(
+            f"the function cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _map_plain(
+    apply: Callable[..., Iterator[Any]],
+    function: Callable[..., Any],
+    items: list[Any],
+    values: list[Any],
+) -> None:
+    """Append `function` of each item, or a `Failure`, at the speed of `apply`."""
+    feed = iter(items)
+    while len(values) < len(items):
+        try:
+            values.extend(apply(function, feed))
+            if len(values) < len(items):  # `apply` took it for the end of the items
+                values.append(Failure(StopIteration()))
+        except BaseException as error:
+            values.append(Failure(error))
+
+
+def _form_bytes(value: Any, buffers: list[Buffer]) -> int:
+    own = len(value) if isinstance(value, bytes) else 0
+    return own + sum(len(buffer) for buffer in buffers)
+
+
+def _new_reply() -> Outcomes:
+    return Outcomes(0, [], [], {}, [])
