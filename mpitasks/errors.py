@@ -1,16 +1,16 @@
 """The exception tree. Each class says whose fault it is; each instance pickles.
 
     MpiTasksError
-    |-- ConfigurationError        yours: the launch or the set-up is wrong        (exit code 78)
-    |   `-- OptionError           yours: an option has a value it cannot have     (a ValueError)
-    |-- ExecutorClosedError       yours: an Executor was used after shutdown      (a RuntimeError)
-    |-- SerializationError        yours: something cannot be pickled              (a PicklingError)
-    |-- RemoteError               the task's: its exception could not be pickled; same text
-    |-- WorkerLost                the world's: the rank that ran the task is gone (a BrokenExecutor)
-    |-- LaunchError               the world's: ranks are missing or do not match  (exit code 78)
-    |-- TransportError            the world's: a message arrived damaged or not at all
-    `-- InternalError             ours: please report it                          (exit code 70)
-        `-- TransitionError       ours: an event met a state that does not know it
+    |-- ConfigurationError      yours: launch or set-up is wrong (exit code 78)
+    |   `-- OptionError         yours: an option's value is impossible; a ValueError
+    |-- ExecutorClosedError     yours: used after shutdown; a RuntimeError
+    |-- SerializationError      yours: cannot be pickled; a PicklingError
+    |-- RemoteError             the task's: its exception could not be pickled
+    |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
+    |-- LaunchError             the world's: ranks missing or unlike (exit code 78)
+    |-- TransportError          the world's: a message came damaged or not at all
+    `-- InternalError           ours: please report it (exit code 70)
+        `-- TransitionError     ours: an event met a state that does not know it
 
 `RemoteTraceback` is no failure of its own: it is the ``__cause__`` of every
 exception that comes back from a worker and prints as the traceback there.

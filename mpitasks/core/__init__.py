@@ -1,1 +1,1 @@
-"""The scheduler: events in, actions out. No clock, thread, file, socket, MPI or pickle."""
+"""The scheduler: events in, actions out. No clock, thread, file, MPI or pickle."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import io
 import os
 import shlex
@@ -16,7 +15,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -152,7 +152,7 @@ def _run_here(script: Script, *, alone: bool) -> NoReturn:
     """Run the script in this process; then let the workers go, and exit as it did."""
     from mpitasks.launch import run
 
-    show: Callable[[], None] = lambda: None
+    raised: BaseException | None = None
     try:
         script.execute()
         _join_threads()
@@ -163,15 +163,15 @@ def _run_here(script: Script, *, alone: bool) -> NoReturn:
         _end_interrupted(stop)
     except BaseException as error:
         code = 1
-        show = functools.partial(_show, error)
+        raised = error
     if alone:
-        show()
+        _show(raised)
         _end(code)
     try:
         clean = run.leave(failed=code != 0)
     except KeyboardInterrupt as stop:
         _end_interrupted(stop)
-    show()  # last, so that it is not lost among the output of workers
+    _show(raised)  # last, so that it is not lost among the output of workers
     if not clean and code == 0:
         print("mpitasks: workers did not end in time", file=sys.stderr)
         code = EXIT_INTERNAL
@@ -228,10 +228,12 @@ def _exit_code(leaving: SystemExit) -> int:
     return 1
 
 
-def _show(error: BaseException) -> None:
+def _show(error: BaseException | None) -> None:
     """Print the traceback as Python would, without the frames of the runner."""
+    if error is None:
+        return
     trace = error.__traceback__
-    here = os.path.dirname(__file__)
+    here = str(Path(__file__).parent)
     while trace is not None and trace.tb_next is not None:
         name = trace.tb_frame.f_code.co_filename
         if not name.startswith(here) and "runpy" not in name:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mpitasks.errors import ConfigurationError
 
-__all__ = ["LaunchHint", "refuse_lone_copy", "launch_hint"]
+__all__ = ["LaunchHint", "launch_hint", "refuse_lone_copy"]
 
 # (variable with this copy's rank, variable with the number of copies, who sets them)
 _LAUNCHERS = [
@@ -51,7 +51,9 @@ def launch_hint(environ: Mapping[str, str] = os.environ) -> LaunchHint | None:
         if launcher == "srun" and (not size.isdigit() or _is_batch_step(environ)):
             continue
         if rank.isdigit():
-            return LaunchHint(int(rank), int(size) if size.isdigit() else None, launcher)
+            return LaunchHint(
+                int(rank), int(size) if size.isdigit() else None, launcher
+            )
     return None
 
 

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session
@@ -27,7 +28,7 @@ NOTICE = (
 
 def start_local() -> Session:
     """Start a run in this process, and say so on stderr."""
-    script = os.path.basename(sys.argv[0] or "script.py") if sys.argv else "script.py"
+    script = (Path(sys.argv[0]).name if sys.argv else "") or "script.py"
     print(NOTICE.format(script=script), file=sys.stderr)
     master_end, worker_end = local_pair()
     where = f"the process itself (host {socket.gethostname()}, pid {os.getpid()})"

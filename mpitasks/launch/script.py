@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import builtins
 import io
-import os
 import runpy
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import Path
 
 from mpitasks.errors import ConfigurationError
 
@@ -42,11 +42,11 @@ class Script:
         if getattr(sys.flags, "safe_path", False):
             return
         if self.is_module:
-            first = os.getcwd()
-        elif os.path.isdir(self.target) or self.target.endswith((".zip", ".pyz")):
+            first = str(Path.cwd())
+        elif Path(self.target).is_dir() or self.target.endswith((".zip", ".pyz")):
             first = self.target
         else:
-            first = os.path.dirname(os.path.realpath(self.target))
+            first = str(Path(self.target).resolve().parent)
         if sys.path:
             sys.path[0] = first
         else:
@@ -60,9 +60,9 @@ class Script:
         """
         if self.is_module:
             return  # Python's own message says it best
-        if not os.path.exists(self.target):
+        if not Path(self.target).exists():
             raise ConfigurationError(
-                f"there is no script {self.target!r} in {os.getcwd()}"
+                f"there is no script {self.target!r} in {Path.cwd()}"
             )
 
     def execute(self) -> None:
@@ -74,12 +74,12 @@ class Script:
         if self.is_module:
             runpy.run_module(self.target, run_name="__main__", alter_sys=True)
             return
-        if not os.path.isfile(self.target) or self.target.endswith((".zip", ".pyz")):
+        if not Path(self.target).is_file() or self.target.endswith((".zip", ".pyz")):
             runpy.run_path(self.target, run_name="__main__")
             return
         # Not runpy.run_path: it takes the module away again when the code ends, from
         # under threads and atexit functions of the script.
-        with io.open_code(os.path.abspath(self.target)) as file:
+        with io.open_code(str(Path(self.target).absolute())) as file:
             code = compile(file.read(), self.target, "exec", dont_inherit=True)
         module = types.ModuleType("__main__")
         module.__file__ = self.target

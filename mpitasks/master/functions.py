@@ -13,11 +13,13 @@ import itertools
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mpitasks.core.events import FunctionId
 from mpitasks.wire import codec
-from mpitasks.wire.codec import Buffer
+
+if TYPE_CHECKING:
+    from mpitasks.core.events import FunctionId
+    from mpitasks.wire.codec import Buffer
 
 __all__ = ["Function", "Functions"]
 

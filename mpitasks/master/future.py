@@ -77,11 +77,7 @@ class Future(concurrent.futures.Future[Any]):
     def running(self) -> bool:
         """Whether the call was sent to a worker and is not done."""
         call = self._call
-        return (
-            call is not None
-            and call.state is TaskState.ASSIGNED
-            and not self.done()
-        )
+        return call is not None and call.state is TaskState.ASSIGNED and not self.done()
 
     def cancel(self) -> bool:
         """Take the call back; return whether it will not run."""
@@ -139,7 +135,8 @@ class Future(concurrent.futures.Future[Any]):
     def _invoke_callbacks(self) -> None:
         """Called when settled. User code runs when the pump has let go of its lock."""
         if self._done_callbacks:
-            self._pump.call_back(super()._invoke_callbacks)
+            # mypy: the stdlib's stubs leave the private method out.
+            self._pump.call_back(super()._invoke_callbacks)  # type: ignore[misc]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

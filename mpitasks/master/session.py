@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mpitasks.errors import ConfigurationError
-from mpitasks.master.pump import Pump
 
-__all__ = ["Lease", "Session", "current", "install", "install_worker", "installed", "uninstall"]
+if TYPE_CHECKING:
+    from mpitasks.master.pump import Pump
+
+__all__ = [
+    "Lease",
+    "Session",
+    "current",
+    "install",
+    "install_worker",
+    "installed",
+    "uninstall",
+]
 
 
 class Lease:

@@ -13,10 +13,10 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import ExecutorClosedError
-from mpitasks.master.job import Job
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
+    from mpitasks.master.job import Job
     from mpitasks.master.session import Lease
 
 __all__ = ["Stream"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class _Writable:
 
 
 def rebuild(
-    buffer: Any, dtype: Any, shape: tuple[int, ...], order: str
+    buffer: Any, dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"]
 ) -> np.ndarray[Any, Any]:
     """Return the array that `_reduce_array` took apart, on top of `buffer`.
 
@@ -47,17 +47,16 @@ def rebuild(
         shape: Dimensions.
         order: "C" or "F".
     """
-    return np.ndarray(shape, dtype, buffer, order=order)  # type: ignore[call-overload]
+    return np.ndarray(shape, dtype, buffer, order=order)
 
 
 def rebuild_masked(
     data: np.ndarray[Any, Any], mask: Any, fill_value: Any, hard: bool
 ) -> np.ma.MaskedArray[Any, Any]:
     """Return the masked array that `_reduce_masked` took apart."""
-    array = np.ma.MaskedArray(
+    return np.ma.MaskedArray(
         data, mask=mask, fill_value=fill_value, hard_mask=hard, copy=False
     )
-    return array
 
 
 def _reduce_array(array: np.ndarray[Any, Any]) -> Any:
@@ -79,14 +78,12 @@ def _reduce_array(array: np.ndarray[Any, Any]) -> Any:
         flat = np.ascontiguousarray(array)
     if not flat.flags.writeable:
         flat = np.asarray(_Writable(flat))
-    raw = flat.reshape(-1).view(np.uint8) if flat.nbytes else bytearray(0)
+    raw: Any = flat.reshape(-1).view(np.uint8) if flat.nbytes else bytearray(0)
     return rebuild, (pickle.PickleBuffer(raw), described, array.shape, order)
 
 
 def _reduce_masked(array: np.ma.MaskedArray[Any, Any]) -> Any:
-    mask = array.mask if array.mask is not np.ma.nomask else np.ma.nomask
-    if mask is np.ma.nomask:
-        mask = False
+    mask: Any = False if array.mask is np.ma.nomask else array.mask
     fill_value = array._fill_value  # type: ignore[attr-defined]
     state = (np.asarray(array.data), mask, fill_value, array.hardmask)
     return rebuild_masked, state

@@ -52,9 +52,10 @@ class _Pickler(pickle.Pickler):
     dispatch_table = _reducers
 
 
-class _CloudPickler(cloudpickle.Pickler):
-    # mypy: cloudpickle ships no types for this attribute.
-    dispatch_table = ChainMap(_reducers, cloudpickle.Pickler.dispatch_table)
+class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    dispatch_table = ChainMap(  # noqa: RUF012  shared on purpose
+        _reducers, cloudpickle.Pickler.dispatch_table
+    )
 
 
 def is_plain(values: Iterable[Any]) -> bool:
@@ -118,9 +119,7 @@ def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     return pickle.loads(frame, buffers=buffers)
 
 
-def _dump(
-    pickler: Callable[..., Any], value: Any
-) -> tuple[bytes, list[Buffer]]:
+def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]:
     buffers: list[Buffer] = []
 
     def in_band(buffer: pickle.PickleBuffer) -> bool:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import TYPE_CHECKING
 
 from mpitasks.wire import messages
-from mpitasks.wire.messages import Message
+
+if TYPE_CHECKING:
+    from mpitasks.wire.messages import Message
 
 __all__ = ["LocalTransport", "local_pair"]
 

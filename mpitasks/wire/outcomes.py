@@ -111,9 +111,9 @@ def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
         failure.__cause__ = error
         return Failure(failure)
     if form == ERROR:
-        error, text = value
-        error.__cause__ = RemoteTraceback(text)
-        return Failure(error)
+        raised, text = value
+        raised.__cause__ = RemoteTraceback(text)
+        return Failure(raised)
     return value
 
 
