@@ -1,0 +1,175 @@
+"""A scheduler with its world: remembers what it assigned, and checks it at each step."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from mpitasks.core.events import (
+    Action,
+    Assign,
+    Bulk,
+    BulkExtended,
+    Cost,
+    Event,
+    OutcomesArrived,
+    Rank,
+    StopRequested,
+    Task,
+    TasksSubmitted,
+    WorkerJoined,
+    WorkerLost,
+    WorkerState,
+)
+from mpitasks.core.scheduler import Scheduler
+
+A = TypeVar("A")
+
+SHORT = 1e-5
+LONG = 10.0
+
+
+class Driver:
+    """Feeds a scheduler with events.
+
+    Attributes:
+        scheduler: The scheduler.
+        batches: What each worker holds: the batches it was sent, oldest first.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        self.ids = itertools.count()
+        self.scheduler = Scheduler(self.ids)
+        self.batches: dict[Rank, deque[list[Task]]] = defaultdict(deque)
+        self._now = 0.0
+        for rank in range(workers):
+            self.handle(WorkerJoined(rank))
+
+    def handle(self, event: Event) -> list[Action]:
+        """Handle the event, check the scheduler, and return the actions."""
+        self._now += 1.0
+        actions = self.scheduler.handle(event, self._now)
+        for action in only(Assign, actions):
+            self.batches[action.rank].append(action.tasks)
+        self.scheduler.check()
+        return actions
+
+    def task(self, function: int = 0, **attributes: Any) -> Task:
+        """Return a new task."""
+        return Task(next(self.ids), function, **attributes)
+
+    def tasks(self, count: int, function: int = 0, **attributes: Any) -> list[Task]:
+        """Return new tasks."""
+        return [self.task(function, **attributes) for _ in range(count)]
+
+    def submit(self, *tasks: Task) -> list[Action]:
+        """Submit the tasks in one event."""
+        return self.handle(TasksSubmitted(tasks))
+
+    def extend(self, bulk: Bulk, count: int) -> list[Action]:
+        """Give a bulk job more items."""
+        return self.handle(BulkExtended(bulk, count))
+
+    def finish(
+        self,
+        rank: Rank,
+        *,
+        seconds: float = SHORT,
+        nbytes: int = 0,
+        failed: Sequence[int] = (),
+    ) -> list[Action]:
+        """Report the oldest batch of a worker as done.
+
+        Args:
+            rank: The worker.
+            seconds: How long each item took.
+            nbytes: The size of the result of each item.
+            failed: Positions of the tasks in the batch that failed.
+        """
+        batch = self.batches[rank].popleft()
+        costs = costs_of(batch, seconds, nbytes)
+        ids = [task.id for task in batch]
+        return self.handle(OutcomesArrived(rank, 1, ids, failed, costs))
+
+    def report(
+        self,
+        rank: Rank,
+        ids: Sequence[int],
+        *,
+        batches: int = 0,
+        failed: Sequence[int] = (),
+        costs: Sequence[Cost] = (),
+    ) -> list[Action]:
+        """Report anything."""
+        return self.handle(OutcomesArrived(rank, batches, ids, failed, costs))
+
+    def learn(self, function: int, seconds: float, *, nbytes: int = 0) -> None:
+        """Let the scheduler know what an item of the function takes.
+
+        By a late report of many items, from a worker that is there for it alone.
+        """
+        rank = 1_000_000 + function
+        self.handle(WorkerJoined(rank))
+        self.handle(WorkerLost(rank))
+        items = 1_000_000
+        cost = Cost(function, items, seconds * items, nbytes * items)
+        self.report(rank, [], costs=[cost])
+
+    def lose(self, rank: Rank) -> list[Action]:
+        """Lose the worker."""
+        self.batches[rank].clear()
+        return self.handle(WorkerLost(rank))
+
+    def stop(self) -> list[Action]:
+        """Ask for the end."""
+        return self.handle(StopRequested())
+
+    def worker_state(self, rank: Rank) -> WorkerState:
+        """Return the state of a worker."""
+        return self.scheduler._workers[rank].state
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """Return all that an illegal event must leave as it is."""
+        scheduler = self.scheduler
+        workers = [
+            (rank, worker.state, list(worker.tasks), list(worker.batches))
+            for rank, worker in scheduler._workers.items()
+        ]
+        return (
+            scheduler.statistics(),
+            scheduler.running_workers(),
+            scheduler.outstanding,
+            scheduler.hungry,
+            scheduler.num_workers,
+            list(scheduler._idle),
+            list(scheduler._short),
+            workers,
+        )
+
+
+class Recorder(Bulk):
+    """A bulk job that remembers its chunks."""
+
+    def __init__(self, function: int = 0, **attributes: Any) -> None:
+        super().__init__(function, **attributes)
+        self.chunks: list[Task] = []
+
+    def carve(self, task_id: int, limit: int) -> Task:
+        chunk = super().carve(task_id, limit)
+        self.chunks.append(chunk)
+        return chunk
+
+
+def only(kind: type[A], actions: Iterable[Any]) -> list[A]:
+    """Return the actions of that kind."""
+    return [action for action in actions if type(action) is kind]
+
+
+def costs_of(batch: Iterable[Task], seconds: float, nbytes: int = 0) -> list[Cost]:
+    """Return the costs of a batch whose items took so long each."""
+    return [
+        Cost(task.function, task.count, seconds * task.count, nbytes * task.count)
+        for task in batch
+    ]
