@@ -308,10 +308,15 @@ class Scheduler:
         self._num_ready += 1
 
     def _worker_left(self, event: WorkerLeft, actions: list[Action]) -> None:
-        self._move_worker(event.rank, WorkerInput.LEAVE, "left")
+        worker = self._move_worker(event.rank, WorkerInput.LEAVE, "left")
+        self._lose_held(worker, actions)
 
     def _worker_lost(self, event: WorkerLost, actions: list[Action]) -> None:
         worker = self._move_worker(event.rank, WorkerInput.LOSE, "lost")
+        self._lose_held(worker, actions)
+
+    def _lose_held(self, worker: _Worker, actions: list[Action]) -> None:
+        """Fail what a worker that is gone has not reported."""
         lost = list(worker.tasks.values())
         self._assigned -= self._lose(lost)
         worker.tasks.clear()
@@ -422,6 +427,9 @@ class Scheduler:
         worker = self._workers.get(event.rank)
         if worker is None:
             raise TransitionError(f"outcomes of worker {event.rank}, which never joined")
+        ready = worker.state is WorkerState.READY
+        if ready and event.batches > len(worker.batches):
+            raise TransitionError(f"worker {event.rank} finished a batch it never had")
         for cost in event.costs:
             self._profiles.observe(cost)
         take = worker.tasks.pop
@@ -442,7 +450,7 @@ class Scheduler:
         self._succeeded += succeeded
         self._assigned -= succeeded
         actions.append(Complete(tasks))
-        if event.batches and worker.state is WorkerState.READY:
+        if event.batches and ready:
             for _ in range(event.batches):
                 worker.batches.popleft()
             self._place(worker)
