@@ -393,6 +393,7 @@ class Scheduler:
         self._cancelled += bulk.ready
         bulk.ready = 0
         bulk.cancelled = True
+        self._queue.head()  # lets go of it, if it is there
 
     def _cancel_requested(self, event: CancelRequested, actions: list[Action]) -> None:
         moves = TASK_TRANSITIONS[TaskInput.CANCEL]
@@ -407,6 +408,7 @@ class Scheduler:
                     self._queue.items -= task.count
         if cancelled:
             actions.append(Cancelled(cancelled))
+            self._queue.head()  # lets go of those at the head, with their payload
 
     def _queue_cancelled(self, event: QueueCancelled, actions: list[Action]) -> None:
         queue = self._queue
