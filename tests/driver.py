@@ -1,4 +1,4 @@
-"""A scheduler with its world: remembers what it assigned, and checks it at each step."""
+"""A scheduler with its world: remembers what it assigned, checks it at each step."""
 
 from __future__ import annotations
 
@@ -106,16 +106,10 @@ class Driver:
         return self.handle(OutcomesArrived(rank, batches, ids, failed, costs))
 
     def learn(self, function: int, seconds: float, *, nbytes: int = 0) -> None:
-        """Let the scheduler know what an item of the function takes.
-
-        By a late report of many items, from a worker that is there for it alone.
-        """
-        rank = 1_000_000 + function
-        self.handle(WorkerJoined(rank))
-        self.handle(WorkerLost(rank))
+        """Let the scheduler know what an item of the function takes, before any ran."""
         items = 1_000_000
         cost = Cost(function, items, seconds * items, nbytes * items)
-        self.report(rank, [], costs=[cost])
+        self.scheduler._profiles.observe(cost)
 
     def lose(self, rank: Rank) -> list[Action]:
         """Lose the worker."""

@@ -6,8 +6,8 @@ import copy
 import typing
 
 import pytest
-from driver import Driver
 
+from driver import Driver
 from mpitasks.core import events
 from mpitasks.core.events import (
     Bulk,

@@ -22,42 +22,48 @@ def _task(id: int, function: int = 0, **attributes: int) -> Task:
 # Profiles.
 
 
+def _profile(*costs: Cost) -> Profile:
+    profiles = Profiles()
+    for cost in costs:
+        profiles.observe(cost)
+    profile = profiles.get(costs[0].function)
+    assert profile is not None
+    return profile
+
+
 def test_a_profile_starts_with_the_first_report() -> None:
-    profile = Profile(Cost(0, 4, 2.0, 400))
+    profile = _profile(Cost(0, 4, 2.0, 400))
     assert (profile.seconds, profile.nbytes, profile.largest) == (0.5, 100.0, 4)
 
 
 def test_a_profile_moves_towards_new_reports() -> None:
-    profile = Profile(Cost(0, 1, 1.0, 100))
-    profile.observe(Cost(0, 2, 4.0, 0))
+    profile = _profile(Cost(0, 1, 1.0, 100), Cost(0, 2, 4.0, 0))
     assert profile.seconds == pytest.approx(1.0 + policy.SMOOTHING * (2.0 - 1.0))
     assert profile.nbytes == pytest.approx(100 - policy.SMOOTHING * 100)
     assert profile.largest == 2
 
 
 def test_a_smaller_report_leaves_the_largest() -> None:
-    profile = Profile(Cost(0, 5, 1.0))
-    profile.observe(Cost(0, 2, 1.0))
-    assert profile.largest == 5
+    assert _profile(Cost(0, 5, 1.0), Cost(0, 2, 1.0)).largest == 5
 
 
 def test_a_batch_grows_only_so_fast_past_what_was_measured() -> None:
-    assert Profile(Cost(0, 3, 0.0)).batch_items() == 3 * policy.GROWTH
+    assert _profile(Cost(0, 3, 0.0)).batch_items() == 3 * policy.GROWTH
 
 
 def test_a_batch_is_as_long_as_wanted() -> None:
     seconds = policy.BATCH_SECONDS / 10.5
-    assert Profile(Cost(0, 100, 100 * seconds)).batch_items() == 10
+    assert _profile(Cost(0, 100, 100 * seconds)).batch_items() == 10
 
 
 def test_a_batch_is_as_large_as_wanted() -> None:
     nbytes = policy.BATCH_BYTES // 4
-    assert Profile(Cost(0, 100, 0.0, 100 * nbytes)).batch_items() == 4
+    assert _profile(Cost(0, 100, 0.0, 100 * nbytes)).batch_items() == 4
 
 
 @pytest.mark.parametrize("cost", [Cost(0, 1, 60.0), Cost(0, 1, 0.0, 1 << 40)])
 def test_a_batch_has_one_item_at_least(cost: Cost) -> None:
-    assert Profile(cost).batch_items() == 1
+    assert _profile(cost).batch_items() == 1
 
 
 def test_profiles_are_kept_by_function() -> None:

@@ -1,0 +1,438 @@
+"""Which state follows which: every state x every input, driven through events."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+
+from driver import LONG, SHORT, Driver, Recorder, costs_of, only
+from mpitasks.core.events import (
+    Assign,
+    Bulk,
+    BulkExtended,
+    Cancelled,
+    CancelRequested,
+    Complete,
+    Event,
+    Fail,
+    OutcomesArrived,
+    StopRequested,
+    Task,
+    TasksSubmitted,
+    TaskState,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerLost,
+    WorkerState,
+)
+from mpitasks.core.scheduler import (
+    TASK_TRANSITIONS,
+    WORKER_TRANSITIONS,
+    Scheduler,
+    TaskInput,
+    WorkerInput,
+)
+from mpitasks.errors import TransitionError
+
+# Tasks. The worker that holds or held the task is 0; what became of it meanwhile, is
+# in `_bring`. An input that cannot reach a task in some state, because the scheduler
+# does not look at it any more, is ignored.
+
+ILLEGAL = "illegal"
+IGNORED = "ignored"
+
+NEW, QUEUED, ASSIGNED = TaskState.NEW, TaskState.QUEUED, TaskState.ASSIGNED
+SUCCEEDED, FAILED = TaskState.SUCCEEDED, TaskState.FAILED
+CANCELLED = TaskState.CANCELLED
+
+TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
+    TaskInput.SUBMIT: {
+        NEW: QUEUED,
+        QUEUED: ILLEGAL,
+        ASSIGNED: ILLEGAL,
+        SUCCEEDED: ILLEGAL,
+        FAILED: ILLEGAL,
+        CANCELLED: IGNORED,
+    },
+    TaskInput.ASSIGN: {
+        NEW: ASSIGNED,
+        QUEUED: ASSIGNED,
+        ASSIGNED: IGNORED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+    },
+    TaskInput.SUCCEED: {
+        NEW: IGNORED,
+        QUEUED: IGNORED,
+        ASSIGNED: SUCCEEDED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+    },
+    TaskInput.FAIL: {
+        NEW: IGNORED,
+        QUEUED: IGNORED,
+        ASSIGNED: FAILED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+    },
+    TaskInput.LOSE: {
+        NEW: FAILED,
+        QUEUED: FAILED,
+        ASSIGNED: FAILED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+    },
+    TaskInput.CANCEL: {
+        NEW: CANCELLED,
+        QUEUED: CANCELLED,
+        ASSIGNED: ASSIGNED,
+        SUCCEEDED: SUCCEEDED,
+        FAILED: FAILED,
+        CANCELLED: CANCELLED,
+    },
+}
+
+
+class _One(Bulk):
+    """A bulk job of one item, whose chunk is a given task."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task.function)
+        self.task = task
+
+    def carve(self, task_id: int, limit: int) -> Task:
+        return self.task
+
+
+def _bring(driver: Driver, state: TaskState) -> Task:
+    """Return a task in the given state; worker 0 is there in any case."""
+    task = driver.task()
+    if state is NEW:
+        return task
+    if state is QUEUED or state is CANCELLED:
+        driver.submit(driver.task())  # keeps worker 0 busy
+        driver.submit(task)
+        if state is CANCELLED:
+            driver.handle(CancelRequested([task]))
+    else:
+        driver.submit(task)
+        if state is not ASSIGNED:
+            driver.finish(0, failed=[0] if state is FAILED else [])
+    return task
+
+
+def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
+    """Let an input happen to a task in the way that it happens in a run."""
+    if what is TaskInput.SUBMIT:
+        driver.submit(task)
+    elif what is TaskInput.CANCEL:
+        driver.handle(CancelRequested([task]))
+    elif what is TaskInput.SUCCEED:
+        driver.report(0, [task.id])
+    elif what is TaskInput.FAIL:
+        driver.report(0, [task.id], failed=[0])
+    elif what is TaskInput.ASSIGN:
+        if task.state is NEW:
+            driver.extend(_One(task), 1)
+        driver.handle(WorkerJoined(1))
+    else:
+        driver.lose(0)
+        if task.state is NEW:
+            driver.extend(_One(task), 1)
+
+
+TASK_PAIRS = list(itertools.product(TaskInput, TaskState))
+
+
+def test_the_table_of_this_test_is_complete() -> None:
+    pairs = {(what, state) for what, row in TASK_MOVES.items() for state in row}
+    assert pairs == set(TASK_PAIRS)
+
+
+@pytest.mark.parametrize(("what", "state"), TASK_PAIRS)
+def test_task_input(what: TaskInput, state: TaskState) -> None:
+    driver = Driver(workers=1)
+    task = _bring(driver, state)
+    assert task.state is state
+    expected = TASK_MOVES[what][state]
+    if expected == ILLEGAL:
+        before = driver.snapshot()
+        with pytest.raises(TransitionError, match=f"task {task.id} .*{state.name}"):
+            _apply(driver, task, what)
+        assert task.state is state
+        assert driver.snapshot() == before
+    elif expected == IGNORED:
+        _apply(driver, task, what)
+        assert task.state is state
+    elif what is TaskInput.SUBMIT:
+        driver.submit(driver.task())  # keeps worker 0 busy, so that it stays queued
+        _apply(driver, task, what)
+        assert task.state is expected
+    else:
+        _apply(driver, task, what)
+        assert task.state is expected
+
+
+@pytest.mark.parametrize(("what", "state"), TASK_PAIRS)
+def test_task_table(what: TaskInput, state: TaskState) -> None:
+    expected = TASK_MOVES[what][state]
+    after = TASK_TRANSITIONS[what].get(state)
+    assert after is (expected if isinstance(expected, TaskState) else None)
+
+
+def test_an_illegal_submit_changes_none_of_its_tasks() -> None:
+    driver = Driver(workers=1)
+    done = _bring(driver, SUCCEEDED)
+    fresh = driver.tasks(2)
+    before = driver.snapshot()
+    with pytest.raises(TransitionError):
+        driver.submit(fresh[0], done, fresh[1])
+    assert [task.state for task in fresh] == [NEW, NEW]
+    assert driver.snapshot() == before
+
+
+def test_a_task_cancelled_before_it_is_submitted_is_not_queued() -> None:
+    driver = Driver(workers=1)
+    gone, task = driver.tasks(2)
+    assert driver.handle(CancelRequested([gone])) == [Cancelled([gone])]
+    assert driver.submit(gone, task) == [Assign(0, [task])]
+
+
+# Workers.
+
+READY, STOPPING = WorkerState.READY, WorkerState.STOPPING
+STOPPED, LOST = WorkerState.STOPPED, WorkerState.LOST
+
+WORKER_MOVES: dict[WorkerInput, dict[WorkerState, WorkerState | None]] = {
+    WorkerInput.STOP: {
+        READY: STOPPING,
+        STOPPING: STOPPING,
+        STOPPED: STOPPED,
+        LOST: LOST,
+    },
+    WorkerInput.LEAVE: {READY: None, STOPPING: STOPPED, STOPPED: None, LOST: LOST},
+    WorkerInput.LOSE: {READY: LOST, STOPPING: LOST, STOPPED: STOPPED, LOST: LOST},
+}
+
+WORKER_EVENTS: dict[WorkerInput, Event] = {
+    WorkerInput.STOP: StopRequested(),
+    WorkerInput.LEAVE: WorkerLeft(0),
+    WorkerInput.LOSE: WorkerLost(0),
+}
+
+WORKER_WAYS: dict[WorkerState, list[Event]] = {
+    READY: [],
+    STOPPING: [StopRequested()],
+    STOPPED: [StopRequested(), WorkerLeft(0)],
+    LOST: [WorkerLost(0)],
+}
+
+WORKER_PAIRS = list(itertools.product(WorkerInput, WorkerState))
+
+
+def _worker_in(state: WorkerState) -> Driver:
+    driver = Driver(workers=1)
+    for event in WORKER_WAYS[state]:
+        driver.handle(event)
+    assert driver.worker_state(0) is state
+    return driver
+
+
+@pytest.mark.parametrize(("what", "state"), WORKER_PAIRS)
+def test_worker_input(what: WorkerInput, state: WorkerState) -> None:
+    driver = _worker_in(state)
+    expected = WORKER_MOVES[what][state]
+    before = driver.snapshot()
+    if expected is None:
+        with pytest.raises(TransitionError, match=f"worker 0 .*{state.name}"):
+            driver.handle(WORKER_EVENTS[what])
+        assert driver.snapshot() == before
+    else:
+        driver.handle(WORKER_EVENTS[what])
+        assert driver.worker_state(0) is expected
+        if expected is state:
+            assert driver.snapshot() == before
+
+
+@pytest.mark.parametrize(("what", "state"), WORKER_PAIRS)
+def test_worker_table(what: WorkerInput, state: WorkerState) -> None:
+    assert WORKER_TRANSITIONS[what].get(state) is WORKER_MOVES[what][state]
+
+
+@pytest.mark.parametrize("state", WorkerState)
+def test_no_worker_joins_twice(state: WorkerState) -> None:
+    driver = _worker_in(state)
+    before = driver.snapshot()
+    with pytest.raises(TransitionError, match="worker 0 joined twice"):
+        driver.handle(WorkerJoined(0))
+    assert driver.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "event", [WorkerLeft(9), WorkerLost(9), OutcomesArrived(9, 1, [], [], [])]
+)
+def test_an_unknown_worker_is_an_error(event: Event) -> None:
+    driver = Driver(workers=1)
+    before = driver.snapshot()
+    with pytest.raises(TransitionError, match="worker 9"):
+        driver.handle(event)
+    assert driver.snapshot() == before
+
+
+@pytest.mark.parametrize("state", [STOPPING, STOPPED, LOST])
+def test_only_a_ready_worker_is_given_tasks(state: WorkerState) -> None:
+    driver = _worker_in(state)
+    assert driver.scheduler.num_workers == 0
+    assert not driver.scheduler.hungry
+    task = driver.task()
+    assert driver.submit(task) == [Fail([task], None)]
+
+
+@pytest.mark.parametrize(
+    ("state", "running"), [(READY, [0]), (STOPPING, [0]), (STOPPED, []), (LOST, [])]
+)
+def test_running_workers(state: WorkerState, running: list[int]) -> None:
+    assert _worker_in(state).scheduler.running_workers() == running
+
+
+# Outcomes.
+
+
+def test_more_batches_than_a_worker_holds_are_an_error() -> None:
+    driver = Driver(workers=1)
+    task = driver.task()
+    driver.submit(task)
+    before = driver.snapshot()
+    with pytest.raises(TransitionError, match="worker 0"):
+        driver.report(0, [task.id], batches=2)
+    assert task.state is ASSIGNED
+    assert driver.snapshot() == before
+
+
+def test_a_report_tells_which_tasks_it_completes() -> None:
+    driver = Driver(workers=1)
+    driver.learn(0, SHORT)
+    tasks = driver.tasks(3)
+    for task in tasks:
+        driver.submit(task)
+    first = tasks[0]
+    actions = driver.report(0, [first.id, 999_999], costs=costs_of([first], SHORT))
+    assert only(Complete, actions) == [Complete([first, None])]
+
+
+def test_a_failed_task_is_completed_and_counted_as_failed() -> None:
+    driver = Driver(workers=1)
+    bad, good = driver.task(), driver.task()
+    driver.submit(bad)
+    driver.submit(good)
+    assert only(Complete, driver.finish(0, failed=[0])) == [Complete([bad])]
+    assert only(Complete, driver.finish(0)) == [Complete([good])]
+    assert (bad.state, good.state) == (FAILED, SUCCEEDED)
+    statistics = driver.scheduler.statistics()
+    assert (statistics.failed, statistics.succeeded) == (1, 1)
+
+
+def test_a_late_failure_is_ignored() -> None:
+    driver = Driver(workers=2)
+    task = driver.task()
+    rank = only(Assign, driver.submit(task))[0].rank
+    driver.lose(rank)
+    before = driver.scheduler.statistics()
+    assert driver.report(rank, [task.id], batches=1, failed=[0]) == [Complete([None])]
+    assert driver.scheduler.statistics() == before
+
+
+def test_a_partial_report_gives_no_credit_back() -> None:
+    driver = Driver(workers=1)
+    driver.learn(0, 1e-4)
+    tasks = driver.tasks(40)
+    driver.submit(*tasks)
+    first = driver.batches[0][0]
+    assert len(first) > 2
+    held = len(driver.batches[0])
+    actions = driver.report(0, [first[0].id], costs=costs_of(first[:1], 1e-4))
+    assert actions == [Complete([first[0]])]
+    assert len(driver.batches[0]) == held
+    rest = [task.id for task in first[1:]]
+    assert only(Assign, driver.report(0, rest, batches=1))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_stopping_worker_still_reports(twice: bool) -> None:
+    driver = Driver(workers=1)
+    task = driver.task()
+    driver.submit(task)
+    driver.stop()
+    if twice:
+        assert driver.stop() == []
+    assert driver.finish(0) == [Complete([task])]
+    assert task.state is SUCCEEDED
+    assert driver.handle(WorkerLeft(0)) == []
+    assert driver.scheduler.outstanding == 0
+
+
+def test_a_worker_that_leaves_with_tasks_in_its_hands_loses_them() -> None:
+    driver = Driver(workers=1)
+    task = driver.task()
+    driver.submit(task)
+    driver.stop()
+    assert driver.handle(WorkerLeft(0)) == [Fail([task], 0)]
+    assert task.state is FAILED
+    assert driver.scheduler.outstanding == 0
+
+
+# The rest of the surface.
+
+
+def test_nothing_is_timed_yet() -> None:
+    assert Scheduler().next_deadline() == math.inf
+
+
+def test_statistics_count_items() -> None:
+    driver = Driver(workers=2)
+    driver.submit(*driver.tasks(4))
+    bulk = Recorder(chunksize=3)
+    driver.extend(bulk, 5)
+    statistics = driver.scheduler.statistics()
+    assert (statistics.workers, statistics.queued, statistics.assigned) == (2, 7, 2)
+    driver.finish(0, seconds=LONG)
+    statistics = driver.scheduler.statistics()
+    assert (statistics.succeeded, statistics.assigned) == (1, 2)
+    assert driver.scheduler.outstanding == 8
+
+
+@pytest.mark.parametrize(
+    ("prepare", "hungry"),
+    [
+        (lambda driver: None, True),
+        (lambda driver: driver.submit(driver.task()), False),
+        (lambda driver: (driver.learn(0, SHORT), driver.submit(driver.task())), True),
+        (lambda driver: (driver.learn(0, LONG), driver.submit(driver.task())), False),
+        (lambda driver: driver.stop(), False),
+    ],
+)
+def test_hungry(prepare: Callable[[Driver], object], hungry: bool) -> None:
+    driver = Driver(workers=1)
+    prepare(driver)
+    assert driver.scheduler.hungry is hungry
+    probe = driver.task()
+    if driver.scheduler.num_workers:
+        assert bool(only(Assign, driver.submit(probe))) is hungry
+
+
+def test_ids_of_chunks_come_from_the_iterator_given() -> None:
+    scheduler = Scheduler(itertools.count(500))
+    scheduler.handle(WorkerJoined(0), 0.0)
+    first = scheduler.handle(TasksSubmitted([Task(0, 0)]), 0.0)
+    bulk = Recorder()
+    scheduler.handle(WorkerJoined(1), 0.0)
+    scheduler.handle(BulkExtended(bulk, 1), 0.0)
+    assert only(Assign, first)
+    assert [chunk.id for chunk in bulk.chunks] == [500]

@@ -1,0 +1,264 @@
+"""Random histories: whatever happens in which order, each item is resolved once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from driver import Driver, Recorder, costs_of, only
+from mpitasks.core.events import (
+    Action,
+    Assign,
+    BulkCancelled,
+    Cancelled,
+    CancelRequested,
+    Complete,
+    Fail,
+    QueueCancelled,
+    Stop,
+    Task,
+    TasksSubmitted,
+    TaskState,
+    WorkerJoined,
+    WorkerLeft,
+    WorkerState,
+)
+from mpitasks.core.scheduler import CREDIT
+
+SECONDS = st.sampled_from([0.0, 1e-6, 1e-4, 1.5e-3, 3e-3, 0.5])
+FUNCTIONS = st.integers(0, 2)
+PRIORITIES = st.integers(-1, 1)
+NBYTES = st.sampled_from([0, 100, 3 << 20, 9 << 20])
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """A master without a wire: does what actions say, and counts."""
+
+    submitted = Bundle("submitted")
+    bulks = Bundle("bulks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.driver = Driver()
+        self.calls: list[Task] = []
+        self.jobs: list[Recorder] = []
+        self.offered: Counter[int] = Counter()  # items by the position of their job
+        self.dropped: Counter[int] = Counter()
+        self.resolved: Counter[int] = Counter()  # by task id
+        self.assigned: Counter[int] = Counter()
+        self.joined = 0
+        self.steps = 0
+        self.stopped = False
+        self.told: list[int] = []
+
+    # What a master does with actions.
+
+    def perform(self, actions: list[Action]) -> None:
+        for action in only(Assign, actions):
+            assert action.tasks
+            self.assigned.update(task.id for task in action.tasks)
+            assert len(self.driver.batches[action.rank]) <= CREDIT
+        for complete in only(Complete, actions):
+            self.resolved.update(task.id for task in complete.tasks if task)
+        for kind in (Cancelled, Fail):
+            for action in only(kind, actions):
+                assert action.tasks
+                self.resolved.update(task.id for task in action.tasks)
+        self.told += [action.rank for action in only(Stop, actions)]
+        assert not self.assigned or max(self.assigned.values()) == 1
+        assert not self.resolved or max(self.resolved.values()) == 1
+
+    def ranks(self, *states: WorkerState) -> list[int]:
+        driver = self.driver
+        return [r for r in range(self.joined) if driver.worker_state(r) in states]
+
+    @property
+    def alive(self) -> list[int]:
+        return self.ranks(WorkerState.READY, WorkerState.STOPPING)
+
+    @property
+    def busy(self) -> list[int]:
+        return [rank for rank in self.alive if self.driver.batches[rank]]
+
+    # What may happen.
+
+    @initialize(workers=st.integers(0, 4))
+    def start(self, workers: int) -> None:
+        for _ in range(workers):
+            self.join()
+
+    @precondition(lambda self: self.joined < 6 and not self.stopped)
+    @rule()
+    def join(self) -> None:
+        self.joined += 1
+        self.perform(self.driver.handle(WorkerJoined(self.joined - 1)))
+
+    @rule(
+        target=submitted,
+        count=st.integers(1, 12),
+        function=FUNCTIONS,
+        priority=PRIORITIES,
+        nbytes=NBYTES,
+    )
+    def submit(
+        self, count: int, function: int, priority: int, nbytes: int
+    ) -> list[Task]:
+        tasks = self.driver.tasks(count, function, priority=priority, nbytes=nbytes)
+        self.calls += tasks
+        self.perform(self.driver.handle(TasksSubmitted(tasks)))
+        return tasks
+
+    @rule(
+        target=bulks,
+        function=FUNCTIONS,
+        priority=PRIORITIES,
+        chunksize=st.one_of(st.none(), st.integers(1, 5)),
+    )
+    def open_job(self, function: int, priority: int, chunksize: int | None) -> int:
+        job = Recorder(function, priority=priority, chunksize=chunksize)
+        self.jobs.append(job)
+        return len(self.jobs) - 1
+
+    @rule(at=bulks, count=st.integers(0, 100))
+    def extend(self, at: int, count: int) -> None:
+        job = self.jobs[at]
+        if not job.cancelled:
+            self.offered[at] += count
+        self.perform(self.driver.extend(job, count))
+
+    @rule(at=bulks)
+    def cancel_job(self, at: int) -> None:
+        self.drop([at])
+        self.perform(self.driver.handle(BulkCancelled(self.jobs[at])))
+
+    @rule(tasks=submitted, first=st.integers(0, 10))
+    def cancel(self, tasks: list[Task], first: int) -> None:
+        self.perform(self.driver.handle(CancelRequested(tasks[first:])))
+
+    @rule(tasks=consumes(submitted))
+    def cancel_before_submit(self, tasks: list[Task]) -> None:
+        fresh = self.driver.tasks(len(tasks))
+        self.calls += fresh
+        self.perform(self.driver.handle(CancelRequested(fresh[::2])))
+        self.perform(self.driver.handle(TasksSubmitted(fresh)))
+
+    @rule()
+    def cancel_queue(self) -> None:
+        self.drop(range(len(self.jobs)))
+        self.perform(self.driver.handle(QueueCancelled()))
+
+    def drop(self, positions: range | list[int]) -> None:
+        for at in positions:
+            self.dropped[at] += self.jobs[at].ready
+
+    @precondition(lambda self: self.busy)
+    @rule(data=st.data(), seconds=SECONDS, fails=st.booleans())
+    def finish(self, data: st.DataObject, seconds: float, *, fails: bool) -> None:
+        rank = data.draw(st.sampled_from(self.busy))
+        batch = self.driver.batches[rank][0]
+        failed = range(0, len(batch), 2) if fails else ()
+        self.perform(self.driver.finish(rank, seconds=seconds, failed=failed))
+
+    @precondition(lambda self: self.busy)
+    @rule(data=st.data(), seconds=SECONDS, fails=st.booleans())
+    def report_some(self, data: st.DataObject, seconds: float, *, fails: bool) -> None:
+        rank = data.draw(st.sampled_from(self.busy))
+        batch = self.driver.batches[rank][0]
+        count = data.draw(st.integers(0, len(batch)))
+        done, batch[:] = batch[:count], batch[count:]
+        failed = [count - 1] if fails and count else []
+        costs = costs_of(done, seconds)
+        ids = [task.id for task in done]
+        self.perform(self.driver.report(rank, ids, failed=failed, costs=costs))
+
+    @precondition(lambda self: self.joined)
+    @rule(data=st.data())
+    def report_late(self, data: st.DataObject) -> None:
+        rank = data.draw(st.sampled_from(range(self.joined)))
+        done = [t.id for t in self.calls if t.state is not TaskState.ASSIGNED]
+        before = self.resolved.copy()
+        self.perform(self.driver.report(rank, done))
+        assert self.resolved == before
+
+    @precondition(lambda self: self.joined and self.steps % 4 == 3)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        rank = data.draw(st.sampled_from(range(self.joined)))
+        self.perform(self.driver.lose(rank))
+        assert self.driver.worker_state(rank) in (
+            WorkerState.LOST,
+            WorkerState.STOPPED,
+        )
+
+    @precondition(lambda self: self.steps > 10)
+    @rule()
+    def stop(self) -> None:
+        self.stopped = True
+        self.perform(self.driver.stop())
+
+    @precondition(lambda self: self.ranks(WorkerState.STOPPING))
+    @rule(data=st.data(), early=st.booleans())
+    def leave(self, data: st.DataObject, *, early: bool) -> None:
+        rank = data.draw(st.sampled_from(self.ranks(WorkerState.STOPPING)))
+        while self.driver.batches[rank] and not early:
+            self.perform(self.driver.finish(rank))
+        self.driver.batches[rank].clear()
+        self.perform(self.driver.handle(WorkerLeft(rank)))
+
+    # What always holds.
+
+    @invariant()
+    def check(self) -> None:
+        self.steps += 1
+        self.driver.scheduler.check()
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        statistics = self.driver.scheduler.statistics()
+        total = len(self.calls) + self.offered.total()
+        over = statistics.succeeded + statistics.failed + statistics.cancelled
+        assert statistics.queued + statistics.assigned + over == total
+        assert statistics.workers == len(self.ranks(WorkerState.READY))
+        assert self.driver.scheduler.outstanding == total - over
+
+    @invariant()
+    def states_and_actions_agree(self) -> None:
+        over = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+        for task in self.calls:
+            assert self.resolved[task.id] == (task.state in over)
+        for job in self.jobs:
+            for chunk in job.chunks:
+                assert self.resolved[chunk.id] == (chunk.state in over)
+
+    def teardown(self) -> None:
+        while self.busy:
+            self.perform(self.driver.finish(self.busy[0]))
+        self.stop()
+        if not self.joined:  # nobody ever came: only cancelling ends the wait
+            self.cancel_queue()
+        for rank in self.ranks(WorkerState.STOPPING):
+            self.perform(self.driver.handle(WorkerLeft(rank)))
+        assert sorted(self.told) == sorted(set(self.told))
+        assert all(self.resolved[task.id] == 1 for task in self.calls)
+        for at, job in enumerate(self.jobs):
+            assert job.ready == 0
+            assert all(self.resolved[chunk.id] == 1 for chunk in job.chunks)
+            carved = sum(chunk.count for chunk in job.chunks)
+            assert carved + self.dropped[at] == self.offered[at]
+        assert self.driver.scheduler.outstanding == 0
+        assert self.driver.scheduler.running_workers() == []
+
+
+TestSchedulerMachine = SchedulerMachine.TestCase
+TestSchedulerMachine.settings = settings(max_examples=80, stateful_step_count=30)

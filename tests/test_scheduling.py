@@ -1,0 +1,430 @@
+"""Which worker gets what, when, and how much of it at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from driver import LONG, SHORT, Driver, Recorder, only
+from mpitasks.core import policy
+from mpitasks.core.events import (
+    Assign,
+    BulkCancelled,
+    Cancelled,
+    CancelRequested,
+    Fail,
+    QueueCancelled,
+    Stop,
+    Task,
+    TaskState,
+    WorkerJoined,
+    WorkerLeft,
+)
+from mpitasks.core.scheduler import CREDIT
+
+
+def _assigned(actions: list[object]) -> list[Task]:
+    return [task for action in only(Assign, actions) for task in action.tasks]
+
+
+# Order.
+
+
+def test_priority_goes_first_then_first_come() -> None:
+    driver = Driver()
+    low, high = driver.tasks(2), driver.tasks(2, priority=3)
+    lowest = driver.task(priority=-1)
+    driver.submit(lowest, *low, *high)
+    order = _assigned(driver.handle(WorkerJoined(0)))
+    while driver.batches[0]:
+        order += _assigned(driver.finish(0, seconds=LONG))
+    assert order == [*high, *low, lowest]
+
+
+def test_a_bulk_job_takes_its_turn_by_priority() -> None:
+    driver = Driver()
+    task = driver.task()
+    low, high = Recorder(), Recorder(priority=1)
+    driver.extend(low, 1)
+    driver.submit(task)
+    driver.extend(high, 1)
+    order = _assigned(driver.handle(WorkerJoined(0)))
+    while driver.batches[0]:
+        order += _assigned(driver.finish(0, seconds=LONG))
+    assert order == [*high.chunks, *low.chunks, task]
+
+
+def test_an_emptied_bulk_job_goes_to_the_end_when_it_is_extended() -> None:
+    driver = Driver(workers=1)
+    bulk, task = Recorder(), driver.task()
+    driver.extend(bulk, 1)
+    driver.submit(task)
+    driver.extend(bulk, 1)
+    assert _assigned(driver.finish(0, seconds=LONG)) == [task]
+    assert _assigned(driver.finish(0, seconds=LONG)) == [bulk.chunks[1]]
+
+
+def test_the_worker_that_became_idle_last_is_taken_first() -> None:
+    driver = Driver(workers=3)
+    driver.submit(*driver.tasks(3))
+    for rank in (2, 0, 1):
+        driver.finish(rank, seconds=LONG)
+    ranks = [only(Assign, driver.submit(driver.task()))[0].rank for _ in range(3)]
+    assert ranks == [1, 0, 2]
+
+
+def test_an_idle_worker_goes_before_one_with_a_short_batch() -> None:
+    driver = Driver(workers=2)
+    driver.learn(0, SHORT)
+    ranks = [only(Assign, driver.submit(driver.task()))[0].rank for _ in range(4)]
+    assert sorted(ranks[:2]) == [0, 1]
+    assert sorted(ranks[2:]) == [0, 1]
+
+
+# Batches.
+
+
+def test_a_function_of_unknown_length_goes_alone() -> None:
+    driver = Driver(workers=2)
+    actions = driver.submit(*driver.tasks(100))
+    assert [len(action.tasks) for action in only(Assign, actions)] == [1, 1]
+
+
+def test_a_function_of_unknown_length_does_not_join_a_batch() -> None:
+    driver = Driver()
+    driver.learn(0, SHORT)
+    known, unknown = driver.tasks(3), driver.task(function=1)
+    driver.submit(*known, unknown, *driver.tasks(50))
+    first, second = only(Assign, driver.handle(WorkerJoined(0)))
+    assert first.tasks == known
+    assert second.tasks == [unknown]
+
+
+def test_a_bulk_job_of_unknown_length_starts_with_one_item() -> None:
+    driver = Driver(workers=2)
+    bulk = Recorder()
+    driver.extend(bulk, 100)
+    assert [chunk.count for chunk in bulk.chunks] == [1, 1]
+
+
+def test_known_functions_share_a_batch() -> None:
+    driver = Driver()
+    driver.learn(0, SHORT)
+    driver.learn(1, SHORT)
+    tasks = [driver.task(function=at % 2) for at in range(20)]
+    driver.submit(*tasks)
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert first.tasks == tasks[: len(first.tasks)]
+    assert {task.function for task in first.tasks} == {0, 1}
+
+
+def test_a_long_task_does_not_join_a_batch_of_short_ones() -> None:
+    driver = Driver()
+    driver.learn(0, SHORT)
+    driver.learn(1, LONG)
+    short, long = driver.tasks(2), driver.task(function=1)
+    driver.submit(*short, long, *driver.tasks(50))
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert first.tasks == short
+
+
+def test_a_short_task_does_not_join_the_batch_of_a_long_one() -> None:
+    driver = Driver()
+    driver.learn(0, SHORT)
+    driver.learn(1, LONG)
+    long = driver.task(function=1)
+    driver.submit(long, *driver.tasks(50))
+    assert [a.tasks for a in only(Assign, driver.handle(WorkerJoined(0)))] == [[long]]
+
+
+def test_a_batch_is_as_long_as_wanted() -> None:
+    driver = Driver()
+    driver.learn(0, policy.BATCH_SECONDS / 10.5)
+    driver.submit(*driver.tasks(1000))
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert len(first.tasks) == 10
+
+
+def test_a_batch_has_a_largest_number_of_tasks() -> None:
+    driver = Driver()
+    driver.learn(0, 0.0)
+    driver.submit(*driver.tasks(policy.BATCH_TASKS * 5))
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert len(first.tasks) == policy.BATCH_TASKS
+
+
+def test_a_batch_of_many_functions_has_a_largest_number_of_tasks() -> None:
+    driver = Driver()
+    driver.learn(0, 0.0)
+    driver.learn(1, 0.0)
+    driver.submit(*[driver.task(function=at % 2) for at in range(5000)])
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert len(first.tasks) == policy.BATCH_TASKS
+
+
+def test_a_chunk_may_have_more_items_than_a_batch_has_tasks() -> None:
+    driver = Driver()
+    driver.learn(0, 0.0)
+    bulk = Recorder()
+    driver.extend(bulk, 1_000_000)
+    driver.handle(WorkerJoined(0))
+    assert bulk.chunks[0].count > policy.BATCH_TASKS
+
+
+def test_a_batch_is_as_large_as_a_message() -> None:
+    driver = Driver()
+    driver.learn(0, 0.0)
+    driver.submit(*driver.tasks(100, nbytes=policy.BATCH_BYTES // 4))
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert len(first.tasks) == 4
+
+
+def test_a_full_message_takes_no_other_function() -> None:
+    driver = Driver()
+    driver.learn(0, 0.0)
+    driver.learn(1, 0.0)
+    large = driver.task(nbytes=policy.BATCH_BYTES)
+    driver.submit(large, *driver.tasks(50, function=1))
+    assert only(Assign, driver.handle(WorkerJoined(0)))[0].tasks == [large]
+
+
+def test_large_results_make_small_batches() -> None:
+    driver = Driver()
+    driver.learn(0, 0.0, nbytes=policy.BATCH_BYTES // 2)
+    driver.submit(*driver.tasks(100))
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert len(first.tasks) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_shares_shrink_towards_the_end(workers: int) -> None:
+    driver = Driver()
+    driver.learn(0, 1e-7)
+    bulk = Recorder()
+    driver.extend(bulk, 1000)
+    for rank in range(workers):
+        driver.handle(WorkerJoined(rank))
+    while any(driver.batches.values()):
+        rank = max(driver.batches, key=lambda rank: len(driver.batches[rank]))
+        driver.finish(rank, seconds=1e-7)
+    counts = [chunk.count for chunk in bulk.chunks]
+    assert sum(counts) == 1000
+    assert counts[workers:] == sorted(counts[workers:], reverse=True)
+    assert counts[-1] <= 2
+    assert len(counts) > 4 * workers
+
+
+def test_a_fixed_chunksize_is_kept() -> None:
+    driver = Driver(workers=2)
+    bulk = Recorder(chunksize=7)
+    driver.extend(bulk, 30)
+    while any(driver.batches.values()):
+        driver.finish(0 if driver.batches[0] else 1, seconds=SHORT)
+    assert [chunk.count for chunk in bulk.chunks] == [7, 7, 7, 7, 2]
+
+
+# Credit.
+
+
+def test_a_short_batch_is_followed_by_one_sent_ahead() -> None:
+    driver = Driver(workers=1)
+    driver.learn(0, policy.PREFETCH_SECONDS / 2)
+    driver.submit(driver.task())
+    assert _assigned(driver.submit(driver.task()))
+
+
+def test_nothing_waits_behind_a_long_task() -> None:
+    driver = Driver(workers=1)
+    driver.learn(0, policy.PREFETCH_SECONDS * 1.01)
+    driver.submit(driver.task())
+    assert _assigned(driver.submit(driver.task())) == []
+
+
+def test_nothing_waits_behind_a_task_of_unknown_length() -> None:
+    driver = Driver(workers=1)
+    driver.learn(1, SHORT)
+    driver.submit(driver.task())
+    assert _assigned(driver.submit(driver.task(function=1))) == []
+
+
+def test_a_worker_holds_two_batches_at_most() -> None:
+    driver = Driver(workers=1)
+    driver.learn(0, SHORT)
+    for _ in range(10):
+        driver.submit(driver.task())
+    assert len(driver.batches[0]) == CREDIT == 2
+
+
+def test_a_finished_batch_makes_room_for_another() -> None:
+    driver = Driver(workers=1)
+    driver.learn(0, SHORT)
+    for _ in range(10):
+        driver.submit(driver.task())
+    driver.finish(0)
+    assert len(driver.batches[0]) == 2
+
+
+def test_no_batch_follows_when_the_one_sent_ahead_is_long() -> None:
+    driver = Driver(workers=1)
+    driver.learn(0, SHORT)
+    driver.learn(1, LONG)
+    driver.submit(driver.task())
+    long = driver.task(function=1)
+    assert _assigned(driver.submit(long)) == [long]
+    driver.submit(driver.task())
+    assert _assigned(driver.finish(0)) == []
+    assert driver.scheduler.statistics().queued == 1
+
+
+# Cancelling.
+
+
+def test_a_queued_task_is_cancelled_and_never_sent() -> None:
+    driver = Driver(workers=1)
+    running, gone, task = driver.tasks(3)
+    driver.submit(running, gone, task)
+    assert driver.handle(CancelRequested([running, gone])) == [Cancelled([gone])]
+    assert driver.handle(CancelRequested([gone])) == []
+    assert driver.scheduler.statistics().cancelled == 1
+    assert _assigned(driver.finish(0)) == [task]
+
+
+def test_cancelling_nothing_does_nothing() -> None:
+    assert Driver(workers=1).handle(CancelRequested([])) == []
+
+
+def test_the_rest_of_a_bulk_job_is_cancelled() -> None:
+    driver = Driver(workers=1)
+    bulk, task = Recorder(), driver.task()
+    driver.extend(bulk, 5)
+    driver.submit(task)
+    assert driver.handle(BulkCancelled(bulk)) == []
+    assert (bulk.ready, bulk.cancelled) == (0, True)
+    assert driver.scheduler.statistics().cancelled == 4
+    assert _assigned(driver.finish(0)) == [task]
+    assert driver.extend(bulk, 5) == []
+    assert driver.scheduler.outstanding == 1
+    assert len(bulk.chunks) == 1
+
+
+def test_an_extension_by_nothing_does_nothing() -> None:
+    driver = Driver(workers=1)
+    bulk = Recorder()
+    assert driver.extend(bulk, 0) == []
+    assert driver.scheduler.outstanding == 0
+
+
+def test_an_extension_adds_to_what_is_ready() -> None:
+    driver = Driver()
+    bulk = Recorder()
+    driver.extend(bulk, 2)
+    driver.extend(bulk, 3)
+    assert bulk.ready == 5
+    assert driver.scheduler.statistics().queued == 5
+
+
+def test_the_whole_queue_is_cancelled() -> None:
+    driver = Driver(workers=1)
+    running = driver.task()
+    queued = [driver.task(function=at % 3, priority=at % 2) for at in range(9)]
+    bulk, other = Recorder(), Recorder(priority=1)
+    driver.submit(running)
+    driver.submit(*queued[:5])
+    driver.extend(bulk, 10)
+    driver.extend(other, 10)
+    driver.submit(*queued[5:])
+    (cancelled,) = driver.handle(QueueCancelled())
+    assert isinstance(cancelled, Cancelled)
+    assert sorted(task.id for task in cancelled.tasks) == [task.id for task in queued]
+    assert bulk.cancelled
+    assert other.cancelled
+    statistics = driver.scheduler.statistics()
+    assert (statistics.queued, statistics.assigned) == (0, 1)
+    assert statistics.cancelled == 29
+    assert _assigned(driver.finish(0)) == []
+
+
+def test_cancelling_an_empty_queue_tells_nobody() -> None:
+    driver = Driver(workers=1)
+    driver.extend(Recorder(), 3)
+    assert driver.handle(QueueCancelled()) == []
+    assert driver.handle(QueueCancelled()) == []
+
+
+# Losing.
+
+
+def test_a_lost_worker_fails_what_it_held() -> None:
+    driver = Driver(workers=2)
+    driver.learn(0, SHORT)
+    tasks = driver.tasks(4)
+    for task in tasks:
+        driver.submit(task)
+    held = [task for batch in driver.batches[0] for task in batch]
+    assert len(held) == 2
+    assert driver.lose(0) == [Fail(held, 0)]
+    assert {task.state for task in held} == {TaskState.FAILED}
+    assert driver.scheduler.statistics().failed == 2
+    assert driver.scheduler.num_workers == 1
+
+
+def test_the_queue_goes_on_when_a_worker_is_lost() -> None:
+    driver = Driver(workers=2)
+    tasks = driver.tasks(3)
+    driver.submit(*tasks)
+    driver.lose(0)
+    assert _assigned(driver.finish(1)) == [tasks[2]]
+
+
+def test_an_idle_worker_is_lost_without_a_word() -> None:
+    driver = Driver(workers=2)
+    assert driver.lose(0) == []
+    assert driver.scheduler.num_workers == 1
+
+
+def test_the_last_worker_takes_the_queue_with_it() -> None:
+    driver = Driver(workers=1)
+    running, *queued = driver.tasks(3)
+    driver.submit(running, *queued)
+    bulk = Recorder(chunksize=2)
+    driver.extend(bulk, 3)
+    lost, failed = driver.lose(0)
+    assert lost == Fail([running], 0)
+    assert failed == Fail([*queued, *bulk.chunks], None)
+    assert [chunk.count for chunk in bulk.chunks] == [2, 1]
+    assert driver.scheduler.outstanding == 0
+    assert driver.scheduler.statistics().failed == 6
+
+
+def test_what_is_submitted_without_a_worker_left_fails_at_once() -> None:
+    driver = Driver(workers=1)
+    driver.lose(0)
+    bulk = Recorder()
+    assert driver.extend(bulk, 2) == [Fail(bulk.chunks, None)]
+
+
+def test_what_is_submitted_before_a_worker_joins_waits() -> None:
+    driver = Driver()
+    task = driver.task()
+    assert driver.submit(task) == []
+    assert driver.handle(WorkerJoined(3)) == [Assign(3, [task])]
+
+
+# Stopping.
+
+
+def test_every_worker_is_told_to_stop_once() -> None:
+    driver = Driver(workers=3)
+    driver.lose(1)
+    assert driver.stop() == [Stop(0), Stop(2)]
+    assert driver.stop() == []
+    assert driver.handle(WorkerLeft(0)) == []
+    assert driver.scheduler.running_workers() == [2]
+
+
+def test_what_is_queued_at_the_stop_fails() -> None:
+    driver = Driver(workers=1)
+    running, queued = driver.tasks(2)
+    driver.submit(running, queued)
+    assert driver.stop() == [Stop(0), Fail([queued], None)]
+    driver.finish(0)
+    assert running.state is TaskState.SUCCEEDED
