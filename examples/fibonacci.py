@@ -9,6 +9,7 @@ After the first example of Ray's tutorial. Start it with workers, or without:
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 
@@ -46,6 +47,12 @@ def fastest(repeat: int, run: Callable[..., object], *args: object) -> float:
     return min(seconds)
 
 
+def count_ranks(executor: mpitasks.Executor) -> int:
+    """Return how many ranks there are: the workers and, unless it is alone, rank 0."""
+    alone = executor.submit(os.getpid).result() == os.getpid()
+    return executor.num_workers + (not alone)
+
+
 def main() -> None:
     """Time both ways for each size."""
     parser = argparse.ArgumentParser(description="Time Fibonacci sequences both ways.")
@@ -54,15 +61,15 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=2, help="the fastest run counts")
     args = parser.parse_args()
     with mpitasks.Executor() as executor:
-        workers = executor.num_workers
-        count = args.sequences or workers
+        ranks = count_ranks(executor)
+        count = args.sequences or executor.num_workers
         for size in args.sizes:
             local = fastest(args.repeat, run_local, size, count)
             print(f"Sequence size: {size}, Local execution time: {local:.2f}")
             remote = fastest(args.repeat, run_remote, executor, size, count)
             print(f"Sequence size: {size}, Remote execution time: {remote:.2f}")
             ratio = local / remote
-            print(f"Speed-up: {ratio:.2f}, Sequences: {count}, Ranks: {workers + 1}")
+            print(f"Speed-up: {ratio:.2f}, Sequences: {count}, Ranks: {ranks}")
 
 
 if __name__ == "__main__":
