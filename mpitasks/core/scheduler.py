@@ -502,8 +502,7 @@ class Scheduler:
         room = 1.0  # what is left of a full batch
         while share > 0 and len(batch) < policy.BATCH_TASKS:
             head = queue.head()
-            if head is None:
-                break
+            assert head is not None  # the share is part of what is ready
             profile = self._profiles.get(head.function)
             if profile is None:  # of unknown length: goes alone
                 if not batch:
