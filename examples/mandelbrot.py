@@ -19,8 +19,7 @@ import numpy as np
 
 import mpitasks
 
-CENTER = -0.7436 + 0.1318j
-SPAN = 0.0145  # the picture's width in the complex plane
+CENTER, SPAN = -0.7436 + 0.1318j, 0.0145  # of the picture, in the complex plane
 
 
 def compute_tile(
