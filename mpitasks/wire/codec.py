@@ -10,6 +10,7 @@ code of the user.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import sys
@@ -48,8 +49,11 @@ _PLAIN = SCALARS | _TEXTS
 _reducers: dict[type, Callable[[Any], Any]] = {}
 
 
-class _Pickler(pickle.Pickler):
-    dispatch_table = _reducers
+def _pickler(sink: io.BytesIO, **options: Any) -> pickle.Pickler:
+    pickler = pickle.Pickler(sink, **options)
+    # A table of its own hides copyreg's, in which anybody may register at any time.
+    pickler.dispatch_table = {**copyreg.dispatch_table, **_reducers}
+    return pickler
 
 
 class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
@@ -98,7 +102,7 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
     if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD:
         value = _Bytes(value)
     try:
-        frame, buffers = _dump(_Pickler, value)
+        frame, buffers = _dump(_pickler, value)
         if b"__main__" not in frame:
             return frame, buffers
     except Exception:  # the second attempt decides; its error is the one to show
@@ -130,7 +134,7 @@ def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]
         return False
 
     sink = io.BytesIO()
-    pickler(sink, 5, buffer_callback=in_band).dump(value)
+    pickler(sink, protocol=5, buffer_callback=in_band).dump(value)
     return sink.getvalue(), buffers
 
 
