@@ -79,6 +79,10 @@ class Future(concurrent.futures.Future[Any]):
         call = self._call
         return call is not None and call.state is TaskState.ASSIGNED and not self.done()
 
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text.replace("state=pending", "state=running") if self.running() else text
+
     def cancel(self) -> bool:
         """Take the call back; return whether it will not run."""
         call = self._call

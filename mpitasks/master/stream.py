@@ -117,7 +117,9 @@ class Stream:
 
 
 def _unwrapped(values: list[Any]) -> Iterator[Any]:
-    for value in values:
-        if type(value) is Failure:
-            raise value.error
-        yield value
+    """Yield the values, keeping none that was yielded; raise at the first Failure."""
+    values.reverse()
+    while values:
+        if type(values[-1]) is Failure:
+            raise values.pop().error
+        yield values.pop()

@@ -61,12 +61,21 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield ".__self__", value.__self__
     elif isinstance(value, types.FunctionType):
         yield from _function_parts(value)
-    elif not isinstance(value, type):
+    elif not isinstance(value, type) and not _refuses(value):
         for key, item in list(getattr(value, "__dict__", {}).items()):
             yield f".{key}", item
         for attribute in ("func", "args", "keywords"):  # functools.partial
             if hasattr(value, attribute) and attribute not in _own_names(value):
                 yield f".{attribute}", getattr(value, attribute)
+
+
+def _refuses(value: Any) -> bool:
+    """Whether the object itself says that it cannot be pickled, and why."""
+    try:
+        value.__reduce_ex__(5)
+    except Exception:
+        return True
+    return False
 
 
 def _own_names(value: Any) -> Any:

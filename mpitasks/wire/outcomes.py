@@ -102,7 +102,7 @@ def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
         return values
     try:
         value = codec.decode(payload, buffers)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = "exception" if form == ERROR else "result"
         failure = SerializationError(
             f"the {what} of a task cannot be unpickled on rank 0: "
