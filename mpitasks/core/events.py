@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = [
     "Action",
@@ -46,24 +47,28 @@ FunctionId = int
 Rank = int
 
 
-class TaskState(enum.Enum):
+# IntEnum, because states are dict keys on the hot path, and the hash of a plain Enum
+# member is computed in Python.
+
+
+class TaskState(enum.IntEnum):
     """Where a task is. One meaning and one home collection for each state."""
 
-    NEW = "new"  # made, not yet handed to the scheduler
-    QUEUED = "queued"  # in the ready queue, in no worker's hands
-    ASSIGNED = "assigned"  # sent to one worker, in that worker's `tasks`
-    SUCCEEDED = "succeeded"  # its value arrived; in no collection
-    FAILED = "failed"  # its error arrived, or its worker was lost
-    CANCELLED = "cancelled"  # taken back before it was sent
+    NEW = 0  # made, not yet handed to the scheduler
+    QUEUED = 1  # in the ready queue, in no worker's hands
+    ASSIGNED = 2  # sent to one worker, in that worker's `tasks`
+    SUCCEEDED = 3  # its value arrived; in no collection
+    FAILED = 4  # its error arrived, or its worker was lost
+    CANCELLED = 5  # taken back before it was sent
 
 
-class WorkerState(enum.Enum):
+class WorkerState(enum.IntEnum):
     """Where a worker is."""
 
-    READY = "ready"  # takes tasks
-    STOPPING = "stopping"  # told to stop, has not said goodbye
-    STOPPED = "stopped"  # said goodbye
-    LOST = "lost"  # gone without goodbye; what it still says is ignored
+    READY = 0  # takes tasks
+    STOPPING = 1  # told to stop, has not said goodbye
+    STOPPED = 2  # said goodbye
+    LOST = 3  # gone without goodbye; what it still says is ignored
 
 
 class Task:
@@ -140,8 +145,7 @@ class Bulk:
         )
 
 
-@dataclass(slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What a run of items of one function took, as its worker measured it.
 
     Attributes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.core.events import Task, TaskId
+from mpitasks.core.events import Task, TaskId, TaskState
 from mpitasks.master.functions import Function
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Buffer
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Chunk"]
 
+_NEW = TaskState.NEW
 _NO_BUFFERS: list[Buffer] = []
+
+PLAIN_BYTES = 32
+"""What a call with plain arguments is taken to weigh in a message."""
 
 
 class Call(Task):
@@ -50,19 +54,22 @@ class Call(Task):
         Raises:
             SerializationError: An argument cannot be pickled.
         """
+        # All fields are set right here: a call of Task.__init__ costs as much as they.
+        self.id = id
+        self.function = function = target.id
+        self.count = 1
+        self.priority = priority
+        self.state = _NEW
+        self.target = target
         if not kwargs and codec.is_plain(args):
-            self.wire = (id, target.id, CALL_PLAIN, args, 0)
+            self.wire = (id, function, CALL_PLAIN, args, 0)
             self.buffers = _NO_BUFFERS
-            self.nbytes = 64
+            self.nbytes = PLAIN_BYTES
         else:
             frame, buffers = codec.encode((args, kwargs), "the call")
-            self.wire = (id, target.id, CALL, frame, len(buffers))
+            self.wire = (id, function, CALL, frame, len(buffers))
             self.buffers = buffers
-            self.nbytes = len(frame)
-            for buffer in buffers:
-                self.nbytes += len(buffer)
-        super().__init__(id, target.id, nbytes=self.nbytes, priority=priority)
-        self.target = target
+            self.nbytes = len(frame) + sum(map(len, buffers))
 
 
 class Chunk(Task):

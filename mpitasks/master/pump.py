@@ -29,7 +29,6 @@ from mpitasks.core.events import (
     Cancelled,
     CancelRequested,
     Complete,
-    Cost,
     Event,
     Fail,
     OutcomesArrived,
@@ -108,11 +107,17 @@ class Pump:
 
     def submit(self, call: Call) -> None:
         """Take a call in. Takes a turn when a worker wants work, or now and then."""
-        self._inbox.append(call)
         if self._background.asleep:
             self._background.wake()
+        if self._scheduler.hungry and not self._inbox and not self._lock.locked():
+            with self._lock:
+                self._take_events(TasksSubmitted([call]))
+            if self._callbacks:
+                self._run_callbacks()
+            return
+        self._inbox.append(call)
         self._since_turn += 1
-        if self._scheduler.hungry or self._since_turn >= SUBMITS_PER_TURN:
+        if self._since_turn >= SUBMITS_PER_TURN:
             self.nudge()
 
     def extend(self, bulk: Bulk, count: int) -> None:
@@ -135,12 +140,11 @@ class Pump:
 
     def nudge(self) -> bool:
         """Take a turn if no other thread is at it; return whether anything happened."""
-        if not self._lock.acquire(blocking=False):
+        if self._lock.locked():
             return False
-        try:
+        # A `with` of its own: Ctrl-C between acquiring and a `try` would keep the lock.
+        with self._lock:
             moved = self._turn()
-        finally:
-            self._lock.release()
         if self._callbacks:
             self._run_callbacks()
         return moved
@@ -160,27 +164,37 @@ class Pump:
             timeout: How long to wait, in seconds; None for ever.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        limit = 0.05
         while not done():
-            if end is not None:
-                limit = min(end - time.monotonic(), 0.05)
-                if limit <= 0:
-                    # One last look: the timeout may be 0.
-                    self.nudge()
-                    return done()
+            limit = 0.05 if end is None else min(end - time.monotonic(), 0.05)
+            if limit <= 0:
+                self.nudge()  # one look at least: the timeout may be 0
+                return done()
             if self._driver.acquire(blocking=False):
                 try:
-                    with self._lock:
-                        moved = self._turn()
-                    if self._callbacks:
-                        self._run_callbacks()
-                    if not moved:
-                        self._transport.wait(limit)
+                    self._drive(done, end)
                 finally:
                     self._driver.release()
             else:
                 block(limit)
         return True
+
+    def _drive(self, done: Callable[[], bool], end: float | None) -> None:
+        """As the driver, take turns until `done` or the end."""
+        wait = self._transport.wait
+        limit = 0.05
+        while True:
+            with self._lock:
+                moved = self._turn()
+            if self._callbacks:
+                self._run_callbacks()
+            if done():
+                return
+            if not moved:
+                if end is not None:
+                    limit = min(end - time.monotonic(), 0.05)
+                    if limit <= 0:
+                        return
+                wait(limit)
 
     def finish(self) -> None:
         """Take turns until nothing is outstanding."""
@@ -207,13 +221,18 @@ class Pump:
 
     def _handle_now(self, event: Event) -> None:
         with self._lock:
-            try:
-                self._take_inbox()
-                self._handle(event)
-            except Exception as error:
-                self._break(error)
+            self._take_events(event)
         if self._callbacks:
             self._run_callbacks()
+
+    def _take_events(self, event: Event) -> None:
+        """Handle what was submitted before, then the event."""
+        try:
+            if self._inbox:
+                self._take_inbox()
+            self._handle(event)
+        except BaseException as error:
+            self._break(error)
 
     def _turn(self) -> bool:
         """Take what came in and act on it; return whether there was anything."""
@@ -224,20 +243,21 @@ class Pump:
             if self._inbox:
                 self._take_inbox()
                 moved = True
+            poll = self._transport.poll
             for _ in range(MESSAGES_PER_TURN):
-                arrived = self._transport.poll()
+                arrived = poll()
                 if arrived is None:
                     break
                 self._receive(*arrived)
                 moved = True
-        except Exception as error:
+        except BaseException as error:
             self._break(error)
             moved = True
         return moved
 
     def _take_inbox(self) -> None:
         inbox = self._inbox
-        if inbox:
+        if inbox:  # others may append meanwhile, so it is emptied one by one
             calls = [inbox.popleft() for _ in range(len(inbox))]
             self._handle(TasksSubmitted(calls))
 
@@ -249,8 +269,9 @@ class Pump:
                 if forms
                 else ()
             )
-            costs = [Cost(*cost) for cost in message.costs]
-            event = OutcomesArrived(rank, message.batches, message.ids, failed, costs)
+            event = OutcomesArrived(
+                rank, message.batches, message.ids, failed, message.costs
+            )
             self._handle(event, message)
         elif type(message) is Goodbye:
             self._handle(WorkerLeft(rank))
@@ -258,14 +279,12 @@ class Pump:
             raise InternalError(f"rank {rank} sent {message!r} to the master")
 
     def _handle(self, event: Event, outcomes: Outcomes | None = None) -> None:
-        """Let the scheduler decide, and do it: sends first, then what wakes users."""
-        actions = self._scheduler.handle(event, time.monotonic())
-        for action in actions:
-            if type(action) is Assign:
-                self._assign(action)
-        for action in actions:
+        """Let the scheduler decide, and do it."""
+        for action in self._scheduler.handle(event, time.monotonic()):
             kind = type(action)
-            if kind is Complete:
+            if kind is Assign:
+                self._assign(action)
+            elif kind is Complete:
                 assert outcomes is not None  # only reports complete tasks
                 self._complete(action.tasks, outcomes)
             elif kind is Cancelled:
@@ -277,42 +296,37 @@ class Pump:
                 self._transport.send(action.rank, messages.Stop())
 
     def _assign(self, action: Assign) -> None:
-        calls = []
-        buffers = []
-        targets = {}
+        known = self._known[action.rank]
+        batch = Batch([])
+        calls = batch.calls
+        buffers: list[Any] = []
         for task in action.tasks:
             if type(task) is Call:
-                targets[task.function] = task.target
                 calls.append(task.wire)
                 if task.buffers:
                     buffers += task.buffers
+                target = task.target
             else:
-                targets[task.function] = task.job.target
                 wire, own = task.job.encode(task)
                 calls.append(wire)
                 buffers += own
-        batch = Batch(calls)
-        self._add_functions(action.rank, targets, batch)
+                target = task.job.target
+            if target.id not in known:
+                known[target.id] = None
+                batch.functions.append((target.id, target.frame, len(target.buffers)))
+                batch.buffers += target.buffers
+        if len(known) > FUNCTIONS_PER_WORKER:
+            self._forget(known, action, batch)
         batch.buffers += buffers
         self._transport.send(action.rank, batch)
 
-    def _add_functions(
-        self, rank: Rank, targets: dict[int, Any], batch: Batch
-    ) -> None:
-        """Put the functions in that the worker lacks; have it forget old ones."""
-        known = self._known[rank]
-        for function_id, target in targets.items():
-            if function_id not in known:
-                known[function_id] = None
-                count = len(target.buffers)
-                batch.functions.append((function_id, target.frame, count))
-                batch.buffers += target.buffers
-        while len(known) > FUNCTIONS_PER_WORKER:
-            oldest = next(iter(known))
-            if oldest in targets:
-                break
-            del known[oldest]
-            batch.forget.append(oldest)
+    def _forget(self, known: dict[int, None], action: Assign, batch: Batch) -> None:
+        """Have the worker forget the functions that it has known longest."""
+        needed = {task.function for task in action.tasks}
+        for oldest in list(known)[: len(known) - FUNCTIONS_PER_WORKER]:
+            if oldest not in needed:
+                del known[oldest]
+                batch.forget.append(oldest)
 
     def _complete(self, tasks: list[Task | None], outcomes: Outcomes) -> None:
         values = outcomes.values
@@ -322,16 +336,16 @@ class Pump:
             for at, (form, count) in outcomes.forms.items():
                 own = [buffers.pop() for _ in range(count)]
                 values[at] = decode_outcome(form, values[at], own)
-        futures = []
-        settled = []
+        futures = [task.future for task in tasks if type(task) is Call]
+        if len(futures) == len(tasks):
+            future.settle(futures, values)
+            return
         for at, task in enumerate(tasks):
             if type(task) is Call:
-                futures.append(task.future)
-                settled.append(values[at])
-            elif task is not None:
+                future.settle([task.future], [values[at]])
+            elif type(task) is Chunk:
                 form, _ = outcomes.forms[at]
                 task.job.deliver(task, values[at], mixed=form != LIST)
-        future.settle(futures, settled)
 
     def _fail(self, tasks: list[Task], error: MpiTasksError) -> None:
         failure = Failure(error)
@@ -341,8 +355,14 @@ class Pump:
             if type(task) is Chunk:
                 task.job.deliver(task, failure, mixed=True)
 
-    def _break(self, error: Exception) -> None:
-        """Something is wrong with the engine: fail what is outstanding, and say why."""
+    def _break(self, error: BaseException) -> None:
+        """Something is wrong with the engine: fail what is outstanding, and say why.
+
+        Raises:
+            BaseException: The error, if it is none of ours but, say, Ctrl-C: it came
+                in the middle of a turn, and who interrupts a run must know best.
+        """
+        interrupt = None if isinstance(error, Exception) else error
         if not isinstance(error, MpiTasksError):
             internal = InternalError(f"the engine failed: {error!r}; please report it")
             internal.__cause__ = error
@@ -354,6 +374,8 @@ class Pump:
             for action in self._scheduler.handle(RankLost(rank), now):
                 if type(action) is Fail:
                     self._fail(action.tasks, self._error)
+        if interrupt is not None:
+            raise interrupt
 
     # After the lock.
 

@@ -29,7 +29,9 @@ names the others by their position, ``position: (form, buffers)``:
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 from mpitasks.errors import TransportError
@@ -102,8 +104,8 @@ class Outcomes:
     ids: list[int]
     values: list[Any]
     forms: dict[int, tuple[int, int]]
-    costs: list[tuple[int, int, float, int]]
-    """(function id, items, seconds, bytes of results)."""
+    costs: list[Any]
+    """As `mpitasks.core.events.Cost`: (function id, items, seconds, bytes)."""
     buffers: list[Buffer] = field(default_factory=list)
 
 
@@ -117,23 +119,29 @@ Message = Hello | Welcome | Batch | Stop | Outcomes | Goodbye
 _KINDS: tuple[type, ...] = (Hello, Welcome, Batch, Stop, Outcomes, Goodbye)
 _LONG = -1
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
-_FIELDS = [
-    [name for name in kind.__slots__ if name != "buffers"]  # type: ignore[attr-defined]
-    for kind in _KINDS
-]
-_WITH_BUFFERS = [
-    "buffers" in kind.__slots__  # type: ignore[attr-defined]
-    for kind in _KINDS
-]
+
+
+def _fields_getter(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a quick function from a message to its fields, but for `buffers`."""
+    names = [field.name for field in fields(kind) if field.name != "buffers"]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
+
+
+_FIELDS = tuple(_fields_getter(kind) for kind in _KINDS)
 
 
 def pack(message: Message) -> tuple[bytes, list[Buffer]]:
     """Return the message's frame, and the buffers to send after it."""
-    number = _NUMBERS[type(message)]
-    buffers = message.buffers if _WITH_BUFFERS[number] else []  # type: ignore[union-attr]
-    sizes = [memoryview(buffer).nbytes for buffer in buffers] if buffers else ()
-    fields = [getattr(message, name) for name in _FIELDS[number]]
-    return pickle.dumps((number, sizes, *fields), 5), buffers
+    kind = type(message)
+    number = _NUMBERS[kind]
+    if kind is Batch or kind is Outcomes:
+        buffers = message.buffers  # type: ignore[union-attr]
+        if buffers:
+            sizes = [memoryview(buffer).nbytes for buffer in buffers]
+            return pickle.dumps((number, sizes, *_FIELDS[number](message)), 5), buffers
+    return pickle.dumps((number, (), *_FIELDS[number](message)), 5), []
 
 
 def announce(sizes: list[int]) -> bytes:

@@ -87,6 +87,7 @@ class MpiTransport:
         self.rank: int = comm.Get_rank()
         self._comm = comm
         self._patience = Patience(spare_cores)
+        self.wait = self._patience.pause
         self._status = MPI.Status()
         self._room = bytearray(FRAME_ROOM)
         self._view = memoryview(self._room)
@@ -106,8 +107,6 @@ class MpiTransport:
         for buffer in buffers:
             for segment in _segments(buffer):
                 self._post(rank, segment, TAG_BUFFER)
-        if len(self._requests) > 1:
-            self._reap()
 
     def poll(self) -> tuple[int, Message] | None:
         if self._requests:
@@ -120,8 +119,8 @@ class MpiTransport:
         status = self._status
         while self._comm.Iprobe(MPI.ANY_SOURCE, TAG_FRAME, status):
             self._patience.reset()
-            source = status.Get_source()
-            message, sizes = self._receive_frame(source, status.Get_count(MPI.BYTE))
+            source = status.source
+            message, sizes = self._receive_frame(source, status.count)
             if message is not None and not sizes and source not in self._incoming:
                 return source, message
             self._expect(source, message, sizes)
@@ -134,9 +133,6 @@ class MpiTransport:
         if self._requests:
             self._reap()
         return any(len(kept) >= THRESHOLD for kept in self._kept)
-
-    def wait(self, limit: float) -> None:
-        self._patience.pause(limit)
 
     def close(self) -> None:
         """Wait for what is being sent, for a bounded time, and free nothing.
@@ -151,11 +147,12 @@ class MpiTransport:
 
     def _post(self, rank: int, buffer: Buffer, tag: int) -> None:
         try:
-            request = self._comm.Isend([buffer, MPI.BYTE], rank, tag)
+            request = self._comm.Isend((buffer, MPI.BYTE), rank, tag)
         except MPI.Exception as error:
             raise TransportError(f"sending to rank {rank} failed: {error}") from error
-        self._requests.append(request)
-        self._kept.append(buffer)
+        if not request.Test():  # short ones are gone at once
+            self._requests.append(request)
+            self._kept.append(buffer)
 
     def _reap(self) -> None:
         done = MPI.Request.Testsome(self._requests)
@@ -174,7 +171,7 @@ class MpiTransport:
     ) -> tuple[Message | None, list[int]]:
         view = self._view if nbytes <= FRAME_ROOM else memoryview(bytearray(nbytes))
         frame = view[:nbytes]
-        self._comm.Recv([frame, MPI.BYTE], source, TAG_FRAME)
+        self._comm.Recv((frame, MPI.BYTE), source, TAG_FRAME)
         return messages.unpack(frame)
 
     def _expect(self, source: int, message: Message | None, sizes: list[int]) -> None:
