@@ -1,9 +1,9 @@
 """THE state machine: events in, actions out, time as an argument.
 
 `Scheduler.handle` is the only place where a task or a worker changes state.
-Which state follows which is in two tables; a pair that is absent raises
-`TransitionError` and changes nothing. What a task computes, how it is sent and
-what time it is, is unknown here.
+Which state follows which is in two tables (`mpitasks.core.transitions`); a pair that
+is absent raises `TransitionError` and changes nothing. What a task computes, how it
+is sent and what time it is, is unknown here.
 
 Tasks:
 
@@ -29,7 +29,6 @@ hold, for instance of a worker declared lost, are late and ignored.
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 from collections import OrderedDict, deque
@@ -63,80 +62,19 @@ from mpitasks.core.events import (
     WorkerLost,
     WorkerState,
 )
+from mpitasks.core.transitions import (
+    TASK_TRANSITIONS,
+    WORKER_TRANSITIONS,
+    TaskInput,
+    WorkerInput,
+    next_state,
+)
 from mpitasks.errors import TransitionError
 
-__all__ = [
-    "TASK_TRANSITIONS",
-    "WORKER_TRANSITIONS",
-    "Scheduler",
-    "Statistics",
-    "TaskInput",
-    "WorkerInput",
-]
+__all__ = ["Scheduler", "Statistics"]
 
 CREDIT = 2
 
-
-class TaskInput(enum.IntEnum):
-    """What can happen to a task."""
-
-    SUBMIT = 0
-    ASSIGN = 1
-    SUCCEED = 2
-    FAIL = 3
-    LOSE = 4
-    CANCEL = 5
-
-
-class WorkerInput(enum.IntEnum):
-    """What can happen to a worker."""
-
-    STOP = 0
-    LEAVE = 1
-    LOSE = 2
-
-
-TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
-    TaskInput.SUBMIT: {TaskState.NEW: TaskState.QUEUED},
-    TaskInput.ASSIGN: {
-        TaskState.NEW: TaskState.ASSIGNED,
-        TaskState.QUEUED: TaskState.ASSIGNED,
-    },
-    TaskInput.SUCCEED: {TaskState.ASSIGNED: TaskState.SUCCEEDED},
-    TaskInput.FAIL: {TaskState.ASSIGNED: TaskState.FAILED},
-    TaskInput.LOSE: {
-        TaskState.NEW: TaskState.FAILED,
-        TaskState.QUEUED: TaskState.FAILED,
-        TaskState.ASSIGNED: TaskState.FAILED,
-    },
-    TaskInput.CANCEL: {
-        TaskState.NEW: TaskState.CANCELLED,
-        TaskState.QUEUED: TaskState.CANCELLED,
-        TaskState.ASSIGNED: TaskState.ASSIGNED,
-        TaskState.SUCCEEDED: TaskState.SUCCEEDED,
-        TaskState.FAILED: TaskState.FAILED,
-        TaskState.CANCELLED: TaskState.CANCELLED,
-    },
-}
-
-WORKER_TRANSITIONS: dict[WorkerInput, dict[WorkerState, WorkerState]] = {
-    WorkerInput.STOP: {
-        WorkerState.READY: WorkerState.STOPPING,
-        WorkerState.STOPPING: WorkerState.STOPPING,
-        WorkerState.STOPPED: WorkerState.STOPPED,
-        WorkerState.LOST: WorkerState.LOST,
-    },
-    WorkerInput.LEAVE: {
-        WorkerState.STOPPING: WorkerState.STOPPED,
-        WorkerState.LOST: WorkerState.LOST,
-    },
-    WorkerInput.LOSE: {
-        WorkerState.READY: WorkerState.LOST,
-        WorkerState.STOPPING: WorkerState.LOST,
-        WorkerState.STOPPED: WorkerState.STOPPED,
-        WorkerState.LOST: WorkerState.LOST,
-    },
-}
 
 # Rows and states by name: an attribute of an enum costs 0.2 us on CPython 3.11.
 _SUBMIT = TASK_TRANSITIONS[TaskInput.SUBMIT]
@@ -148,20 +86,6 @@ _CANCEL = TASK_TRANSITIONS[TaskInput.CANCEL]
 _READY = WorkerState.READY
 _QUEUED = TaskState.QUEUED
 _CANCELLED = TaskState.CANCELLED
-
-
-def next_state(
-    moves: dict[Any, Any], state: TaskState | WorkerState, what: object
-) -> Any:
-    """Look one transition up.
-
-    Raises:
-        TransitionError: The table has no row for it.
-    """
-    try:
-        return moves[state]
-    except KeyError:
-        raise TransitionError(f"{what}: no transition from {state.name}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +232,9 @@ class Scheduler:
         ]
         assert len(ready_workers) == self._num_ready
         assert (self._queue.items > 0) == (self._queue.head() is not None)
-        assert not (self._queue.items and self._idle), "work waits beside an idle worker"
+        assert not (self._queue.items and self._idle), (
+            "work waits beside an idle worker"
+        )
 
     # Workers.
 
@@ -444,7 +370,9 @@ class Scheduler:
     def _outcomes_arrived(self, event: OutcomesArrived, actions: list[Action]) -> None:
         worker = self._workers.get(event.rank)
         if worker is None:
-            raise TransitionError(f"outcomes of worker {event.rank}, which never joined")
+            raise TransitionError(
+                f"outcomes of worker {event.rank}, which never joined"
+            )
         ready = worker.state is _READY
         if ready and event.batches > len(worker.batches):
             raise TransitionError(f"worker {event.rank} finished a batch it never had")
@@ -493,7 +421,7 @@ class Scheduler:
     def _assign(
         self, worker: _Worker, tasks: list[Task], seconds: float, actions: list[Action]
     ) -> None:
-        """Give a worker, filed nowhere now, a batch that is expected to take so long."""
+        """Give a worker, filed nowhere now, a batch that should take `seconds`."""
         held = worker.tasks
         items = 0
         for task in tasks:
@@ -533,10 +461,12 @@ class Scheduler:
         return batch, seconds
 
     def _take_run(self, head: Task | Bulk, limit: int) -> list[Task]:
-        """Take up to `limit` items of the head's kind off the queue, at least one task."""
+        """Take up to `limit` items like the head off the queue; at least one task."""
         queue = self._queue
         if isinstance(head, Bulk):
-            chunk = head.carve(next(self._ids), min(head.chunksize or limit, head.ready))
+            chunk = head.carve(
+                next(self._ids), min(head.chunksize or limit, head.ready)
+            )
             head.ready -= chunk.count
             queue.items -= chunk.count
             if not head.ready:

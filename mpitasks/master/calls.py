@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.core.events import Task, TaskId, TaskState
-from mpitasks.master.functions import Function
 from mpitasks.wire import codec
-from mpitasks.wire.codec import Buffer
 from mpitasks.wire.messages import CALL, CALL_PLAIN
 
 if TYPE_CHECKING:
+    from mpitasks.master.functions import Function
     from mpitasks.master.future import Future
     from mpitasks.master.job import Job
+    from mpitasks.wire.codec import Buffer
 
 __all__ = ["Call", "Chunk"]
 
@@ -40,6 +40,7 @@ class Call(Task):
     __slots__ = ("buffers", "future", "target", "wire")
 
     future: Future
+    wire: tuple[int, int, int, Any, int]
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class Executor(concurrent.futures.Executor):
         pump.submit(call)
         return future
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],

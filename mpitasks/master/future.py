@@ -81,7 +81,9 @@ class Future(concurrent.futures.Future[Any]):
 
     def __repr__(self) -> str:
         text = super().__repr__()
-        return text.replace("state=pending", "state=running") if self.running() else text
+        return (
+            text.replace("state=pending", "state=running") if self.running() else text
+        )
 
     def cancel(self) -> bool:
         """Take the call back; return whether it will not run."""

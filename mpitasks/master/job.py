@@ -11,17 +11,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.core.events import Bulk, Task, TaskId
 from mpitasks.core.policy import BATCH_BYTES
 from mpitasks.errors import SerializationError
 from mpitasks.master.calls import Chunk
-from mpitasks.master.functions import Function
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Buffer, Unsendable
 from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
 from mpitasks.wire.outcomes import Failure
+
+if TYPE_CHECKING:
+    from mpitasks.master.functions import Function
 
 __all__ = ["Job"]
 

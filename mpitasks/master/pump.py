@@ -13,13 +13,12 @@ User code never runs under the lock: done-callbacks run after it is released.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.core.events import (
     Assign,
@@ -40,18 +39,22 @@ from mpitasks.core.events import (
     TasksSubmitted,
     WorkerJoined,
     WorkerLeft,
+)
+from mpitasks.core.events import (
     WorkerLost as RankLost,
 )
 from mpitasks.core.scheduler import Scheduler
 from mpitasks.errors import InternalError, MpiTasksError, WorkerLost
 from mpitasks.master import future
+from mpitasks.master.background import Background
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.functions import Functions
 from mpitasks.wire import messages
 from mpitasks.wire.messages import ERROR, LIST, Batch, Goodbye, Outcomes
 from mpitasks.wire.outcomes import Failure, decode_outcome
-from mpitasks.wire.patience import sharpen_timers
-from mpitasks.wire.transport import Transport
+
+if TYPE_CHECKING:
+    from mpitasks.wire.transport import Transport
 
 __all__ = ["Pump"]
 
@@ -60,11 +63,6 @@ SUBMITS_PER_TURN = 32
 """While no worker wants more, every so many submits take a turn all the same."""
 FUNCTIONS_PER_WORKER = 256
 """A worker keeps so many functions; older ones are sent again when they come back."""
-
-NAP_SHORT, NAP_LONG = 250e-6, 800e-6
-"""Pauses of the background thread while it drives, and while it need not."""
-DOZE_SECONDS = 0.1
-"""With nothing outstanding for so long, the background thread goes to sleep."""
 
 
 class Pump:
@@ -91,7 +89,7 @@ class Pump:
         for rank in ranks:
             self._known[rank] = {}
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
-        self._background = _Background(self)
+        self._background = Background(self)
 
     # For the executor, from any thread.
 
@@ -267,7 +265,7 @@ class Pump:
             failed = (
                 [at for at, (form, _) in forms.items() if form == ERROR]
                 if forms
-                else ()
+                else []
             )
             event = OutcomesArrived(
                 rank, message.batches, message.ids, failed, message.costs
@@ -281,18 +279,18 @@ class Pump:
     def _handle(self, event: Event, outcomes: Outcomes | None = None) -> None:
         """Let the scheduler decide, and do it."""
         for action in self._scheduler.handle(event, time.monotonic()):
-            kind = type(action)
-            if kind is Assign:
+            if type(action) is Assign:
                 self._assign(action)
-            elif kind is Complete:
+            elif type(action) is Complete:
                 assert outcomes is not None  # only reports complete tasks
                 self._complete(action.tasks, outcomes)
-            elif kind is Cancelled:
+            elif type(action) is Cancelled:
                 for task in action.tasks:
-                    task.future._settle_cancelled()
-            elif kind is Fail:
+                    if type(task) is Call:
+                        task.future._settle_cancelled()
+            elif type(action) is Fail:
                 self._fail(action.tasks, self._error or _lost(action.rank))
-            elif kind is Stop:
+            elif type(action) is Stop:
                 self._transport.send(action.rank, messages.Stop())
 
     def _assign(self, action: Assign) -> None:
@@ -307,6 +305,7 @@ class Pump:
                     buffers += task.buffers
                 target = task.target
             else:
+                assert type(task) is Chunk  # the master makes no other tasks
                 wire, own = task.job.encode(task)
                 calls.append(wire)
                 buffers += own
@@ -386,61 +385,6 @@ class Pump:
             except IndexError:  # another thread took it
                 return
             callback()
-
-
-class _Background(threading.Thread):
-    """Turns the pump while work is outstanding and nobody else does."""
-
-    def __init__(self, pump: Pump) -> None:
-        super().__init__(name="mpitasks-pump", daemon=True)
-        self.asleep = True
-        self._pump = pump
-        self._woken = threading.Event()
-        self._stopped = False
-
-    def wake(self) -> None:
-        """There is work. May be called without need."""
-        self.asleep = False
-        if self.ident is None:
-            with contextlib.suppress(RuntimeError):  # another thread started it
-                self.start()
-        self._woken.set()
-
-    def stop(self) -> None:
-        """End the thread. Called once."""
-        self._stopped = True
-        self._woken.set()
-        if self.ident is not None and self is not threading.current_thread():
-            self.join()
-
-    def run(self) -> None:
-        sharpen_timers()
-        while not self._stopped:
-            self._keep_turning()
-            self.asleep = True
-            if not self._pump.outstanding:  # else somebody submitted meanwhile
-                self._woken.wait()
-            self._woken.clear()
-            self.asleep = False
-
-    def _keep_turning(self) -> None:
-        """Turn until there was nothing to do for a while."""
-        pump = self._pump
-        nap = NAP_SHORT
-        last_work = time.monotonic()
-        while not self._stopped:
-            turns = pump.turns
-            time.sleep(nap)
-            if pump.outstanding:
-                last_work = time.monotonic()
-            elif time.monotonic() - last_work > DOZE_SECONDS:
-                return
-            if pump.turns != turns:
-                nap = NAP_LONG  # somebody else drives
-            elif pump.nudge():
-                nap = NAP_SHORT
-            else:
-                nap = min(nap * 1.1, NAP_LONG)
 
 
 def _lost(rank: Rank | None) -> WorkerLost:

@@ -32,10 +32,12 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import TransportError
-from mpitasks.wire.codec import Buffer
+
+if TYPE_CHECKING:
+    from mpitasks.wire.codec import Buffer
 
 __all__ = [
     "Batch",

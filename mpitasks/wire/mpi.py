@@ -199,6 +199,7 @@ class MpiTransport:
             message, buffers = first.message, first.buffers
             if message is None:
                 message, _ = messages.unpack(buffers[0])
+                assert message is not None  # nothing is announced twice
                 buffers = buffers[1:]
             if buffers:
                 message.buffers = buffers  # type: ignore[union-attr]

@@ -7,9 +7,10 @@ business of the pump or the worker loop that owns it.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mpitasks.wire.messages import Message
+if TYPE_CHECKING:
+    from mpitasks.wire.messages import Message
 
 __all__ = ["Transport"]
 

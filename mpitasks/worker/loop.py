@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import starmap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError, SerializationError
 from mpitasks.wire import codec
@@ -27,7 +27,6 @@ from mpitasks.wire.messages import (
     Outcomes,
     Stop,
 )
-from mpitasks.wire.transport import Transport
 from mpitasks.wire.outcomes import (
     Failure,
     Form,
@@ -36,10 +35,13 @@ from mpitasks.wire.outcomes import (
     encode_value,
 )
 
+if TYPE_CHECKING:
+    from mpitasks.wire.transport import Transport
+
 __all__ = ["Worker"]
 
 FLUSH_SECONDS = 0.002
-"""A result waits at most so long for others of its batch, and for the task behind it."""
+"""A result waits so long for others of its batch; then it goes before the next call."""
 
 REPLY_BYTES = 8 << 20
 """Results of so many bytes are sent without waiting for others."""
@@ -49,6 +51,9 @@ SETTLE_SECONDS = 0.05
 code runs, nobody drives their transfer."""
 
 MASTER = 0
+
+_CALLS = (CALL_PLAIN, CALL)
+_PLAIN_MAPS = (MAP_PLAIN, STARMAP_PLAIN)
 
 
 class Worker:
@@ -95,7 +100,7 @@ class Worker:
             if self._reply_bytes or started - self._flushed > FLUSH_SECONDS:
                 self._flush_if_due(started)
             own = [buffers.pop() for _ in range(count)] if count else []
-            if mode == CALL_PLAIN or mode == CALL:
+            if mode in _CALLS:
                 items = 1
                 form, value, sent = self._call(function_id, mode, payload, own)
             else:
@@ -154,7 +159,7 @@ class Worker:
     ) -> tuple[int, Form]:
         function = self._functions[function_id]
         values: list[Any] = []
-        if mode == MAP_PLAIN or mode == STARMAP_PLAIN:
+        if mode in _PLAIN_MAPS:
             items = codec.decode(payload)
             _map_plain(map if mode == MAP_PLAIN else starmap, function, items, values)
             return len(items), encode_items(values, self._where)

@@ -1,0 +1,97 @@
+"""Which state follows which: one table for tasks, one for workers.
+
+A pair that is absent is illegal. Only `mpitasks.core.scheduler` uses the tables to
+change a state; what they mean is drawn at its head.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from mpitasks.core.events import TaskState, WorkerState
+from mpitasks.errors import TransitionError
+
+__all__ = [
+    "TASK_TRANSITIONS",
+    "WORKER_TRANSITIONS",
+    "TaskInput",
+    "WorkerInput",
+    "next_state",
+]
+
+
+class TaskInput(enum.IntEnum):
+    """What can happen to a task."""
+
+    SUBMIT = 0
+    ASSIGN = 1
+    SUCCEED = 2
+    FAIL = 3
+    LOSE = 4
+    CANCEL = 5
+
+
+class WorkerInput(enum.IntEnum):
+    """What can happen to a worker."""
+
+    STOP = 0
+    LEAVE = 1
+    LOSE = 2
+
+
+TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
+    TaskInput.SUBMIT: {TaskState.NEW: TaskState.QUEUED},
+    TaskInput.ASSIGN: {
+        TaskState.NEW: TaskState.ASSIGNED,
+        TaskState.QUEUED: TaskState.ASSIGNED,
+    },
+    TaskInput.SUCCEED: {TaskState.ASSIGNED: TaskState.SUCCEEDED},
+    TaskInput.FAIL: {TaskState.ASSIGNED: TaskState.FAILED},
+    TaskInput.LOSE: {
+        TaskState.NEW: TaskState.FAILED,
+        TaskState.QUEUED: TaskState.FAILED,
+        TaskState.ASSIGNED: TaskState.FAILED,
+    },
+    TaskInput.CANCEL: {
+        TaskState.NEW: TaskState.CANCELLED,
+        TaskState.QUEUED: TaskState.CANCELLED,
+        TaskState.ASSIGNED: TaskState.ASSIGNED,
+        TaskState.SUCCEEDED: TaskState.SUCCEEDED,
+        TaskState.FAILED: TaskState.FAILED,
+        TaskState.CANCELLED: TaskState.CANCELLED,
+    },
+}
+
+WORKER_TRANSITIONS: dict[WorkerInput, dict[WorkerState, WorkerState]] = {
+    WorkerInput.STOP: {
+        WorkerState.READY: WorkerState.STOPPING,
+        WorkerState.STOPPING: WorkerState.STOPPING,
+        WorkerState.STOPPED: WorkerState.STOPPED,
+        WorkerState.LOST: WorkerState.LOST,
+    },
+    WorkerInput.LEAVE: {
+        WorkerState.STOPPING: WorkerState.STOPPED,
+        WorkerState.LOST: WorkerState.LOST,
+    },
+    WorkerInput.LOSE: {
+        WorkerState.READY: WorkerState.LOST,
+        WorkerState.STOPPING: WorkerState.LOST,
+        WorkerState.STOPPED: WorkerState.STOPPED,
+        WorkerState.LOST: WorkerState.LOST,
+    },
+}
+
+
+def next_state(
+    moves: dict[Any, Any], state: TaskState | WorkerState, what: object
+) -> Any:
+    """Look one transition up.
+
+    Raises:
+        TransitionError: The table has no row for it.
+    """
+    try:
+        return moves[state]
+    except KeyError:
+        raise TransitionError(f"{what}: no transition from {state.name}") from None
