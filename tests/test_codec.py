@@ -19,12 +19,7 @@ import pytest
 from mpitasks.errors import SerializationError
 from mpitasks.wire import codec
 from mpitasks.wire.codec import THRESHOLD, all_plain, decode, encode, is_plain
-
-
-def send(value: Any) -> Any:
-    """Return what arrives of a value: buffers are copied on the way, as over MPI."""
-    frame, buffers = encode(value, "it")
-    return decode(frame, [bytearray(buffer) for buffer in buffers])
+from sending import send
 
 
 @dataclasses.dataclass
