@@ -1,17 +1,20 @@
 """Finds the part of an object that cannot be pickled, for an error message.
 
-Runs only after pickling has failed, so it may be slow; it must never raise.
+Runs only after pickling has failed, so it may be slow; it must never raise, whatever
+the object does when it is looked at.
 """
 
 from __future__ import annotations
 
+import functools
+import reprlib
 import types
 from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
 
-__all__ = ["why_not_picklable"]
+__all__ = ["describe", "why_not_picklable"]
 
 _DEPTH = 8
 
@@ -26,7 +29,15 @@ def why_not_picklable(value: Any, name: str, error: Exception) -> str:
     """
     path, part, reason = _culprit(value, name, error, _DEPTH, set())
     kind = f"{type(part).__module__}.{type(part).__qualname__}"
-    return f"{path} is a {kind} ({type(reason).__name__}: {reason})"
+    return f"{path} is a {kind} ({describe(reason)})"
+
+
+def describe(error: BaseException) -> str:
+    """Return the type and text of an error, also of one that has no text."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _culprit(
@@ -34,10 +45,13 @@ def _culprit(
 ) -> tuple[str, Any, Exception]:
     if depth and id(value) not in seen:
         seen.add(id(value))
-        for step, part in _parts(value):
-            reason = _failure(part)
-            if reason is not None:
-                return _culprit(part, path + step, reason, depth - 1, seen)
+        try:
+            for step, part in _parts(value):
+                reason = _failure(part)
+                if reason is not None:
+                    return _culprit(part, path + step, reason, depth - 1, seen)
+        except Exception:  # it does not want to be looked at: so far, then
+            pass
     return path, value, error
 
 
@@ -53,7 +67,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the parts that pickling `value` pickles too, with how to reach them."""
     if isinstance(value, dict):
         for key, item in list(value.items()):
-            yield f"[{key!r}]", item
+            yield f" (key {reprlib.repr(key)})", key
+            yield f"[{reprlib.repr(key)}]", item
     elif isinstance(value, (list, tuple, set, frozenset)):
         for index, item in enumerate(list(value)):
             yield f"[{index}]", item
@@ -61,25 +76,21 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield ".__self__", value.__self__
     elif isinstance(value, types.FunctionType):
         yield from _function_parts(value)
-    elif not isinstance(value, type) and not _refuses(value):
-        for key, item in list(getattr(value, "__dict__", {}).items()):
-            yield f".{key}", item
-        for attribute in ("func", "args", "keywords"):  # functools.partial
-            if hasattr(value, attribute) and attribute not in _own_names(value):
-                yield f".{attribute}", getattr(value, attribute)
+    elif isinstance(value, functools.partial):
+        for attribute in ("func", "args", "keywords"):
+            yield f".{attribute}", getattr(value, attribute)
+    if not isinstance(value, type):
+        yield from _attributes(value)
 
 
-def _refuses(value: Any) -> bool:
-    """Whether the object itself says that it cannot be pickled, and why."""
-    try:
-        value.__reduce_ex__(5)
-    except Exception:
-        return True
-    return False
-
-
-def _own_names(value: Any) -> Any:
-    return getattr(value, "__dict__", {})
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    for key, item in list(getattr(value, "__dict__", {}).items()):
+        yield f".{key}", item
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                yield f".{name}", getattr(value, name)
 
 
 def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
@@ -89,8 +100,18 @@ def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield f" (closure variable {name!r})", cell.cell_contents
         except ValueError:  # the cell is empty
             continue
-    for name in code.co_names:
+    for name in _global_names(code):
         if name in function.__globals__:
             yield f" (global variable {name!r})", function.__globals__[name]
     for index, default in enumerate(function.__defaults__ or ()):
         yield f" (default {index})", default
+    for name, default in (function.__kwdefaults__ or {}).items():
+        yield f" (default of {name!r})", default
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the names that a function and those inside it look up, and some more."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)

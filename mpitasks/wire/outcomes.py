@@ -16,6 +16,7 @@ from typing import Any
 from mpitasks.errors import RemoteError, RemoteTraceback, SerializationError
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Buffer
+from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, VALUE
 
 __all__ = [
@@ -105,8 +106,7 @@ def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
     except (Exception, SystemExit) as error:
         what = "exception" if form == ERROR else "result"
         failure = SerializationError(
-            f"the {what} of a task cannot be unpickled on rank 0: "
-            f"{type(error).__name__}: {error}"
+            f"the {what} of a task cannot be unpickled on rank 0: {describe(error)}"
         )
         failure.__cause__ = error
         return Failure(failure)
@@ -118,4 +118,4 @@ def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return describe(error).splitlines()[0][:200]
