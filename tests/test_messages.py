@@ -1,0 +1,118 @@
+"""Messages become frames and come back; damaged frames are an error."""
+
+from __future__ import annotations
+
+import pickle
+import typing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpitasks.core import events
+from mpitasks.errors import TransportError
+from mpitasks.wire import messages
+from mpitasks.wire.messages import (
+    Batch,
+    Goodbye,
+    Hello,
+    Message,
+    Outcomes,
+    Stop,
+    Welcome,
+    announce,
+    pack,
+    unpack,
+)
+
+ONE_OF_EACH: list[Message] = [
+    Hello(3, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "MPICH 5"),
+    Welcome(8, True),
+    Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
+    Stop(),
+    Outcomes(1, [1, 2], [None, b"x"], {1: (messages.VALUE, 0)}, [(2, 2, 0.5, 1)]),
+    Goodbye(),
+]
+
+
+@pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda m: type(m).__name__)
+def test_a_message_arrives_equal(message: Message) -> None:
+    frame, buffers = pack(message)
+    again, sizes = unpack(frame)
+    assert type(again) is type(message)
+    assert again == message
+    assert again is not message
+    assert list(sizes) == list(buffers) == []
+
+
+def test_there_is_one_of_each() -> None:
+    kinds = {type(message) for message in ONE_OF_EACH}
+    assert kinds == set(typing.get_args(messages.Message))
+
+
+@pytest.mark.parametrize(
+    "message", [Batch([]), Outcomes(0, [], [], {}, [])], ids=["Batch", "Outcomes"]
+)
+def test_buffers_stay_outside_and_their_sizes_are_told(message: Any) -> None:
+    source = [b"abc", bytearray(5), memoryview(b""), np.zeros((2, 3))]
+    message.buffers = source
+    frame, buffers = pack(message)
+    again, sizes = unpack(frame)
+    assert [id(buffer) for buffer in buffers] == [id(buffer) for buffer in source]
+    assert list(sizes) == [3, 5, 0, 48]
+    assert again is not None
+    assert list(again.buffers) == []  # type: ignore[union-attr]
+
+
+def test_two_messages_that_arrived_share_no_list() -> None:
+    frame, _ = pack(Batch([]))
+    first, second = unpack(frame)[0], unpack(frame)[0]
+    assert isinstance(first, Batch)
+    assert isinstance(second, Batch)
+    first.buffers.append(b"x")
+    first.functions.append((1, b"", 0))
+    assert (second.buffers, second.functions) == ([], [])
+
+
+def test_a_frame_can_be_any_buffer() -> None:
+    frame, _ = pack(Welcome(2, False))
+    for shape in (bytes, bytearray, memoryview):
+        assert unpack(shape(frame))[0] == Welcome(2, False)
+
+
+def test_an_announcement_has_sizes_and_no_message() -> None:
+    assert unpack(announce([17, 1 << 33])) == (None, [17, 1 << 33])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"nonsense",
+        pack(Stop())[0][:-1],
+        pickle.dumps(None),
+        pickle.dumps(()),
+        pickle.dumps((99, ())),
+        pickle.dumps((1, ())),
+        pickle.dumps((1, (), 1, 2, 3, 4, 5, 6)),
+        pickle.dumps(("x", ())),
+        b"cnowhere\nnothing\n.",
+    ],
+)
+def test_a_damaged_frame_is_an_error(frame: bytes) -> None:
+    with pytest.raises(TransportError, match="a damaged message arrived") as caught:
+        unpack(frame)
+    assert caught.value.__cause__ is not None
+
+
+def test_codes_are_distinct() -> None:
+    calls = ["CALL_PLAIN", "CALL", "MAP_PLAIN", "STARMAP_PLAIN", "MAP", "STARMAP"]
+    forms = ["PLAIN", "VALUE", "ERROR", "LIST", "ITEMS"]
+    for names in (calls, forms):
+        assert len({getattr(messages, name) for name in names}) == len(names)
+
+
+def test_messages_are_no_events() -> None:
+    names = {kind.__name__ for kind in typing.get_args(messages.Message)}
+    others = {kind.__name__ for kind in typing.get_args(events.Event)}
+    assert not names & others
