@@ -79,8 +79,19 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, functools.partial):
         for attribute in ("func", "args", "keywords"):
             yield f".{attribute}", getattr(value, attribute)
-    if not isinstance(value, type):
+    if isinstance(value, types.FunctionType) or not _refuses(value):
         yield from _attributes(value)
+
+
+def _refuses(value: Any) -> bool:
+    """Whether the object itself says that it is not to be pickled, and why."""
+    if isinstance(value, type):
+        return True
+    try:
+        value.__reduce_ex__(5)
+    except Exception:
+        return True
+    return False
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
