@@ -1,0 +1,56 @@
+"""Fixtures for tests that start real MPI jobs: which MPI, and how to launch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launching import MPIS, Launch, Mpi, find_mpi
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known that only these tests use."""
+    config.addinivalue_line(
+        "markers", "large: moves gigabytes, and needs some 10 GiB of memory"
+    )
+
+
+def required_mpi(name: str) -> Mpi:
+    """Return the MPI; skip where it is missing, fail where a CI lacks it."""
+    found = find_mpi(name)
+    if found is not None:
+        return found
+    reason = (
+        f"{name} is neither in this environment nor in that of the python that "
+        f"MPITASKS_TEST_{name.upper()} names"
+    )
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=MPIS)
+def mpi(request: pytest.FixtureRequest) -> Mpi:
+    """Each of the MPIs in turn."""
+    return required_mpi(request.param)
+
+
+@pytest.fixture
+def any_mpi() -> Mpi:
+    """One MPI, for what does not depend on which."""
+    for name in MPIS:
+        found = find_mpi(name)
+        if found is not None:
+            return found
+    return required_mpi(MPIS[0])
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Starts jobs in a folder of their own; kills what a failed test leaves."""
+    launch = Launch(tmp_path)
+    yield launch
+    launch.close()
