@@ -224,3 +224,11 @@ def test_a_run_skips_cancelled_tasks() -> None:
     queue.items -= 1
     assert queue.take_calls(0, 10) == [tasks[0], tasks[2], tasks[3]]
     assert queue.items == 0
+
+
+def test_too_little_work_is_not_shared_out_further() -> None:
+    seconds = policy.LEAST_SECONDS / 10
+    assert _profile(Cost(0, 100, 100 * seconds)).least_items() in (9, 10)
+    assert _profile(Cost(0, 4, 4 * seconds)).least_items() == 4
+    assert _profile(Cost(0, 1, 1.0)).least_items() == 0
+    assert _profile(Cost(0, 7, 0.0)).least_items() == 7

@@ -198,18 +198,20 @@ def test_large_results_make_small_batches() -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_shares_shrink_towards_the_end(workers: int) -> None:
     driver = Driver()
-    driver.learn(0, 1e-7)
+    seconds = policy.LEAST_SECONDS / 10
+    driver.learn(0, seconds)
     bulk = Recorder()
     driver.extend(bulk, 1000)
     for rank in range(workers):
         driver.handle(WorkerJoined(rank))
     while any(driver.batches.values()):
         rank = max(driver.batches, key=lambda rank: len(driver.batches[rank]))
-        driver.finish(rank, seconds=1e-7)
+        driver.finish(rank, seconds=seconds)
     counts = [chunk.count for chunk in bulk.chunks]
     assert sum(counts) == 1000
     assert counts[workers:] == sorted(counts[workers:], reverse=True)
-    assert counts[-1] <= 2
+    assert counts[-1] <= 10
+    assert counts[-2] in (10, 9)  # never less than `LEAST_SECONDS`, but for the rest
     assert len(counts) > 4 * workers
 
 

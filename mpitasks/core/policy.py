@@ -18,6 +18,10 @@ BATCH_SECONDS = 0.004
 """Work wanted in one message. Some 300 round trips of 13 us: the exchange is
 then well below 1% of the work even when a worker has to wait for it."""
 
+LEAST_SECONDS = 0.0002
+"""Shares shrink towards the end of the queue, but not below this much work: smaller
+ones cost more in exchanges than the balance they bring."""
+
 PREFETCH_SECONDS = 0.002
 """A batch expected to take longer than this gets no second one queued behind it:
 from about 100 round trips on, balance is worth more than a worker that never waits."""
@@ -73,6 +77,12 @@ class Profile:
         if self.nbytes * items > BATCH_BYTES:
             items = int(BATCH_BYTES / self.nbytes)
         return max(items, 1)
+
+    def least_items(self) -> int:
+        """Return how many items are too little work to be shared out further."""
+        if self.seconds * self.largest > LEAST_SECONDS:
+            return int(LEAST_SECONDS / self.seconds)
+        return self.largest
 
 
 class Profiles:

@@ -449,7 +449,7 @@ class Scheduler:
                     return self._take_run(head, 1), math.inf
                 break
             full = profile.batch_items()
-            limit = min(int(room * full), share)
+            limit = min(int(room * full), max(share, profile.least_items()))
             if batch and limit < 1:
                 break
             run = self._take_run(head, max(limit, 1))

@@ -13,6 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
+from mpitasks.errors import ConfigurationError
+from mpitasks.launch.environment import launch_hint
 from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session
 from mpitasks.wire.local import local_pair
@@ -39,6 +41,20 @@ def start_local() -> Session:
     session = Session(pump, lambda: threading.current_thread() is thread)
     atexit.register(_finish, pump)
     return session
+
+
+def _refuse_copies(script: str) -> None:
+    hint = launch_hint()
+    if hint is None:
+        return
+    copies = hint.size if hint.size is not None else hint.rank + 1
+    if copies > 1:
+        raise ConfigurationError(
+            f"{hint.launcher} started {copies} copies of {script}, and no Executor can "
+            f"tell which of them are workers. Start it with: mpiexec -n {copies} "
+            f"python -m mpitasks {script}; or call mpitasks.run(main) in it, which "
+            f"gives main an executor"
+        )
 
 
 def _finish(pump: Pump) -> None:

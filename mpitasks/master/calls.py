@@ -84,7 +84,9 @@ class Chunk(Task):
 
     __slots__ = ("items", "job", "start")
 
-    def __init__(self, id: TaskId, job: Job, start: int, items: list[Any]) -> None:
+    def __init__(
+        self, id: TaskId, job: Job, start: int, items: list[Any] | range
+    ) -> None:
         super().__init__(id, job.function, count=len(items), priority=job.priority)
         self.job = job
         self.start = start

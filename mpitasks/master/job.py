@@ -9,7 +9,7 @@ off as workers want them, and come back as lists. The scheduler's side of it is
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +71,10 @@ class Job(Bulk):
         self.pulled = 0  # items taken from the source so far
         self._star = star
         self._ordered = ordered
-        self._source: Iterator[Any] | None = iter(source)
-        self._items: list[Any] = []  # pulled, not yet carved off, from _base on
+        self._source: Iterable[Any] | None = source
+        # Pulled, not yet carved off, from _base on. A range stays one: its chunks are
+        # ranges too, and take no room in a message.
+        self._items: list[Any] | range = []
         self._base = 0
         self._carved = 0  # index of the next item to carve off
         self._delivered = 0  # items whose results came
@@ -88,11 +90,19 @@ class Job(Bulk):
 
         This runs user code, so it is not for under the lock.
         """
-        if self._source is None:
+        source = self._source
+        if source is None:
             return 0
-        fresh = list(self._source if limit is None else islice(self._source, limit))
+        if type(source) is range and limit is None:
+            self._source = None
+            self._items = source
+            self.pulled = len(source)
+            return len(source)
+        iterator = self._source = iter(source)
+        fresh = list(iterator if limit is None else islice(iterator, limit))
         if limit is None or len(fresh) < limit:
             self._source = None
+        assert isinstance(self._items, list)  # a range is pulled as a whole
         self._items.extend(fresh)
         self.pulled += len(fresh)
         return len(fresh)
@@ -158,7 +168,8 @@ class Job(Bulk):
         items = self._items[offset : offset + count]
         chunk = Chunk(task_id, self, self._carved, items)
         self._carved += count
-        if offset + count > len(self._items) // 2:  # let go of what is carved off
+        if type(self._items) is list and offset + count > len(self._items) // 2:
+            # Let go of what is carved off.
             del self._items[: offset + count]
             self._base = self._carved
         return chunk
@@ -167,11 +178,9 @@ class Job(Bulk):
         """Return the chunk as it stands in a message, and its buffers."""
         head = (chunk.id, self.function)
         items = chunk.items
-        plain = chain.from_iterable(items) if self._star else items
-        if codec.all_plain(list(plain) if self._star else items):
+        if self._plain(items):
             mode = STARMAP_PLAIN if self._star else MAP_PLAIN
-            frame, _ = codec.encode(items, "the items")
-            return (*head, mode, frame, 0), []
+            return (*head, mode, codec.encode_plain(items), 0), []
         entries = []
         buffers: list[Buffer] = []
         for index, item in enumerate(items, chunk.start):
@@ -183,6 +192,13 @@ class Job(Bulk):
             buffers += own
         mode = STARMAP if self._star else MAP
         return (*head, mode, entries, len(buffers)), buffers
+
+    def _plain(self, items: list[Any] | range) -> bool:
+        if type(items) is range:
+            return True
+        return codec.all_plain(
+            list(chain.from_iterable(items)) if self._star else items
+        )
 
     def deliver(self, chunk: Chunk, outcome: Any, *, mixed: bool) -> None:
         """Take a chunk's results in.
@@ -201,7 +217,7 @@ class Job(Bulk):
         self._news.set()
 
 
-def _fitting(items: list[Any], offset: int, limit: int) -> int:
+def _fitting(items: list[Any] | range, offset: int, limit: int) -> int:
     """Return how many items from `offset` on fit into a message; at least 1."""
     if type(items[offset]) in codec.SCALARS:
         return limit

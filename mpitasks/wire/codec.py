@@ -31,6 +31,7 @@ __all__ = [
     "all_plain",
     "decode",
     "encode",
+    "encode_plain",
     "is_plain",
 ]
 
@@ -112,6 +113,11 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
     except Exception as error:
         message = f"{name} cannot be pickled: {why_not_picklable(value, name, error)}"
         raise SerializationError(message) from error
+
+
+def encode_plain(values: Sequence[Any]) -> bytes:
+    """Return the frame of plain values (`all_plain`), or of a range."""
+    return pickle.dumps(values, 5)
 
 
 def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:

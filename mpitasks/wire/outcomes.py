@@ -76,8 +76,7 @@ def encode_error(error: BaseException, where: str) -> Form:
 def encode_items(values: Sequence[Any], where: str) -> Form:
     """Encode the results of a chunk, where a `Failure` stands for an exception."""
     if codec.all_plain(values):
-        frame, buffers = codec.encode(values, "the results")
-        return LIST, frame, buffers
+        return LIST, codec.encode_plain(values), []
     items = []
     buffers = []
     for value in values:
