@@ -131,7 +131,6 @@ def _silent_first(end: Transport, peer: int) -> Side:
     assert not end.sending()
     end.send(peer, Welcome(2, True))
     assert (yield from receive(end, peer)) == Goodbye()
-    nothing(end)
     yield from drain(end)
 
 
@@ -140,7 +139,6 @@ def _silent_second(end: Transport, peer: int) -> Side:
     nothing(end)
     end.send(peer, Goodbye())
     yield from drain(end)
-    nothing(end)
 
 
 ONE_OF_EACH: list[Message] = [
@@ -176,7 +174,6 @@ def _send_many(end: Transport, peer: int) -> Side:
 def _receive_many(end: Transport, peer: int) -> Side:
     for number in range(2000):
         assert number_of((yield from receive(end, peer))) == number
-    nothing(end)
 
 
 def _both_at_once(end: Transport, peer: int) -> Side:
