@@ -1,0 +1,295 @@
+"""The future: the stdlib's contract, with a pump that only notes what is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import pickle
+from collections.abc import Callable
+from concurrent.futures import CancelledError, InvalidStateError
+from typing import Any, cast
+
+import pytest
+
+from mpitasks.core.events import TaskState
+from mpitasks.errors import SerializationError
+from mpitasks.master.calls import Call
+from mpitasks.master.functions import Functions
+from mpitasks.master.future import Future, settle
+from mpitasks.wire import codec
+from mpitasks.wire.outcomes import Failure
+
+
+class FakePump:
+    """Stands for the pump; a test says what happens while a future drives it.
+
+    Attributes:
+        cancelled: The calls that were to be cancelled.
+        callbacks: What is to be called when no lock is held.
+        turn: Called once for each drive.
+    """
+
+    def __init__(self) -> None:
+        self.cancelled: list[Any] = []
+        self.callbacks: list[Callable[[], None]] = []
+        self.turn: Callable[[], None] = lambda: None
+        self.timeouts: list[float | None] = []
+
+    def cancel(self, calls: list[Any]) -> None:
+        self.cancelled += calls
+        for call in calls:
+            if call.state is TaskState.QUEUED:
+                call.future._settle_cancelled()
+
+    def drive(
+        self, done: Callable[[], bool], block: object, timeout: float | None
+    ) -> bool:
+        self.timeouts.append(timeout)
+        self.turn()
+        return done()
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def run_callbacks(self) -> None:
+        for callback in self.callbacks:
+            callback()
+
+
+@pytest.fixture
+def pump() -> FakePump:
+    """Return a pump."""
+    return FakePump()
+
+
+@pytest.fixture
+def future(pump: FakePump) -> Future:
+    """Return the future of a queued call."""
+    return _future(pump)
+
+
+def _future(pump: FakePump) -> Future:
+    call = Call(0, Functions().register(abs), (1,), {}, 0)
+    call.state = TaskState.QUEUED
+    future = Future(call, cast("Any", pump))
+    call.future = future
+    return future
+
+
+def _fail(future: Future, error: BaseException) -> None:
+    settle([future], [Failure(error)])
+
+
+WATCH: dict[str, Callable[[Future], Any]] = {
+    "unwatched": lambda future: None,
+    "watched": lambda future: future._condition,
+}
+
+
+@pytest.fixture(params=WATCH)
+def either(request: pytest.FixtureRequest, future: Future) -> Future:
+    """Return a future that was looked at by the stdlib, or not."""
+    WATCH[request.param](future)
+    return future
+
+
+def test_a_new_future_is_pending(either: Future) -> None:
+    assert isinstance(either, concurrent.futures.Future)
+    assert not either.done()
+    assert not either.running()
+    assert not either.cancelled()
+    assert "state=pending" in repr(either)
+
+
+def test_a_call_that_was_sent_is_running(future: Future) -> None:
+    assert future._call is not None
+    future._call.state = TaskState.ASSIGNED
+    assert future.running()
+    assert not future.done()
+    assert "state=running" in repr(future)
+    settle([future], [1])
+    assert not future.running()
+
+
+def test_a_value(either: Future) -> None:
+    settle([either], ["value"])
+    assert either.done()
+    assert not either.cancelled()
+    assert either.result() == "value"
+    assert either.exception() is None
+    assert "returned str" in repr(either)
+
+
+@pytest.mark.parametrize("value", [None, False, 0, [], ValueError("a value")])
+def test_a_value_can_be_anything(either: Future, value: Any) -> None:
+    settle([either], [value])
+    assert either.result() is value
+
+
+def test_an_error(either: Future) -> None:
+    error = KeyError("k")
+    _fail(either, error)
+    assert either.done()
+    assert either.exception() is error
+    for _ in range(2):
+        with pytest.raises(KeyError) as caught:
+            either.result()
+        assert caught.value is error
+
+
+def test_waiting_drives_the_pump(pump: FakePump, future: Future) -> None:
+    pump.turn = lambda: settle([future], [5])
+    assert future.result(timeout=3.5) == 5
+    assert pump.timeouts == [3.5]
+    assert future.result() == 5
+    assert pump.timeouts == [3.5]
+
+
+@pytest.mark.parametrize("method", ["result", "exception"])
+def test_waiting_can_end_without_a_result(future: Future, method: str) -> None:
+    with pytest.raises(concurrent.futures.TimeoutError):
+        getattr(future, method)(timeout=0)
+    assert not future.done()
+
+
+@pytest.mark.parametrize("method", ["result", "exception"])
+def test_a_cancelled_future_says_so(either: Future, method: str) -> None:
+    assert either.cancel()
+    assert either.cancel()
+    assert either.done()
+    assert either.cancelled()
+    with pytest.raises(CancelledError):
+        getattr(either, method)()
+
+
+def test_a_future_cancelled_while_it_is_waited_for(
+    pump: FakePump, future: Future
+) -> None:
+    pump.turn = future._settle_cancelled
+    with pytest.raises(CancelledError):
+        future.result()
+
+
+def test_a_call_that_was_sent_cannot_be_cancelled(
+    pump: FakePump, future: Future
+) -> None:
+    call = future._call
+    assert call is not None
+    call.state = TaskState.ASSIGNED
+    assert not future.cancel()
+    assert pump.cancelled == [call]
+
+
+def test_a_finished_future_cannot_be_cancelled(pump: FakePump, future: Future) -> None:
+    settle([future], [1])
+    assert not future.cancel()
+    assert pump.cancelled == []
+
+
+def test_the_call_is_let_go(pump: FakePump) -> None:
+    done, cancelled = _future(pump), _future(pump)
+    settle([done], [1])
+    cancelled.cancel()
+    assert done._call is cancelled._call is None
+
+
+# Callbacks run when the pump says so, not while it holds its lock.
+
+
+def test_callbacks_are_left_to_the_pump(pump: FakePump, future: Future) -> None:
+    seen: list[Any] = []
+    future.add_done_callback(lambda future: seen.append((1, future.result())))
+    future.add_done_callback(lambda future: seen.append((2, future.result())))
+    settle([future], ["x"])
+    assert seen == []
+    pump.run_callbacks()
+    assert seen == [(1, "x"), (2, "x")]
+
+
+def test_callbacks_of_a_cancelled_future(pump: FakePump, future: Future) -> None:
+    seen: list[Any] = []
+    future.add_done_callback(seen.append)
+    future.cancel()
+    pump.run_callbacks()
+    assert seen == [future]
+
+
+def test_a_callback_on_a_finished_future_runs_at_once(future: Future) -> None:
+    seen: list[Any] = []
+    settle([future], [1])
+    future.add_done_callback(seen.append)
+    assert seen == [future]
+
+
+def test_nobody_is_called_back_for_nothing(pump: FakePump, either: Future) -> None:
+    settle([either], [1])
+    assert pump.callbacks == []
+
+
+# The stdlib's functions.
+
+
+def test_wait_and_as_completed(pump: FakePump) -> None:
+    futures = [_future(pump) for _ in range(3)]
+    settle(futures[:1], [0])
+    futures[1].cancel()
+    done, pending = concurrent.futures.wait(futures, timeout=0)
+    assert (done, pending) == ({futures[0], futures[1]}, {futures[2]})
+    waiting = concurrent.futures.as_completed(futures)
+    first = {next(waiting), next(waiting)}
+    assert first == {futures[0], futures[1]}
+    settle(futures[2:], [2])
+    assert next(waiting) is futures[2]
+
+
+def test_wait_for_the_first_error(pump: FakePump) -> None:
+    futures = [_future(pump) for _ in range(2)]
+    _fail(futures[1], OSError())
+    done, _ = concurrent.futures.wait(
+        futures, timeout=0, return_when=concurrent.futures.FIRST_EXCEPTION
+    )
+    assert done == {futures[1]}
+
+
+def test_asyncio_can_wait_for_it(pump: FakePump, future: Future) -> None:
+    async def main() -> Any:
+        wrapped = asyncio.wrap_future(future)
+        settle([future], [9])
+        pump.run_callbacks()
+        return await wrapped
+
+    assert asyncio.run(main()) == 9
+
+
+def test_many_are_settled_at_once(pump: FakePump) -> None:
+    futures = [_future(pump) for _ in range(4)]
+    for watched in futures[::2]:
+        assert watched._condition
+    error = OSError("x")
+    settle(futures, [1, 2, Failure(error), Failure(error)])
+    assert [future.exception() for future in futures] == [None, None, error, error]
+    assert [future.result() for future in futures[:2]] == [1, 2]
+
+
+def test_settling_needs_one_outcome_for_each(future: Future) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        settle([future], [])
+
+
+def test_a_watched_future_is_settled_once(future: Future) -> None:
+    assert future._condition
+    settle([future], [1])
+    with pytest.raises(InvalidStateError):
+        settle([future], [2])
+    assert future.result() == 1
+
+
+def test_the_condition_is_made_once(future: Future) -> None:
+    assert future._condition is future._condition
+
+
+def test_a_future_cannot_be_sent(future: Future) -> None:
+    with pytest.raises(TypeError, match=r"pass its result\(\) instead"):
+        pickle.dumps(future)
+    with pytest.raises(SerializationError, match=r"it\[0\] is a .*Future"):
+        codec.encode([future], "it")

@@ -1,0 +1,242 @@
+"""A bulk job: items in, chunks out, results back in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpitasks.core.policy import BATCH_BYTES
+from mpitasks.errors import SerializationError
+from mpitasks.master.calls import Chunk
+from mpitasks.master.functions import Functions
+from mpitasks.master.job import Job
+from mpitasks.wire import codec
+from mpitasks.wire.codec import THRESHOLD, Unsendable
+from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
+from mpitasks.wire.outcomes import Failure
+
+
+def make(source: Iterable[Any], *, star: bool = False, ordered: bool = True) -> Job:
+    """Return a job."""
+    target = Functions().register(abs)
+    return Job(target, source, star=star, ordered=ordered, chunksize=None, priority=0)
+
+
+def offer(job: Job, limit: int | None = None) -> int:
+    """Pull items and make them ready, as the pump and the scheduler do."""
+    count = job.pull(limit)
+    job.ready += count
+    return count
+
+
+def carve(job: Job, limit: int) -> Chunk:
+    """Carve off a chunk, as the scheduler does."""
+    chunk = job.carve(0, limit)
+    assert isinstance(chunk, Chunk)
+    job.ready -= chunk.count
+    return chunk
+
+
+def test_all_items_are_pulled_at_once_or_some() -> None:
+    job = make(range(10))
+    assert offer(job, 3) == 3
+    assert (job.pulled, job.unyielded, job.sourceless) == (3, 3, False)
+    assert offer(job, None) == 7
+    assert job.sourceless
+    assert offer(job, None) == offer(job, 5) == 0
+    assert job.pulled == 10
+
+
+def test_a_source_is_at_its_end_when_it_gives_less_than_wanted() -> None:
+    job = make(range(3))
+    offer(job, 3)
+    assert not job.sourceless
+    assert offer(job, 3) == 0
+    assert job.sourceless
+
+
+def test_an_error_of_the_source_is_the_consumer_s() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("no more")
+
+    job = make(source())
+    with pytest.raises(OSError, match="no more"):
+        job.pull(None)
+
+
+def test_chunks_are_consecutive() -> None:
+    job = make("abcdefghij")
+    offer(job, 6)
+    chunks = [carve(job, 2), carve(job, 3)]
+    offer(job)
+    chunks += [carve(job, 4), carve(job, 4)]
+    assert [chunk.start for chunk in chunks] == [0, 2, 5, 9]
+    assert [chunk.count for chunk in chunks] == [2, 3, 4, 1]
+    assert [item for chunk in chunks for item in chunk.items] == list("abcdefghij")
+    assert {chunk.function for chunk in chunks} == {job.target.id}
+
+
+def test_carved_items_are_let_go() -> None:
+    job = make(iter(range(100)))
+    offer(job)
+    carve(job, 60)
+    assert len(job._items) == 40
+    carve(job, 40)
+    assert job._items == []
+
+
+def test_a_chunk_is_no_larger_than_a_message() -> None:
+    large = np.zeros(BATCH_BYTES // 4 + 1, np.uint8)
+    job = make([large] * 10)
+    offer(job)
+    assert carve(job, 10).count == 3
+
+
+@pytest.mark.parametrize(
+    "item",
+    [b"x" * (2 * BATCH_BYTES), (1, b"x" * (2 * BATCH_BYTES)), "x" * (2 * BATCH_BYTES)],
+    ids=["bytes", "tuple", "text"],
+)
+def test_an_item_larger_than_a_message_goes_alone(item: Any) -> None:
+    job = make([item, item])
+    offer(job)
+    assert carve(job, 10).count == 1
+
+
+def test_an_item_with_a_strange_size_counts_as_small() -> None:
+    class Strange:
+        nbytes = "many"
+
+    job = make([Strange()] * 5)
+    offer(job)
+    assert carve(job, 5).count == 5
+
+
+# To the wire.
+
+
+@pytest.mark.parametrize(
+    ("items", "star", "mode"),
+    [
+        ([1, 2.0, "x"], False, MAP_PLAIN),
+        ([(1, 2), (3, "x")], True, STARMAP_PLAIN),
+    ],
+)
+def test_plain_items_are_one_frame(items: list[Any], mode: int, *, star: bool) -> None:
+    job = make(items, star=star)
+    offer(job)
+    chunk = carve(job, 3)
+    wire, buffers = job.encode(chunk)
+    assert wire[:3] == (chunk.id, job.function, mode)
+    assert codec.decode(wire[3]) == items
+    assert (wire[4], buffers) == (0, [])
+
+
+@pytest.mark.parametrize(("star", "mode"), [(False, MAP), (True, STARMAP)])
+def test_other_items_are_frames_of_their_own(mode: int, *, star: bool) -> None:
+    large = np.arange(float(THRESHOLD))
+    items = [([1],), (large,), (large * 2, large * 3)]
+    job = make(items, star=star)
+    offer(job)
+    wire, buffers = job.encode(carve(job, 3))
+    assert wire[2] == mode
+    assert [count for _, count in wire[3]] == [0, 1, 2]
+    assert wire[4] == len(buffers) == 3
+    assert codec.decode(wire[3][0][0]) == ([1],)
+    last = codec.decode(wire[3][2][0], [bytearray(b) for b in buffers[1:]])
+    assert np.array_equal(last[1], large * 3)
+
+
+def test_an_item_that_cannot_be_pickled_takes_its_place_as_an_error() -> None:
+    job = make([[1], threading.Lock(), [2]])
+    offer(job, 1)
+    carve(job, 1)
+    offer(job)
+    wire, _ = job.encode(carve(job, 2))
+    stand_in = codec.decode(wire[3][0][0])
+    assert type(stand_in) is Unsendable
+    assert type(stand_in.error) is SerializationError
+    assert str(stand_in.error).startswith("item 1 cannot be pickled")
+    assert codec.decode(wire[3][1][0]) == [2]
+
+
+# Results.
+
+
+def _carved(job: Job) -> list[Chunk]:
+    offer(job)
+    return [carve(job, 2) for _ in range(3)]
+
+
+def test_ordered_results_wait_for_those_before_them() -> None:
+    job = make(range(6))
+    first, second, third = _carved(job)
+    job.deliver(second, [2, 3], mixed=False)
+    assert not job.has_news()
+    job.deliver(first, [0, 1], mixed=False)
+    assert job.has_news()
+    assert job.take() == (0, [0, 1], False)
+    assert job.take() == (2, [2, 3], False)
+    assert not job.has_news()
+    assert not job.exhausted
+    assert job.unyielded == 2
+    job.deliver(third, [4, Failure(OSError())], mixed=True)
+    assert job.take()[2] is True
+    assert job.exhausted
+
+
+def test_unordered_results_come_as_they_are() -> None:
+    job = make(range(6), ordered=False)
+    first, second, third = _carved(job)
+    starts = []
+    for chunk in (third, first, second):
+        job.deliver(chunk, list(chunk.items), mixed=False)
+        assert job.has_news()
+        starts.append(job.take()[0])
+    assert starts == [4, 0, 2]
+    assert job.exhausted
+
+
+def test_a_lost_chunk_is_a_failure_of_each_item() -> None:
+    job = make(range(6))
+    chunk = _carved(job)[0]
+    failure = Failure(OSError("lost"))
+    job.deliver(chunk, failure, mixed=False)
+    assert job.take() == (0, [failure, failure], True)
+
+
+def test_a_closed_job_keeps_nothing() -> None:
+    job = make(range(6))
+    first, second, _ = _carved(job)
+    job.deliver(first, [0, 1], mixed=False)
+    job.close()
+    assert job.closed
+    assert not job.has_news()
+    job.deliver(second, [2, 3], mixed=False)
+    assert not job.has_news()
+    assert job.sourceless
+
+
+def test_a_cancelled_job_is_abandoned_when_what_was_sent_is_back() -> None:
+    job = make(range(6))
+    offer(job)
+    chunk = carve(job, 2)
+    assert not job.abandoned
+    job.cancelled = True
+    assert not job.settled()
+    job.deliver(chunk, [0, 1], mixed=False)
+    assert job.abandoned
+    assert job.settled()
+    assert job.has_news()
+
+
+def test_an_arrival_wakes_who_sleeps() -> None:
+    job = make(range(6))
+    job.deliver(_carved(job)[0], [0, 1], mixed=False)
+    job.block(3600.0)  # or the test ends by its time-out
+    job.block(0.0)
