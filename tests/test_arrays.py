@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mpitasks.wire.arrays import empty
 from mpitasks.wire.codec import THRESHOLD, decode, encode
 from sending import assert_same, send
 
@@ -217,12 +216,6 @@ def test_a_read_only_source_stays_read_only() -> None:
     array = _read_only(np.zeros(THRESHOLD))
     assert send(array).flags.writeable
     assert not array.flags.writeable
-
-
-def test_empty_gives_writable_memory() -> None:
-    assert empty(5).nbytes == 5
-    assert empty(5).flags.writeable
-    assert empty(0).nbytes == 0
 
 
 # Other kinds of arrays.

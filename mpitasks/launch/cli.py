@@ -108,7 +108,8 @@ def _start_mpiexec(
             f"-n starts an mpiexec, but {hint.launcher} already started this; leave "
             f"out one of the two"
         )
-    script.check()
+    if not script.is_module:  # where modules are found is set later
+        script.check()
     words = script.words()
     if options.start_timeout:
         words = ["--start-timeout", str(options.start_timeout), *words]
@@ -234,12 +235,13 @@ def _show(error: BaseException | None) -> None:
         return
     trace = error.__traceback__
     here = str(Path(__file__).parent)
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if not name.startswith(here) and "runpy" not in name:
             break
         trace = trace.tb_next
-    sys.excepthook(type(error), error, trace)
+    # The hook prints the traceback that the error has, whatever it is given.
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
 
 
 def _join_threads() -> None:
@@ -250,10 +252,16 @@ def _join_threads() -> None:
 
 
 def _buffer_lines() -> None:
-    """Let output leave line by line: launchers read from pipes."""
+    """Let output leave line by line: launchers read from pipes.
+
+    Unbuffered (PYTHONUNBUFFERED), a line and its end would be two writes, and lines of
+    several ranks would mix; workers have no prompts to show, so theirs stay whole.
+    """
+    hint = launch_hint()
+    through = None if hint is None or hint.rank == 0 else False
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(line_buffering=True, write_through=through)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -29,8 +29,14 @@ NOTICE = (
 
 
 def start_local() -> Session:
-    """Start a run in this process, and say so on stderr."""
+    """Start a run in this process, and say so on stderr.
+
+    Raises:
+        ConfigurationError: A launcher started several copies of this process, and
+            each of them would do all the work alone.
+    """
     script = (Path(sys.argv[0]).name if sys.argv else "") or "script.py"
+    _refuse_copies(script)
     print(NOTICE.format(script=script), file=sys.stderr)
     master_end, worker_end = local_pair()
     where = f"the process itself (host {socket.gethostname()}, pid {os.getpid()})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import io
 import runpy
 import sys
@@ -59,7 +60,12 @@ class Script:
             ConfigurationError: It is not.
         """
         if self.is_module:
-            return  # Python's own message says it best
+            if not _is_module(self.target):
+                raise ConfigurationError(
+                    f"there is no module {self.target!r} that could be imported in "
+                    f"{Path.cwd()}"
+                )
+            return
         if not Path(self.target).exists():
             raise ConfigurationError(
                 f"there is no script {self.target!r} in {Path.cwd()}"
@@ -79,10 +85,21 @@ class Script:
             return
         # Not runpy.run_path: it takes the module away again when the code ends, from
         # under threads and atexit functions of the script.
-        with io.open_code(str(Path(self.target).absolute())) as file:
-            code = compile(file.read(), self.target, "exec", dont_inherit=True)
+        path = str(Path(self.target).absolute())
+        with io.open_code(path) as file:
+            code = compile(file.read(), path, "exec", dont_inherit=True)
         module = types.ModuleType("__main__")
-        module.__file__ = self.target
+        module.__file__ = path
         module.__dict__["__builtins__"] = builtins
         sys.modules["__main__"] = module
         exec(code, module.__dict__)
+
+
+def _is_module(name: str) -> bool:
+    """Whether a module of that name can be found; imports the packages around it."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        return not f"{name}.".startswith(f"{error.name}.")
+    except Exception:  # a package around it raises; running it will show how
+        return True

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["REDUCERS", "empty", "rebuild", "rebuild_masked"]
+__all__ = ["REDUCERS", "rebuild", "rebuild_masked"]
 
 # Kinds whose dtype is told by its short string: numbers, bytes, text, dates.
 _SIMPLE_KINDS = frozenset("biufcmMSU")
@@ -93,8 +93,3 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     np.ndarray: _reduce_array,
     np.ma.MaskedArray: _reduce_masked,
 }
-
-
-def empty(nbytes: int) -> np.ndarray[Any, Any]:
-    """Return memory to receive into. NumPy asks for huge pages from 4 MiB on."""
-    return np.empty(nbytes, np.uint8)

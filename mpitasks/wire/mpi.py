@@ -17,7 +17,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
@@ -26,6 +26,9 @@ from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD, Buffer
 from mpitasks.wire.messages import Hello, Message, Welcome
 from mpitasks.wire.patience import Patience
+
+if TYPE_CHECKING:
+    from mpitasks.wire.buffers import BufferPool
 
 __all__ = [
     "MpiTransport",
@@ -91,6 +94,7 @@ class MpiTransport:
         self._status = MPI.Status()
         self._room = bytearray(FRAME_ROOM)
         self._view = memoryview(self._room)
+        self._pool: BufferPool | None = None
         # Per source, messages not yet complete, or behind such a one.
         self._incoming: dict[int, deque[_Incoming]] = {}
         # Requests in flight, and what must stay alive until they are done.
@@ -176,9 +180,7 @@ class MpiTransport:
 
     def _expect(self, source: int, message: Message | None, sizes: list[int]) -> None:
         """Post the receives for a message's buffers and put it in its line."""
-        from mpitasks.wire.arrays import empty
-
-        buffers: list[Buffer] = [empty(size) for size in sizes]
+        buffers: list[Buffer] = [self._take_buffer(size) for size in sizes]
         requests = [
             self._comm.Irecv([segment, MPI.BYTE], source, TAG_BUFFER)
             for buffer in buffers
@@ -186,6 +188,13 @@ class MpiTransport:
         ]
         line = self._incoming.setdefault(source, deque())
         line.append(_Incoming(message, buffers, requests))
+
+    def _take_buffer(self, nbytes: int) -> Buffer:
+        if self._pool is None:  # NumPy is loaded when the first array arrives
+            from mpitasks.wire.buffers import BufferPool
+
+            self._pool = BufferPool()
+        return self._pool.take(nbytes)
 
     def _next_complete(self) -> tuple[int, Message] | None:
         """Return a message that is first in its line and has all its buffers."""
