@@ -42,7 +42,7 @@ DTYPES: list[Any] = [
 ]
 
 
-def make(dtype: Any, shape: tuple[int, ...] = (6, 4)) -> Array:
+def make(dtype: Any, shape: tuple[int, ...] = (6, 4)) -> Any:
     """Return an array of the dtype, whose items differ as far as they can."""
     kind = np.dtype(dtype)
     count = int(np.prod(shape))
@@ -243,7 +243,7 @@ def test_masked_arrays(size: int, *, mask: bool, hard: bool) -> None:
 
 
 def test_a_structured_masked_array() -> None:
-    array = np.ma.array(
+    array: Any = np.ma.array(
         [(1, 2.0), (3, 4.0)],
         mask=[(True, False), (False, True)],
         dtype=[("a", "i4"), ("b", "f8")],
@@ -255,7 +255,7 @@ def test_a_structured_masked_array() -> None:
 
 
 def test_a_masked_array_with_its_own_default_fill_value() -> None:
-    again = send(np.ma.array([1, 2], mask=[0, 1]))
+    again = send(np.ma.array([1, 2], mask=[False, True]))
     assert again._fill_value is None
     assert again.tolist() == [1, None]
 

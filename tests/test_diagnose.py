@@ -206,10 +206,10 @@ def test_an_error_without_words_does_no_harm() -> None:
 def test_an_empty_cell_does_no_harm() -> None:
     def outer() -> Callable[[], Any]:
         def inner() -> Any:
-            return later, LOCK
+            return later, LOCK  # noqa: F821  # that is the point
 
-        if inner is None:
-            later = 1
+        later = 1
+        del later
         return inner
 
     assert "global variable 'LOCK'" in why(outer())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, InvalidStateError
 from typing import Any, cast
 
@@ -235,7 +235,7 @@ def test_wait_and_as_completed(pump: FakePump) -> None:
     futures[1].cancel()
     done, pending = concurrent.futures.wait(futures, timeout=0)
     assert (done, pending) == ({futures[0], futures[1]}, {futures[2]})
-    waiting = concurrent.futures.as_completed(futures)
+    waiting: Iterator[Any] = concurrent.futures.as_completed(cast("Any", futures))
     first = {next(waiting), next(waiting)}
     assert first == {futures[0], futures[1]}
     settle(futures[2:], [2])

@@ -226,11 +226,12 @@ def test_a_cancelled_job_is_abandoned_when_what_was_sent_is_back() -> None:
     job = make(range(6))
     offer(job)
     chunk = carve(job, 2)
-    assert not job.abandoned
+    states = [job.abandoned]
     job.cancelled = True
-    assert not job.settled()
+    states.append(job.abandoned)
     job.deliver(chunk, [0, 1], mixed=False)
-    assert job.abandoned
+    states.append(job.abandoned)
+    assert states == [False, False, True]
     assert job.settled()
     assert job.has_news()
 

@@ -23,11 +23,8 @@ from mpitasks.core.events import (
     WorkerJoined,
     WorkerLeft,
 )
-from mpitasks.core.scheduler import (
-    TASK_TRANSITIONS,
-    Scheduler,
-    TaskInput,
-)
+from mpitasks.core.scheduler import Scheduler
+from mpitasks.core.transitions import TASK_TRANSITIONS, TaskInput
 from mpitasks.errors import TransitionError
 
 # Tasks. The worker that holds or held the task is 0; what became of it meanwhile, is

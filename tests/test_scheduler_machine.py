@@ -71,11 +71,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert len(self.driver.batches[action.rank]) <= CREDIT
         for complete in only(Complete, actions):
             self.resolved.update(task.id for task in complete.tasks if task)
-        for kind in (Cancelled, Fail):
-            for action in only(kind, actions):
-                assert action.tasks
-                self.resolved.update(task.id for task in action.tasks)
-        self.told += [action.rank for action in only(Stop, actions)]
+        unruns: list[Cancelled | Fail] = [*only(Cancelled, actions)]
+        unruns += only(Fail, actions)
+        for unrun in unruns:
+            assert unrun.tasks
+            self.resolved.update(task.id for task in unrun.tasks)
+        self.told += [stop.rank for stop in only(Stop, actions)]
         assert not self.assigned or max(self.assigned.values()) == 1
         assert not self.resolved or max(self.resolved.values()) == 1
 

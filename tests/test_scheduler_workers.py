@@ -17,12 +17,11 @@ from mpitasks.core.events import (
     WorkerLost,
     WorkerState,
 )
-from mpitasks.core.scheduler import (
+from mpitasks.core.transitions import (
     WORKER_TRANSITIONS,
     WorkerInput,
 )
 from mpitasks.errors import TransitionError
-
 
 READY, STOPPING = WorkerState.READY, WorkerState.STOPPING
 STOPPED, LOST = WorkerState.STOPPED, WorkerState.LOST

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from driver import LONG, SHORT, Driver, Recorder, only
@@ -14,7 +16,7 @@ from mpitasks.core.events import (
 from mpitasks.core.scheduler import CREDIT
 
 
-def _assigned(actions: list[object]) -> list[Task]:
+def _assigned(actions: Iterable[object]) -> list[Task]:
     return [task for action in only(Assign, actions) for task in action.tasks]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from driver import SHORT, Driver, Recorder, only
 from mpitasks.core.events import (
     Assign,
@@ -18,7 +20,7 @@ from mpitasks.core.events import (
 )
 
 
-def _assigned(actions: list[object]) -> list[Task]:
+def _assigned(actions: Iterable[object]) -> list[Task]:
     return [task for action in only(Assign, actions) for task in action.tasks]
 
 
