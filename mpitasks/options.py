@@ -7,6 +7,7 @@ Everything behind `Executor.with_options` and `Executor(...)` may trust a
 from __future__ import annotations
 
 import dataclasses
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,12 @@ class TaskOptions:
 
 
 def _require_int(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    """Accept what can serve as an index, NumPy's integers too."""
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise OptionError(f"{name} must be an integer, not {value!r}") from None
+    if isinstance(value, bool):
         raise OptionError(f"{name} must be an integer, not {value!r}")
 
 

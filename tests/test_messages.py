@@ -14,11 +14,11 @@ from mpitasks.errors import TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
     Batch,
+    Dismissal,
     Goodbye,
     Hello,
     Message,
     Outcomes,
-    Stop,
     Welcome,
     announce,
     pack,
@@ -29,7 +29,7 @@ ONE_OF_EACH: list[Message] = [
     Hello(3, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "MPICH 5"),
     Welcome(8, True),
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
-    Stop(),
+    Dismissal(),
     Outcomes(1, [1, 2], [None, b"x"], {1: (messages.VALUE, 0)}, [(2, 2, 0.5, 1)]),
     Goodbye(),
 ]
@@ -89,7 +89,7 @@ def test_an_announcement_has_sizes_and_no_message() -> None:
     [
         b"",
         b"nonsense",
-        pack(Stop())[0][:-1],
+        pack(Dismissal())[0][:-1],
         pickle.dumps(None),
         pickle.dumps(()),
         pickle.dumps((99, ())),

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from mpitasks.wire.local import local_pair
-from mpitasks.wire.messages import Goodbye, Stop
+from mpitasks.wire.messages import Dismissal, Goodbye
 from transport_contract import CHECKS, Check, drive, drive_both
 
 
@@ -56,9 +56,9 @@ def test_ranks() -> None:
 
 def test_waiting_ends_when_something_arrives() -> None:
     master_end, worker_end = local_pair()
-    master_end.send(1, Stop())
+    master_end.send(1, Dismissal())
     worker_end.wait(3600.0)  # or the test ends by its time-out
-    assert worker_end.poll() == (0, Stop())
+    assert worker_end.poll() == (0, Dismissal())
 
 
 def test_waiting_for_no_time_returns() -> None:
@@ -76,6 +76,6 @@ def test_what_was_not_read_is_gone_after_close() -> None:
 
 def test_pairs_are_apart() -> None:
     first, second = local_pair(), local_pair()
-    first[0].send(1, Stop())
+    first[0].send(1, Dismissal())
     assert second[1].poll() is None
-    assert first[1].poll() == (0, Stop())
+    assert first[1].poll() == (0, Dismissal())

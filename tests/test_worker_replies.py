@@ -13,8 +13,8 @@ from mpitasks.errors import (
 from mpitasks.wire.codec import THRESHOLD
 from mpitasks.wire.local import LocalTransport
 from mpitasks.wire.messages import (
+    Dismissal,
     Goodbye,
-    Stop,
     Welcome,
 )
 from mpitasks.worker import loop
@@ -121,7 +121,7 @@ def test_the_worker_waits_when_nothing_is_there(
 
     def wait(limit: float) -> None:
         waits.append(limit)
-        master.end.send(1, Stop())
+        master.end.send(1, Dismissal())
 
     monkeypatch.setattr(master.worker_end, "wait", wait)
     Worker(master.worker_end, WHERE).serve()

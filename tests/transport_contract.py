@@ -16,11 +16,11 @@ import numpy as np
 
 from mpitasks.wire.messages import (
     Batch,
+    Dismissal,
     Goodbye,
     Hello,
     Message,
     Outcomes,
-    Stop,
     Welcome,
 )
 from mpitasks.wire.transport import Transport
@@ -146,7 +146,7 @@ ONE_OF_EACH: list[Message] = [
     Welcome(8, False),
     Batch([(1, 2, 0, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Outcomes(1, [1, 2], [None, b"x"], {1: (1, 0)}, [(2, 2, 0.5, 1)]),
-    Stop(),
+    Dismissal(),
     Goodbye(),
 ]
 

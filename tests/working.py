@@ -14,10 +14,10 @@ from mpitasks.wire.messages import (
     MAP,
     MAP_PLAIN,
     Batch,
+    Dismissal,
     Goodbye,
     Message,
     Outcomes,
-    Stop,
 )
 from mpitasks.wire.outcomes import Failure, decode_outcome
 from mpitasks.worker.loop import Worker
@@ -61,7 +61,7 @@ class Master:
 
     def serve(self) -> dict[int, Any]:
         """Let the worker work until it stops; return outcomes by task id."""
-        self.end.send(1, Stop())
+        self.end.send(1, Dismissal())
         Worker(self.worker_end, WHERE).serve()
         outcomes: dict[int, Any] = {}
         received: list[Message] = []

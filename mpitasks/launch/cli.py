@@ -202,7 +202,8 @@ def _end_with_line(error: Exception) -> NoReturn:
     hint = launch_hint()
     mpi = sys.modules.get("mpitasks.wire.mpi")
     alone = mpi is None or mpi.world().Get_size() == 1
-    if hint is None or hint.rank == 0:
+    # A LaunchError elsewhere says that rank 0 is not there to say anything.
+    if hint is None or hint.rank == 0 or isinstance(error, LaunchError):
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
     _end(EXIT_SETUP, abort=not alone)
 

@@ -63,20 +63,30 @@ def run(main: Callable[[Executor], T]) -> T | None:
         ConfigurationError: The launcher does not fit the MPI library.
     """
     if sessions.installed():
-        with Executor() as executor:
-            return main(executor)
+        return _call(main)
     role = join(START_SECONDS)
     if role is Role.WORKER:
         return None
     failed = True
     try:
-        with Executor() as executor:
-            result = main(executor)
+        result = _call(main)
         failed = False
         return result
     finally:
         if role is Role.MASTER and not leave(failed=failed):
             _abort_with_traceback()
+
+
+def _call(main: Callable[[Executor], T]) -> T:
+    """Call ``main(executor)``; wait for what it left undone, unless it raises."""
+    executor = Executor()
+    try:
+        result = main(executor)
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+    return result
 
 
 def join(seconds: float) -> Role:

@@ -291,7 +291,7 @@ class Pump:
             elif type(action) is Fail:
                 self._fail(action.tasks, self._error or _lost(action.rank))
             elif type(action) is Stop:
-                self._transport.send(action.rank, messages.Stop())
+                self._transport.send(action.rank, messages.Dismissal())
 
     def _assign(self, action: Assign) -> None:
         known = self._known[action.rank]

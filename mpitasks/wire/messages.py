@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "Dismissal",
     "Goodbye",
     "Hello",
     "Message",
     "Outcomes",
-    "Stop",
     "Welcome",
     "announce",
     "pack",
@@ -93,8 +93,8 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Stop:
-    """Master to worker: the run is over."""
+class Dismissal:
+    """Master to worker: the run is over; say goodbye."""
 
 
 @dataclass(slots=True)
@@ -116,9 +116,9 @@ class Goodbye:
     """Worker to master: nothing more will come from here."""
 
 
-Message = Hello | Welcome | Batch | Stop | Outcomes | Goodbye
+Message = Hello | Welcome | Batch | Dismissal | Outcomes | Goodbye
 
-_KINDS: tuple[type, ...] = (Hello, Welcome, Batch, Stop, Outcomes, Goodbye)
+_KINDS: tuple[type, ...] = (Hello, Welcome, Batch, Dismissal, Outcomes, Goodbye)
 _LONG = -1
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 

@@ -2,7 +2,7 @@
 
 One thread, one call at a time. Results of a batch go back together, unless they
 have waited for `FLUSH_SECONDS`. Nothing that user code does ends the loop: only
-the master's `Stop` does.
+the master's `Dismissal` does.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.errors import InternalError, SerializationError
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Buffer, Unsendable
+from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
+    ITEMS,
     MAP_PLAIN,
     PLAIN,
     STARMAP,
     STARMAP_PLAIN,
     Batch,
+    Dismissal,
     Goodbye,
     Outcomes,
-    Stop,
 )
 from mpitasks.wire.outcomes import (
     Failure,
@@ -83,7 +85,7 @@ class Worker:
             message = arrived[1]
             if type(message) is Batch:
                 self._run_batch(message)
-            elif type(message) is Stop:
+            elif type(message) is Dismissal:
                 transport.send(MASTER, Goodbye())
                 transport.close()
                 return
@@ -108,7 +110,7 @@ class Worker:
             reply = self._reply
             nbytes = 0
             if form != PLAIN:
-                nbytes = _form_bytes(value, sent)
+                nbytes = _form_bytes(form, value, sent)
                 self._reply_bytes += nbytes
                 reply.forms[len(reply.ids)] = (form, len(sent))
                 reply.buffers += sent
@@ -179,8 +181,7 @@ class Worker:
             value = codec.decode(frame, buffers)
         except Exception as error:
             raise SerializationError(
-                f"{what} cannot be unpickled on {self._where}: "
-                f"{type(error).__name__}: {error}"
+                f"{what} cannot be unpickled on {self._where}: {describe(error)}"
             ) from error
         if type(value) is Unsendable:
             raise value.error
@@ -215,7 +216,7 @@ class _Unloadable:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         error = self._error
         raise SerializationError(
-            f"the function cannot be loaded: {type(error).__name__}: {error}"
+            f"the function cannot be loaded: {describe(error)}"
         ) from error
 
 
@@ -236,9 +237,11 @@ def _map_plain(
             values.append(Failure(error))
 
 
-def _form_bytes(value: Any, buffers: list[Buffer]) -> int:
-    own = len(value) if isinstance(value, bytes) else 0
-    return own + sum(len(buffer) for buffer in buffers)
+def _form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
+    """Return what an outcome weighs in a message; plain values weigh nothing."""
+    frames = payload if form == ITEMS else [(form, payload, 0)]
+    own = sum(len(frame) for kind, frame, _ in frames if kind != PLAIN)
+    return own + sum(map(len, buffers))
 
 
 def _new_reply() -> Outcomes:

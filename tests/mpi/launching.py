@@ -76,7 +76,7 @@ def clean_environment() -> dict[str, str]:
     environ = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(_LAUNCHER_PREFIXES)
+        if not name.startswith(_LAUNCHER_PREFIXES) and name != "PYTHONUNBUFFERED"
     }
     environ["OMPI_ALLOW_RUN_AS_ROOT"] = environ["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
     return environ

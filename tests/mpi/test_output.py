@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from launching import Launch, Mpi
 
 LINES = """
@@ -21,9 +23,11 @@ if __name__ == "__main__":
 """
 
 
-def test_lines_arrive_whole(mpi: Mpi, launch: Launch) -> None:
+@pytest.mark.parametrize("unbuffered", [None, "1"])
+def test_lines_arrive_whole(mpi: Mpi, launch: Launch, unbuffered: str | None) -> None:
     launch.script(LINES)
-    outcome = launch(mpi.runner(4, "script.py"))
+    environ = {"PYTHONUNBUFFERED": unbuffered}
+    outcome = launch(mpi.runner(4, "script.py"), environ=environ)
     assert outcome.code == 0, str(outcome)
     expected = {f"{number} {line}" for number in range(30) for line in range(40)}
     for text in (outcome.out, outcome.err):
