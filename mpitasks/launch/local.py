@@ -64,6 +64,12 @@ def _refuse_copies(script: str) -> None:
 
 
 def _finish(pump: Pump) -> None:
-    """Let what was submitted finish, as the stdlib's executors do, and end."""
+    """Let what was submitted finish, as the stdlib's executors do, and end.
+
+    After Ctrl-C nothing is waited for; the task in the worker thread ends with the
+    process.
+    """
+    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        return
     pump.finish()
     pump.close(5.0)

@@ -120,7 +120,8 @@ def join(seconds: float) -> Role:
         welcomes = _welcomes(hellos)
         private = mpi.welcome(comm, {r: w for r, w in enumerate(welcomes) if r})
         transport = mpi.MpiTransport(private, welcomes[0].spare_cores)
-        sessions.install(sessions.Session(Pump(transport, range(1, size))))
+        pump = Pump(transport, range(1, size), threads=mpi.threads_allowed())
+        sessions.install(sessions.Session(pump))
         return Role.MASTER
     sessions.install_worker(rank)
     answer, private = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)

@@ -28,9 +28,9 @@ DOZE_SECONDS = 0.1
 class Background(threading.Thread):
     """Turns the pump while work is outstanding and nobody else does."""
 
-    def __init__(self, pump: Pump) -> None:
+    def __init__(self, pump: Pump, *, enabled: bool) -> None:
         super().__init__(name="mpitasks-pump", daemon=True)
-        self.asleep = True
+        self.asleep = enabled  # what is not asleep is never woken
         self._pump = pump
         self._woken = threading.Event()
         self._stopped = False

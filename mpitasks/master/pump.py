@@ -71,9 +71,13 @@ class Pump:
     Args:
         transport: How to reach the workers; the pump's own from now on.
         ranks: The workers.
+        threads: Whether any thread may use the transport, one at a time. If not,
+            nothing turns the pump in the background.
     """
 
-    def __init__(self, transport: Transport, ranks: Iterable[Rank]) -> None:
+    def __init__(
+        self, transport: Transport, ranks: Iterable[Rank], *, threads: bool = True
+    ) -> None:
         self.ids = itertools.count()
         self.functions = Functions()
         self._transport = transport
@@ -89,7 +93,7 @@ class Pump:
         for rank in ranks:
             self._known[rank] = {}
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
-        self._background = Background(self)
+        self._background = Background(self, enabled=threads)
 
     # For the executor, from any thread.
 

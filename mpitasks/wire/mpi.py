@@ -37,6 +37,7 @@ __all__ = [
     "gather_hellos",
     "library_version",
     "say_hello",
+    "threads_allowed",
     "welcome",
     "world",
 ]
@@ -60,6 +61,15 @@ def world() -> MPI.Intracomm:
 def library_version() -> str:
     """Return the MPI library's name and version in one line."""
     return MPI.Get_library_version().splitlines()[0].strip("\0 ,")
+
+
+def threads_allowed() -> bool:
+    """Whether this MPI lets any thread call it, one at a time.
+
+    mpi4py asks for MPI_THREAD_MULTIPLE; SERIALIZED is enough for mpitasks.
+    """
+    level: int = MPI.Query_thread()
+    return level >= MPI.THREAD_SERIALIZED
 
 
 class _Incoming:
