@@ -26,6 +26,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,8 +190,8 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     report(rounds)
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"machine": machine, "rounds": rounds}, file, indent=1)
+        figures = {"machine": machine, "rounds": rounds}
+        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -65,13 +65,13 @@ def test_buffers_stay_outside_and_their_sizes_are_told(message: Any) -> None:
 
 
 def test_two_messages_that_arrived_share_no_list() -> None:
-    frame, _ = pack(Batch([]))
+    frame, _ = pack(Outcomes(0, [], [], {}, []))
     first, second = unpack(frame)[0], unpack(frame)[0]
-    assert isinstance(first, Batch)
-    assert isinstance(second, Batch)
+    assert isinstance(first, Outcomes)
+    assert isinstance(second, Outcomes)
     first.buffers.append(b"x")
-    first.functions.append((1, b"", 0))
-    assert (second.buffers, second.functions) == ([], [])
+    first.ids.append(1)
+    assert (second.buffers, second.ids) == ([], [])
 
 
 def test_a_frame_can_be_any_buffer() -> None:

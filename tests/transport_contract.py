@@ -303,7 +303,7 @@ def _receive_long_frames(end: Transport, peer: int) -> Side:
     assert number_of((yield from receive(end, peer))) == 0
     message = yield from receive(end, peer)
     assert message.calls == _long_frame([]).calls
-    assert message.buffers == []
+    assert not message.buffers
     assert number_of((yield from receive(end, peer))) == 2
     message = yield from receive(end, peer)
     assert message.calls == _long_frame([]).calls

@@ -39,18 +39,18 @@ class Master:
         forget: Iterable[Callable[..., Any]] = (),
     ) -> None:
         """Send one batch; a call is (task id, function, mode, payload, buffers)."""
-        batch = Batch([], forget=[self._id(function) for function in forget])
-        buffers = []
+        functions, buffers, others = [], [], []
+        batch = Batch([], functions, [self._id(function) for function in forget])
         for task_id, function, mode, payload, own in calls:
             number = self._id(function)
             if number not in self.functions:
                 self.functions[number] = function
                 frame, parts = codec.encode(function, "the function")
-                batch.functions.append((number, frame, len(parts)))
-                batch.buffers += parts
+                functions.append((number, frame, len(parts)))
+                buffers += parts
             batch.calls.append((task_id, number, mode, payload, len(own)))
-            buffers += own
-        batch.buffers += buffers
+            others += own
+        batch.buffers = buffers + others
         self.end.send(1, batch)
 
     def _id(self, function: Callable[..., Any]) -> int:

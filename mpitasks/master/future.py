@@ -117,7 +117,7 @@ class Future(concurrent.futures.Future[Any]):
         return self._exception
 
     def _wait(self, timeout: float | None) -> None:
-        if not self.done() and not self._pump.drive(self.done, self._block, timeout):
+        if not self._pump.drive(self.done, self._block, timeout):
             raise concurrent.futures.TimeoutError
         if self._state in _CANCELLED:
             raise CancelledError

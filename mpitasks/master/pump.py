@@ -48,7 +48,7 @@ from mpitasks.errors import InternalError, MpiTasksError, WorkerLost
 from mpitasks.master import future
 from mpitasks.master.background import Background
 from mpitasks.master.calls import Call, Chunk
-from mpitasks.master.functions import Functions
+from mpitasks.master.functions import Function, Functions
 from mpitasks.wire import messages
 from mpitasks.wire.messages import ERROR, LIST, Batch, Goodbye, Outcomes
 from mpitasks.wire.outcomes import Failure, decode_outcome
@@ -58,9 +58,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Pump"]
 
-MESSAGES_PER_TURN = 64
+TURNS_PER_NUDGE = 64
 SUBMITS_PER_TURN = 32
 """While no worker wants more, every so many submits take a turn all the same."""
+MOST_SECONDS = 0.05
+"""Nobody waits for longer without a look around."""
 FUNCTIONS_PER_WORKER = 256
 """A worker keeps so many functions; older ones are sent again when they come back."""
 
@@ -141,12 +143,19 @@ class Pump:
         self._handle_now(QueueCancelled())
 
     def nudge(self) -> bool:
-        """Take a turn if no other thread is at it; return whether anything happened."""
+        """Take turns while something happens; return whether anything did.
+
+        Not if another thread is at it, and not for ever.
+        """
         if self._lock.locked():
             return False
         # A `with` of its own: Ctrl-C between acquiring and a `try` would keep the lock.
         with self._lock:
-            moved = self._turn()
+            moved = turning = self._turn()
+            for _ in range(TURNS_PER_NUDGE):
+                if not turning:
+                    break
+                turning = self._turn()
         if self._callbacks:
             self._run_callbacks()
         return moved
@@ -166,37 +175,41 @@ class Pump:
             timeout: How long to wait, in seconds; None for ever.
         """
         end = None if timeout is None else time.monotonic() + timeout
+        limit = MOST_SECONDS
         while not done():
-            limit = 0.05 if end is None else min(end - time.monotonic(), 0.05)
-            if limit <= 0:
-                self.nudge()  # one look at least: the timeout may be 0
-                return done()
+            if end is not None:
+                limit = min(end - time.monotonic(), MOST_SECONDS)
+                if limit <= 0:
+                    self.nudge()  # one look at least: the timeout may be 0
+                    return done()
             if self._driver.acquire(blocking=False):
                 try:
-                    self._drive(done, end)
+                    if self._drive(done, end):
+                        return True
                 finally:
                     self._driver.release()
             else:
                 block(limit)
         return True
 
-    def _drive(self, done: Callable[[], bool], end: float | None) -> None:
-        """As the driver, take turns until `done` or the end."""
+    def _drive(self, done: Callable[[], bool], end: float | None) -> bool:
+        """As the driver, take turns until `done` or the end; return whether done."""
         wait = self._transport.wait
-        limit = 0.05
+        limit = MOST_SECONDS
         while True:
             with self._lock:
                 moved = self._turn()
             if self._callbacks:
                 self._run_callbacks()
             if done():
-                return
-            if not moved:
-                if end is not None:
-                    limit = min(end - time.monotonic(), 0.05)
-                    if limit <= 0:
-                        return
-                wait(limit)
+                return True
+            if moved:
+                continue
+            if end is not None:
+                limit = min(end - time.monotonic(), MOST_SECONDS)
+                if limit <= 0:
+                    return False
+            wait(limit)
 
     def finish(self) -> None:
         """Take turns until nothing is outstanding."""
@@ -237,7 +250,10 @@ class Pump:
             self._break(error)
 
     def _turn(self) -> bool:
-        """Take what came in and act on it; return whether there was anything."""
+        """Take in what was submitted, and one message; return whether there was any.
+
+        One, because the driver looks after each whether it has what it waits for.
+        """
         self.turns += 1
         self._since_turn = 0
         moved = False
@@ -245,11 +261,8 @@ class Pump:
             if self._inbox:
                 self._take_inbox()
                 moved = True
-            poll = self._transport.poll
-            for _ in range(MESSAGES_PER_TURN):
-                arrived = poll()
-                if arrived is None:
-                    break
+            arrived = self._transport.poll()
+            if arrived is not None:
                 self._receive(*arrived)
                 moved = True
         except BaseException as error:
@@ -299,9 +312,9 @@ class Pump:
 
     def _assign(self, action: Assign) -> None:
         known = self._known[action.rank]
-        batch = Batch([])
-        calls = batch.calls
+        calls: list[Any] = []
         buffers: list[Any] = []
+        functions: dict[int, Function] = {}  # those that the worker lacks
         for task in action.tasks:
             if type(task) is Call:
                 calls.append(task.wire)
@@ -315,21 +328,33 @@ class Pump:
                 buffers += own
                 target = task.job.target
             if target.id not in known:
-                known[target.id] = None
-                batch.functions.append((target.id, target.frame, len(target.buffers)))
-                batch.buffers += target.buffers
-        if len(known) > FUNCTIONS_PER_WORKER:
-            self._forget(known, action, batch)
-        batch.buffers += buffers
+                functions[target.id] = target
+        batch = Batch(calls, (), (), buffers)
+        if functions:
+            self._teach(known, functions, batch)
         self._transport.send(action.rank, batch)
 
-    def _forget(self, known: dict[int, None], action: Assign, batch: Batch) -> None:
-        """Have the worker forget the functions that it has known longest."""
-        needed = {task.function for task in action.tasks}
-        for oldest in list(known)[: len(known) - FUNCTIONS_PER_WORKER]:
-            if oldest not in needed:
-                del known[oldest]
-                batch.forget.append(oldest)
+    def _teach(
+        self, known: dict[int, None], functions: dict[int, Function], batch: Batch
+    ) -> None:
+        """Put functions into a batch, and have the worker forget the oldest it has.
+
+        It does so before it runs the batch, which may use known ones as well: so the
+        oldest are taken from those that the batch does not use.
+        """
+        batch.functions = [
+            (target.id, target.frame, len(target.buffers))
+            for target in functions.values()
+        ]
+        own = [buffer for target in functions.values() for buffer in target.buffers]
+        batch.buffers = [*own, *batch.buffers]
+        known.update(dict.fromkeys(functions))
+        if len(known) > FUNCTIONS_PER_WORKER:
+            used = {call[1] for call in batch.calls}
+            oldest = [function for function in known if function not in used]
+            batch.forget = oldest[: len(known) - FUNCTIONS_PER_WORKER]
+            for function in batch.forget:
+                del known[function]
 
     def _complete(self, tasks: list[Task | None], outcomes: Outcomes) -> None:
         values = outcomes.values

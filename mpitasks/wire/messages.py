@@ -29,9 +29,8 @@ names the others by their position, ``position: (form, buffers)``:
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import TransportError
@@ -84,12 +83,12 @@ class Batch:
     """Master to worker: run these calls, in order."""
 
     calls: list[tuple[int, int, int, Any, int]]
-    functions: list[tuple[int, Any, int]] = field(default_factory=list)
+    functions: Sequence[tuple[int, Any, int]] = ()
     """(function id, frame, buffers) of the functions that this worker has not seen.
     Their buffers come first in `buffers`."""
-    forget: list[int] = field(default_factory=list)
+    forget: Sequence[int] = ()
     """Functions that the master will send again before it uses them."""
-    buffers: list[Buffer] = field(default_factory=list)
+    buffers: Sequence[Buffer] = ()
 
 
 @dataclass(slots=True)
@@ -121,29 +120,29 @@ Message = Hello | Welcome | Batch | Dismissal | Outcomes | Goodbye
 _KINDS: tuple[type, ...] = (Hello, Welcome, Batch, Dismissal, Outcomes, Goodbye)
 _LONG = -1
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+_BATCH, _OUTCOMES = _NUMBERS[Batch], _NUMBERS[Outcomes]
 
 
-def _fields_getter(kind: type) -> Callable[[Any], tuple[Any, ...]]:
-    """Return a quick function from a message to its fields, but for `buffers`."""
-    names = [field.name for field in fields(kind) if field.name != "buffers"]
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda message: tuple(getattr(message, name) for name in names)
-
-
-_FIELDS = tuple(_fields_getter(kind) for kind in _KINDS)
-
-
-def pack(message: Message) -> tuple[bytes, list[Buffer]]:
+def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
     """Return the message's frame, and the buffers to send after it."""
-    kind = type(message)
-    number = _NUMBERS[kind]
-    if kind is Batch or kind is Outcomes:
-        buffers = message.buffers  # type: ignore[union-attr]
-        if buffers:
-            sizes = [memoryview(buffer).nbytes for buffer in buffers]
-            return pickle.dumps((number, sizes, *_FIELDS[number](message)), 5), buffers
-    return pickle.dumps((number, (), *_FIELDS[number](message)), 5), []
+    # The two that travel for every few calls are written out.
+    if type(message) is Batch:
+        buffers = message.buffers
+        sizes = _sizes(buffers) if buffers else ()
+        frame = (_BATCH, sizes, message.calls, message.functions, message.forget)
+        return pickle.dumps(frame, 5), buffers
+    if type(message) is Outcomes:
+        buffers = message.buffers
+        sizes = _sizes(buffers) if buffers else ()
+        number, ids, values = message.batches, message.ids, message.values
+        outcomes = (_OUTCOMES, sizes, number, ids, values, message.forms, message.costs)
+        return pickle.dumps(outcomes, 5), buffers
+    values = [getattr(message, field.name) for field in fields(message)]
+    return pickle.dumps((_NUMBERS[type(message)], (), *values), 5), ()
+
+
+def _sizes(buffers: Sequence[Buffer]) -> list[int]:
+    return [memoryview(buffer).nbytes for buffer in buffers]
 
 
 def announce(sizes: list[int]) -> bytes:

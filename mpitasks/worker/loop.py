@@ -93,9 +93,11 @@ class Worker:
                 raise InternalError(f"a worker was sent {message!r}")
 
     def _run_batch(self, batch: Batch) -> None:
-        buffers = batch.buffers
-        buffers.reverse()  # taken from the end, so that each is let go with its call
-        self._learn(batch, buffers)
+        # Taken from the end, so that each is let go with its call.
+        buffers = list(reversed(batch.buffers)) if batch.buffers else []
+        batch.buffers = ()
+        if batch.functions or batch.forget:
+            self._learn(batch, buffers)
         clock = time.perf_counter
         started = self._flushed = clock()
         for task_id, function_id, mode, payload, count in batch.calls:
@@ -245,4 +247,4 @@ def _form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
 
 
 def _new_reply() -> Outcomes:
-    return Outcomes(0, [], [], {}, [])
+    return Outcomes(0, [], [], {}, [], [])
