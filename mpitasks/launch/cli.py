@@ -138,22 +138,26 @@ def _run(script: Script, start_seconds: float) -> NoReturn:
 
     try:
         role = run.join(start_seconds)
-        if role is not run.Role.WORKER:
-            script.check()
     except (ConfigurationError, LaunchError) as error:
         _end_with_line(error)
+    except KeyboardInterrupt as stop:
+        _end_interrupted(stop)
     except Exception:
         traceback.print_exc()
         _end(EXIT_INTERNAL, abort=True)
     if role is run.Role.WORKER:
         _end(0)
-    _run_here(script, alone=role is run.Role.ALONE)
+    alone = role is run.Role.ALONE
+    try:
+        script.check()
+    except ConfigurationError as error:
+        print(f"mpitasks: {error}", file=sys.stderr, flush=True)
+        _end_here(EXIT_SETUP, None, alone=alone)
+    _run_here(script, alone=alone)
 
 
 def _run_here(script: Script, *, alone: bool) -> NoReturn:
     """Run the script in this process; then let the workers go, and exit as it did."""
-    from mpitasks.launch import run
-
     raised: BaseException | None = None
     try:
         script.execute()
@@ -166,6 +170,13 @@ def _run_here(script: Script, *, alone: bool) -> NoReturn:
     except BaseException as error:
         code = 1
         raised = error
+    _end_here(code, raised, alone=alone)
+
+
+def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoReturn:
+    """Let the workers go and exit, after showing what the script raised."""
+    from mpitasks.launch import run
+
     if alone:
         _show(raised)
         _end(code)

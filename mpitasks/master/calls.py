@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.core.events import Task, TaskId, TaskState
+from mpitasks.errors import SerializationError
 from mpitasks.wire import codec
 from mpitasks.wire.messages import CALL, CALL_PLAIN
 
@@ -67,10 +68,24 @@ class Call(Task):
             self.buffers = _NO_BUFFERS
             self.nbytes = PLAIN_BYTES
         else:
-            frame, buffers = codec.encode((args, kwargs), "the call")
+            frame, buffers = _encode_arguments(args, kwargs)
             self.wire = (id, function, CALL, frame, len(buffers))
             self.buffers = buffers
             self.nbytes = len(frame) + sum(map(len, buffers))
+
+
+def _encode_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[bytes, list[Buffer]]:
+    try:
+        return codec.encode((args, kwargs), "the arguments")
+    except SerializationError:
+        # One by one, so that the message names the one that is to blame.
+        for index, value in enumerate(args):
+            codec.encode(value, f"argument {index}")
+        for name, value in kwargs.items():
+            codec.encode(value, f"argument {name!r}")
+        raise
 
 
 class Chunk(Task):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import pickle
-import socket
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -102,7 +102,8 @@ def check_remote_traceback(ex: mt.Executor) -> None:
         cause = error.__cause__
         assert isinstance(cause, mt.RemoteTraceback), cause
         text = str(cause)
-        assert socket.gethostname() in text
+        # On another host, if the worker is there.
+        assert re.search(r"rank \d+ on \w+ \(pid|the process itself \(host \w+", text)
         assert "in _inverse" in text
         assert "contract_errors.py" in text
         assert "1 / number" in text
