@@ -1,0 +1,81 @@
+"""The Executor's contract over two hosts, with TCP between them.
+
+The hosts are network namespaces of this machine, so this needs root.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launching import SCRIPTS, Launch, Mpi
+from network import Hosts, hosts, why_not
+
+WHERE = """
+import socket
+import mpitasks as mt
+
+def where(_):
+    return socket.gethostname()
+
+if __name__ == "__main__":
+    with mt.Executor() as ex:
+        print(socket.gethostname(), *sorted(set(ex.map(where, range(500)))))
+"""
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path) -> Iterator[Hosts]:
+    """Two hosts; skipped where there can be none, but never in a CI that is root."""
+    reason = why_not()
+    if reason is not None:
+        if os.environ.get("CI") == "true" and os.geteuid() == 0:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with hosts(2, tmp_path) as made:
+        yield made
+
+
+def over_hosts(mpi: Mpi, net: Hosts, per_host: int, words: list[str]) -> list[str]:
+    """Return the words that run ``python -m mpitasks`` on both hosts."""
+    ranks = per_host * len(net.names)
+    program = [str(mpi.python), "-m", "mpitasks", *words]
+    mpiexec = str(mpi.bin / "mpiexec")
+    if mpi.name == "mpich":
+        where = ["-iface", net.bridge, "-hosts", ",".join(net.addresses)]
+        agent = ["-launcher", "ssh", "-launcher-exec", str(net.agent)]
+        sizes = ["-ppn", str(per_host), "-n", str(ranks)]
+        return [mpiexec, *agent, *where, *sizes, *program]
+    # Open MPI's own daemon must be on the network of the hosts.
+    slots = ",".join(f"{address}:{per_host}" for address in net.addresses)
+    agent = ["--prtemca", "plm_ssh_agent", str(net.agent), "--host", slots]
+    # Each host believes that all cores are its own, and would bind its first rank to
+    # the first of them: two ranks on one core, while others are free.
+    sizes = ["--bind-to", "none", "-n", str(ranks)]
+    return net.on(0, [mpiexec, *agent, *sizes, *program])
+
+
+# Without this, UCX finds the memory that the "hosts" share.
+WIRE = {"UCX_TLS": "tcp,self", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_pml": "ob1"}
+
+
+def test_ranks_are_on_both_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> None:
+    launch.script(WHERE)
+    command = over_hosts(mpi, two_hosts, 2, ["script.py"])
+    outcome = launch(command, environ=WIRE, seconds=50)
+    assert outcome.code == 0, str(outcome)
+    names = outcome.out.split()
+    assert names[0] == two_hosts.names[0]
+    assert set(names[1:]) <= set(two_hosts.names), str(outcome)
+    assert two_hosts.names[1] in names[1:], str(outcome)
+
+
+def test_contract_over_two_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> None:
+    words = [str(SCRIPTS / "contract.py"), "3"]
+    command = over_hosts(mpi, two_hosts, 2, words)
+    outcome = launch(command, environ=WIRE, seconds=60)
+    assert outcome.code == 0, str(outcome)
+    assert " passed, 0 failed" in outcome.out, str(outcome)
