@@ -73,6 +73,7 @@ class Worker:
         self._reply = _new_reply()
         self._reply_bytes = 0
         self._flushed = 0.0
+        self._unsettled = False  # large results were sent, and may be on their way
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
@@ -98,6 +99,7 @@ class Worker:
         batch.buffers = ()
         if batch.functions or batch.forget:
             self._learn(batch, buffers)
+        self._settle()
         clock = time.perf_counter
         started = self._flushed = clock()
         for task_id, function_id, mode, payload, count in batch.calls:
@@ -190,23 +192,29 @@ class Worker:
         return value
 
     def _flush_if_due(self, now: float) -> None:
-        """Send results that have waited long enough, and let large ones leave."""
-        large = self._reply_bytes > codec.THRESHOLD
+        """Send results that have waited long enough, or that are large."""
         if now - self._flushed <= FLUSH_SECONDS and self._reply_bytes < REPLY_BYTES:
             return
         self._flush(0)
-        end = now + SETTLE_SECONDS
-        while large and self._transport.sending() and time.perf_counter() < end:
-            pass
+        self._settle()
         self._flushed = time.perf_counter()
 
     def _flush(self, batches: int) -> None:
         reply = self._reply
         if batches or reply.ids:
             reply.batches = batches
+            self._unsettled = self._reply_bytes >= codec.THRESHOLD
             self._reply = _new_reply()
             self._reply_bytes = 0
             self._transport.send(MASTER, reply)
+
+    def _settle(self) -> None:
+        """Give large results time to leave."""
+        if self._unsettled:
+            end = time.perf_counter() + SETTLE_SECONDS
+            while self._transport.sending() and time.perf_counter() < end:
+                self._transport.wait(0.0)
+            self._unsettled = False
 
 
 class _Unloadable:
