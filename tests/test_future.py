@@ -16,6 +16,7 @@ from mpitasks.errors import SerializationError
 from mpitasks.master.calls import Call
 from mpitasks.master.functions import Functions
 from mpitasks.master.future import Future, settle
+from mpitasks.options import DEFAULTS
 from mpitasks.wire import codec
 from mpitasks.wire.outcomes import Failure
 
@@ -69,7 +70,7 @@ def future(pump: FakePump) -> Future:
 
 
 def _future(pump: FakePump) -> Future:
-    call = Call(0, Functions().register(abs), (1,), {}, 0)
+    call = Call(0, Functions().register(abs), (1,), {}, DEFAULTS)
     call.state = TaskState.QUEUED
     future = Future(call, cast("Any", pump))
     call.future = future

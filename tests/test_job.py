@@ -14,6 +14,7 @@ from mpitasks.errors import SerializationError
 from mpitasks.master.calls import Chunk
 from mpitasks.master.functions import Functions
 from mpitasks.master.job import Job
+from mpitasks.options import DEFAULTS
 from mpitasks.wire import codec
 from mpitasks.wire.codec import THRESHOLD, Unsendable
 from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
@@ -23,7 +24,7 @@ from mpitasks.wire.outcomes import Failure
 def make(source: Iterable[Any], *, star: bool = False, ordered: bool = True) -> Job:
     """Return a job."""
     target = Functions().register(abs)
-    return Job(target, source, star=star, ordered=ordered, chunksize=None, priority=0)
+    return Job(target, source, star=star, ordered=ordered, options=DEFAULTS)
 
 
 def offer(job: Job, limit: int | None = None) -> int:

@@ -259,3 +259,9 @@ def test_a_list_that_cannot_be_decoded_fails_as_a_whole() -> None:
     outcome = decode_outcome(LIST, b"damaged", [])
     assert type(outcome) is Failure
     assert type(outcome.error) is SerializationError
+
+
+def test_a_label_heads_the_traceback() -> None:
+    form, payload, _ = encode_error(ValueError("bad"), "rank 1")
+    outcome = decode_outcome(form, payload, [], "fit")
+    assert str(outcome.error.__cause__).strip().startswith("Task 'fit': Traceback from")

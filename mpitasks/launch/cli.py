@@ -34,6 +34,10 @@ EXIT_INTERNAL = 70
 EXIT_SETUP = 78
 EXIT_SIGNAL = 128  # plus the signal's number, as shells do
 
+SPEAK_SECONDS = 0.5
+"""Where every rank fails alike, rank 0 gets so long to say it: Open MPI's mpiexec ends
+the others as soon as one has failed."""
+
 DESCRIPTION = """\
 Run a Python script whose mpitasks.Executor has the other MPI ranks as workers.
 Rank 0 runs the script; the other ranks serve."""
@@ -220,6 +224,8 @@ def _end_with_line(error: Exception) -> NoReturn:
     # A LaunchError elsewhere says that rank 0 is not there to say anything.
     if hint is None or hint.rank == 0 or isinstance(error, LaunchError):
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(SPEAK_SECONDS)
     _end(EXIT_SETUP, abort=not alone)
 
 
@@ -301,6 +307,8 @@ def _expect_signals() -> None:
 
 
 def _exit_with_line(error: Exception, *, quiet: bool = False) -> NoReturn:
-    if not quiet:
+    if quiet:
+        time.sleep(SPEAK_SECONDS)
+    else:
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
     sys.exit(EXIT_SETUP)

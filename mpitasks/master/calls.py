@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mpitasks.master.functions import Function
     from mpitasks.master.future import Future
     from mpitasks.master.job import Job
+    from mpitasks.options import TaskOptions
     from mpitasks.wire.codec import Buffer
 
 __all__ = ["Call", "Chunk"]
@@ -35,10 +36,11 @@ class Call(Task):
         target: The function as it is sent.
         wire: The call as it stands in a message.
         buffers: Its out-of-band buffers: the memory of the user's own arrays.
+        options: What was asked for it.
         future: Who waits for it.
     """
 
-    __slots__ = ("buffers", "future", "target", "wire")
+    __slots__ = ("buffers", "future", "options", "target", "wire")
 
     future: Future
     wire: tuple[int, int, int, Any, int]
@@ -49,7 +51,7 @@ class Call(Task):
         target: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        priority: int,
+        options: TaskOptions,
     ) -> None:
         """Pickle the call.
 
@@ -60,7 +62,8 @@ class Call(Task):
         self.id = id
         self.function = function = target.id
         self.count = 1
-        self.priority = priority
+        self.priority = options.priority
+        self.options = options
         self.state = _NEW
         self.target = target
         if not kwargs and codec.is_plain(args):

@@ -99,9 +99,10 @@ class Executor(concurrent.futures.Executor):
         pump = lease.pump
         try:
             target = pump.functions.register(fn)
-            priority = self._options.priority
-            call = Call(next(pump.ids), target, args, kwargs, priority)
+            call = Call(next(pump.ids), target, args, kwargs, self._options)
         except SerializationError as error:
+            if self._options.label is not None:
+                error.args = (f"task {self._options.label!r}: {error}",)
             future = Future(None, pump)
             settle([future], [Failure(error)])
             return future
@@ -220,8 +221,7 @@ class Executor(concurrent.futures.Executor):
             items,
             star=star,
             ordered=ordered,
-            chunksize=options.chunksize,
-            priority=options.priority,
+            options=options,
         )
         return Stream(self._lease, job, timeout)
 

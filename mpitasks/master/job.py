@@ -24,6 +24,7 @@ from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
+    from mpitasks.options import TaskOptions
 
 __all__ = ["Job"]
 
@@ -36,6 +37,7 @@ class Job(Bulk):
 
     Attributes:
         target: The function as it is sent.
+        options: What was asked for its items.
         closed: Nobody wants its results.
     """
 
@@ -51,6 +53,7 @@ class Job(Bulk):
         "_star",
         "_taken",
         "closed",
+        "options",
         "pulled",
         "target",
     )
@@ -62,10 +65,12 @@ class Job(Bulk):
         *,
         star: bool,
         ordered: bool,
-        chunksize: int | None,
-        priority: int,
+        options: TaskOptions,
     ) -> None:
-        super().__init__(target.id, chunksize=chunksize, priority=priority)
+        super().__init__(
+            target.id, chunksize=options.chunksize, priority=options.priority
+        )
+        self.options = options
         self.target = target
         self.closed = False
         self.pulled = 0  # items taken from the source so far

@@ -363,7 +363,7 @@ class Pump:
             buffers.reverse()
             for at, (form, count) in outcomes.forms.items():
                 own = [buffers.pop() for _ in range(count)]
-                values[at] = decode_outcome(form, values[at], own)
+                values[at] = decode_outcome(form, values[at], own, _label(tasks[at]))
         futures = [task.future for task in tasks if type(task) is Call]
         if len(futures) == len(tasks):
             future.settle(futures, values)
@@ -414,6 +414,14 @@ class Pump:
             except IndexError:  # another thread took it
                 return
             callback()
+
+
+def _label(task: Task | None) -> str | None:
+    if type(task) is Call:
+        return task.options.label
+    if type(task) is Chunk:
+        return task.job.options.label
+    return None  # the outcome is late
 
 
 def _lost(rank: Rank | None) -> WorkerLost:

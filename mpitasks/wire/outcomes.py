@@ -89,8 +89,17 @@ def encode_items(values: Sequence[Any], where: str) -> Form:
     return ITEMS, items, buffers
 
 
-def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
-    """Return the value that arrived, or a `Failure`; a list of both for a chunk."""
+def decode_outcome(
+    form: int, payload: Any, buffers: list[Buffer], label: str | None = None
+) -> Any:
+    """Return the value that arrived, or a `Failure`; a list of both for a chunk.
+
+    Args:
+        form: What the payload is.
+        payload: As it stands in the message.
+        buffers: The buffers that belong to it.
+        label: The task's name, for the head of its traceback.
+    """
     if form == PLAIN:
         return payload
     if form == ITEMS:
@@ -98,7 +107,7 @@ def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
         values = []
         for item_form, item, count in payload:
             own = [buffers.pop() for _ in range(count)]
-            values.append(decode_outcome(item_form, item, own))
+            values.append(decode_outcome(item_form, item, own, label))
         return values
     try:
         value = codec.decode(payload, buffers)
@@ -111,7 +120,8 @@ def decode_outcome(form: int, payload: Any, buffers: list[Buffer]) -> Any:
         return Failure(failure)
     if form == ERROR:
         raised, text = value
-        raised.__cause__ = RemoteTraceback(text)
+        head = "" if label is None else f"Task {label!r}: "
+        raised.__cause__ = RemoteTraceback(head + text)
         return Failure(raised)
     return value
 
