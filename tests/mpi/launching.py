@@ -119,7 +119,7 @@ class Job:
 
     def __init__(
         self,
-        command: Sequence[str | Path],
+        command: Sequence[object],
         folder: Path,
         environ: Mapping[str, str | None],
         seconds: float,
@@ -231,7 +231,7 @@ class Launch:
 
     def start(
         self,
-        command: Sequence[str | Path],
+        command: Sequence[object],
         *,
         seconds: float = 30.0,
         environ: Mapping[str, str | None] | None = None,
@@ -244,7 +244,7 @@ class Launch:
 
     def __call__(
         self,
-        command: Sequence[str | Path],
+        command: Sequence[object],
         *,
         seconds: float = 30.0,
         environ: Mapping[str, str | None] | None = None,
