@@ -227,7 +227,10 @@ class MpiTransport:
 
 
 def _segments(buffer: Buffer) -> Iterator[Any]:
-    view = memoryview(buffer).cast("B")
+    view = memoryview(buffer)
+    if not view.nbytes:
+        return  # nothing to send, and a view of nothing cannot be cast
+    view = view.cast("B")
     for start in range(0, view.nbytes, SEGMENT_BYTES):
         yield view[start : start + SEGMENT_BYTES]
 
