@@ -148,9 +148,13 @@ def leave(*, failed: bool) -> bool:
     pump = session.pump
     if failed:
         pump.cancel_queue()
+        if not pump.finish(GRACE_SECONDS):
+            # The run will be aborted. Nobody is let go before: an mpiexec of Open MPI
+            # may crash when a rank aborts while others are in MPI_Finalize.
+            return False
     else:
         pump.finish()
-    return not pump.close(GRACE_SECONDS if failed else GOODBYE_SECONDS)
+    return not pump.close(GOODBYE_SECONDS)
 
 
 def _abort_with_traceback() -> None:

@@ -211,9 +211,9 @@ class Pump:
                     return False
             wait(limit)
 
-    def finish(self) -> None:
-        """Take turns until nothing is outstanding."""
-        self.drive(lambda: not self.outstanding, time.sleep)
+    def finish(self, timeout: float | None = None) -> bool:
+        """Take turns until nothing is outstanding; return whether that is so."""
+        return self.drive(lambda: not self.outstanding, time.sleep, timeout)
 
     def call_back(self, callback: Callable[[], None]) -> None:
         """Have `callback` run soon, when no lock is held."""

@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 SEGMENT_BYTES = 256 << 20
-FRAME_BYTES = 16 << 20
-"""Longer frames travel as a buffer, behind a frame that says so."""
-FRAME_ROOM = 256 << 10
-"""The receive buffer for frames that is kept; longer frames get one of their own."""
+FRAME_BYTES = 2048
+"""Longer frames travel as a buffer, behind a frame that announces them. A frame is
+received by a blocking `Recv`, so it must be one that every MPI sends eagerly: a longer
+one arrives only with the help of its sender, who may be in user code by then."""
 
 TAG_FRAME = 1
 TAG_BUFFER = 2
@@ -102,7 +102,7 @@ class MpiTransport:
         self._patience = Patience(spare_cores)
         self.wait = self._patience.pause
         self._status = MPI.Status()
-        self._room = bytearray(FRAME_ROOM)
+        self._room = bytearray(2 * FRAME_BYTES)
         self._view = memoryview(self._room)
         self._pool: BufferPool | None = None
         # Per source, messages not yet complete, or behind such a one.
@@ -146,7 +146,7 @@ class MpiTransport:
     def sending(self) -> bool:
         if self._requests:
             self._reap()
-        return any(len(kept) >= THRESHOLD for kept in self._kept)
+        return bool(self._requests)
 
     def close(self) -> None:
         """Wait for what is being sent, for a bounded time, and free nothing.
@@ -183,7 +183,9 @@ class MpiTransport:
     def _receive_frame(
         self, source: int, nbytes: int
     ) -> tuple[Message | None, list[int]]:
-        view = self._view if nbytes <= FRAME_ROOM else memoryview(bytearray(nbytes))
+        # Longer than the room is an announcement of hundreds of buffers.
+        fits = nbytes <= len(self._room)
+        view = self._view if fits else memoryview(bytearray(nbytes))
         frame = view[:nbytes]
         self._comm.Recv((frame, MPI.BYTE), source, TAG_FRAME)
         return messages.unpack(frame)
@@ -200,6 +202,8 @@ class MpiTransport:
         line.append(_Incoming(message, buffers, requests))
 
     def _take_buffer(self, nbytes: int) -> Buffer:
+        if nbytes < THRESHOLD:
+            return bytearray(nbytes)
         if self._pool is None:  # NumPy is loaded when the first array arrives
             from mpitasks.wire.buffers import BufferPool
 

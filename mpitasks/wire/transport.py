@@ -35,7 +35,7 @@ class Transport(Protocol):
         """
 
     def sending(self) -> bool:
-        """Make progress, and return whether buffers are still on their way."""
+        """Make progress, and return whether anything sent is still on its way."""
 
     def wait(self, limit: float) -> None:
         """Pause until something may have arrived, at most `limit` seconds.

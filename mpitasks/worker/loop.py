@@ -73,7 +73,6 @@ class Worker:
         self._reply = _new_reply()
         self._reply_bytes = 0
         self._flushed = 0.0
-        self._unsettled = False  # large results were sent, and may be on their way
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
@@ -203,18 +202,16 @@ class Worker:
         reply = self._reply
         if batches or reply.ids:
             reply.batches = batches
-            self._unsettled = self._reply_bytes >= codec.THRESHOLD
             self._reply = _new_reply()
             self._reply_bytes = 0
             self._transport.send(MASTER, reply)
 
     def _settle(self) -> None:
-        """Give large results time to leave."""
-        if self._unsettled:
+        """Give results that are still on their way time to leave."""
+        if self._transport.sending():
             end = time.perf_counter() + SETTLE_SECONDS
             while self._transport.sending() and time.perf_counter() < end:
                 self._transport.wait(0.0)
-            self._unsettled = False
 
 
 class _Unloadable:
