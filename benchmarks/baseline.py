@@ -180,10 +180,10 @@ def main() -> None:
         return
     machine = {
         "date": datetime.date.today().isoformat(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "ranks": COMM.size,
         "python": platform.python_version(),
-        "mpi": MPI.Get_library_version().splitlines()[0].strip("\0 ,"),
+        "mpi": " ".join(MPI.Get_library_version().splitlines()[0].strip("\0").split()),
         "mpitasks": mpitasks.__version__,
         "tasks": options.tasks,
     }
