@@ -107,6 +107,8 @@ class Pump:
     @property
     def outstanding(self) -> int:
         """Items that were submitted and are neither done nor cancelled."""
+        if self._error is not None:
+            return 0  # what was failed; the counts of a broken engine are not trusted
         return self._scheduler.outstanding + len(self._inbox)
 
     def submit(self, call: Call) -> None:
@@ -173,6 +175,10 @@ class Pump:
             block: Sleeps until it may be, at most so many seconds; called instead
                 of taking turns while another thread does.
             timeout: How long to wait, in seconds; None for ever.
+
+        Raises:
+            MpiTasksError: The engine is broken, and what the caller waits for was
+                lost with it.
         """
         end = None if timeout is None else time.monotonic() + timeout
         limit = MOST_SECONDS
@@ -203,6 +209,8 @@ class Pump:
                 self._run_callbacks()
             if done():
                 return True
+            if self._error is not None:
+                raise self._error
             if moved:
                 continue
             if end is not None:
@@ -220,7 +228,13 @@ class Pump:
         self._callbacks.append(callback)
 
     def close(self, seconds: float) -> list[Rank]:
-        """Stop the workers; return those that did not say goodbye in time."""
+        """Stop the workers; return those that did not say goodbye in time.
+
+        A broken engine has no say over them any more: then it is all of them.
+        """
+        if self._error is not None:
+            self._background.stop()
+            return list(self._known)
         self._handle_now(StopRequested())
 
         def all_left() -> bool:
