@@ -29,7 +29,6 @@ from mpitasks.launch.script import Script
 
 __all__ = ["EXIT_INTERNAL", "EXIT_SETUP", "main"]
 
-START_SECONDS = 60.0
 EXIT_INTERNAL = 70
 EXIT_SETUP = 78
 EXIT_SIGNAL = 128  # plus the signal's number, as shells do
@@ -97,12 +96,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         options = build_parser().parse_args(words)
         script = _script(options)
+        if options.start_timeout is not None and not options.start_timeout > 0:
+            raise ConfigurationError(
+                f"--start-timeout needs seconds above 0, not {options.start_timeout}"
+            )
         if options.n is not None:
             _start_mpiexec(options, script, hint)
     except ConfigurationError as error:
         # Every rank comes to the same end; one of them says so.
         _exit_with_line(error, quiet=hint is not None and hint.rank != 0)
-    _run(script, options.start_timeout or START_SECONDS)
+    _run(script, options.start_timeout)
 
 
 def _start_mpiexec(
@@ -131,7 +134,7 @@ def _script(options: argparse.Namespace) -> Script:
     return Script(options.script[0], tuple(options.script[1:]))
 
 
-def _run(script: Script, start_seconds: float) -> NoReturn:
+def _run(script: Script, start_seconds: float | None) -> NoReturn:
     """Meet the other ranks; run the script here, or serve."""
     script.prepare()
     _buffer_lines()
@@ -141,7 +144,7 @@ def _run(script: Script, start_seconds: float) -> NoReturn:
     from mpitasks.launch import run
 
     try:
-        role = run.join(start_seconds)
+        role = run.join(start_seconds or run.START_SECONDS)
     except (ConfigurationError, LaunchError) as error:
         _end_with_line(error)
     except KeyboardInterrupt as stop:
