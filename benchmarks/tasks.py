@@ -1,0 +1,103 @@
+"""The work that is handed out: small functions that every candidate runs alike.
+
+They live in a module of their own, which imports neither MPI nor mpitasks, so that
+each candidate's workers find them by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STATUS = Path("/proc/self/status")
+CALIBRATION = 100_000
+
+
+def identity(value: Any) -> Any:
+    """The null task, and the echo of an array."""
+    return value
+
+
+def spin(iterations: int) -> None:
+    """Use the core for so many turns of an empty loop.
+
+    Not until a clock has moved on: a task that was put aside for another process
+    would then find its time passed without work, and a crowded machine look fine.
+    """
+    for _ in range(iterations):
+        pass
+
+
+def turns(seconds: float) -> int:
+    """Return how many iterations of `spin` take so many seconds here and now."""
+    fastest = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        spin(CALIBRATION)
+        fastest = min(fastest, time.perf_counter() - start)
+    return max(1, round(CALIBRATION * seconds / fastest))
+
+
+def sleep(seconds: float) -> None:
+    """Wait, without using the core."""
+    time.sleep(seconds)
+
+
+def fibonacci(seq_size: int) -> int:
+    """Build the list of the sequence's first numbers; return how many they are."""
+    numbers: list[int] = []
+    for i in range(seq_size):
+        numbers.append(i if i < 2 else numbers[i - 1] + numbers[i - 2])
+    return len(numbers)
+
+
+def double(array: np.ndarray) -> np.ndarray:
+    """Return a new array of the same size."""
+    return array * 2.0
+
+
+def measure_array(array: np.ndarray) -> int:
+    """Take an array, return its size in bytes."""
+    return array.nbytes
+
+
+@functools.cache
+def _block(nbytes: int) -> np.ndarray:
+    import numpy as np
+
+    return np.ones(nbytes // 8)
+
+
+def block(nbytes: int) -> np.ndarray:
+    """Return an array of so many bytes, made once: sending it is the only cost."""
+    return _block(nbytes)
+
+
+def cpu_seconds(_: Any = None) -> float:
+    """Return the CPU time of this process, all its threads, in seconds."""
+    return time.process_time()
+
+
+def process_id(_: Any = None) -> int:
+    """Return the id of this process."""
+    return os.getpid()
+
+
+def memory(field: str) -> int:
+    """Return a line of this process's status in bytes: VmRSS, or VmHWM for the peak."""
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(field)
+
+
+def reset_peak(_: Any = None) -> int:
+    """Let VmHWM start anew from what is in use now; return that, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
