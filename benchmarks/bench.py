@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -121,6 +122,7 @@ class Bench:
         from mpi4py import MPI
 
         self.comm = MPI.COMM_WORLD
+        sys.excepthook = self._abort
         self.rank: int = self.comm.rank
         self.workers: int = self.comm.size - 1
         if self.comm.size < least:
@@ -219,6 +221,11 @@ class Bench:
             if executor is not None:
                 return self._measure(Futures(executor), **sizes)
         return None
+
+    def _abort(self, *error: Any) -> None:
+        """End the launch after an error, for which the other ranks would wait."""
+        sys.__excepthook__(*error)
+        self.comm.Abort(1)
 
     def _try(self, who: str, ask: Callable[..., Any], *args: Any) -> Any:
         try:

@@ -54,8 +54,19 @@ def array_trip(comm: MPI.Intracomm, nbytes: int, count: int) -> float:
             comm.Recv(fresh, peer)
             comm.Send(fresh, peer)
 
-    trip()
     return statistics.median(timed(trip) for _ in range(count))
+
+
+def touch_memory(comm: MPI.Intracomm, nbytes: int) -> None:
+    """Use so much memory on ranks 0 and 1, and give it back.
+
+    A virtual machine gets memory from its host when it is first written to, at a
+    hundred times the usual cost. This is to be nobody's loss.
+    """
+    import numpy as np
+
+    if comm.rank < 2:
+        np.ones(nbytes // 8)
 
 
 def collect(comm: MPI.Intracomm, nbytes: int, count: int) -> float:
@@ -98,7 +109,6 @@ def deal(comm: MPI.Intracomm, nbytes: int, count: int) -> float:
             comm.Recv(fresh, 0)
             comm.send(fresh.nbytes, 0)
 
-    once()
     start = time.perf_counter()
     for _ in range(count):
         once()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pools import OURS
+from tasks import usable_cores
 
 PACKAGES = ("mpitasks", "mpi4py", "numpy", "cloudpickle", "ray", "dask", "distributed")
 
@@ -68,7 +69,8 @@ def publish(
         "skipped": list(skipped),
         "figures": [summary(f, rounds[f.name]) for f in figures if f.name in rounds],
     }
-    print(f"{name} on {ranks} ranks" + (", quick: no figures" * options.quick))
+    where = f"{name} on {ranks} ranks" if ranks > 1 else name
+    print(where + (", quick: no figures" * options.quick))
     print("\n".join(table(record)))
     for line in skipped:
         print(f"skipped: {line}")
@@ -102,15 +104,19 @@ def summary(figure: Figure, rounds: Mapping[str, Sequence[float]]) -> dict[str, 
 
 
 def table(record: Mapping[str, Any]) -> list[str]:
-    """Return a Markdown table of one launch: a line for each figure."""
+    """Return a Markdown table of one launch: a line for each figure.
+
+    Points of a curve that have no aim are for the picture alone.
+    """
+    figures = [f for f in record["figures"] if f["series"] is None or verdict(f)]
     names: list[str] = []
-    for figure in record["figures"]:
+    for figure in figures:
         names += [who for who in figure["medians"] if who not in names]
     if OURS in names:
         names.remove(OURS)
         names.insert(0, OURS)
     lines = [["figure", *names, "aim"]]
-    for figure in record["figures"]:
+    for figure in figures:
         cells = [cell(figure, who) for who in names]
         lines.append([f"{figure['name']} ({figure['unit']})", *cells, verdict(figure)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -153,7 +159,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "memory (GiB)": round(
             os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1
         ),

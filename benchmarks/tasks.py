@@ -75,8 +75,16 @@ def _block(nbytes: int) -> np.ndarray:
 
 
 def block(nbytes: int) -> np.ndarray:
-    """Return an array of so many bytes, made once: sending it is the only cost."""
-    return _block(nbytes)
+    """Return an array of so many bytes, made once: sending it is the only cost.
+
+    A new view each time, else a pickle of several would have it once only.
+    """
+    return _block(nbytes)[:]
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def cpu_seconds(_: Any = None) -> float:
