@@ -13,6 +13,7 @@ from mpitasks.core import events
 from mpitasks.errors import TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
+    Announcement,
     Batch,
     Dismissal,
     Goodbye,
@@ -30,7 +31,9 @@ ONE_OF_EACH: list[Message] = [
     Welcome(8, True),
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Dismissal(),
-    Outcomes(1, [1, 2], [None, b"x"], {1: (messages.VALUE, 0)}, [(2, 2, 0.5, 1)]),
+    Outcomes(
+        3, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (messages.VALUE, 0)}
+    ),
     Goodbye(),
 ]
 
@@ -47,11 +50,13 @@ def test_a_message_arrives_equal(message: Message) -> None:
 
 def test_there_is_one_of_each() -> None:
     kinds = {type(message) for message in ONE_OF_EACH}
-    assert kinds == set(typing.get_args(messages.Message))
+    assert kinds == set(typing.get_args(messages.Message)) - {Announcement}
 
 
 @pytest.mark.parametrize(
-    "message", [Batch([]), Outcomes(0, [], [], {}, [])], ids=["Batch", "Outcomes"]
+    "message",
+    [Batch([]), Outcomes(0, 0, [], [], [], [], {})],
+    ids=["Batch", "Outcomes"],
 )
 def test_buffers_stay_outside_and_their_sizes_are_told(message: Any) -> None:
     source = [b"abc", bytearray(5), memoryview(b""), np.zeros((2, 3))]
@@ -65,7 +70,7 @@ def test_buffers_stay_outside_and_their_sizes_are_told(message: Any) -> None:
 
 
 def test_two_messages_that_arrived_share_no_list() -> None:
-    frame, _ = pack(Outcomes(0, [], [], {}, []))
+    frame, _ = pack(Outcomes(0, 0, [], [], [], [], {}))
     first, second = unpack(frame)[0], unpack(frame)[0]
     assert isinstance(first, Outcomes)
     assert isinstance(second, Outcomes)
@@ -80,8 +85,22 @@ def test_a_frame_can_be_any_buffer() -> None:
         assert unpack(shape(frame))[0] == Welcome(2, False)
 
 
-def test_an_announcement_has_sizes_and_no_message() -> None:
-    assert unpack(announce([17, 1 << 33])) == (None, [17, 1 << 33])
+def test_an_announcement_tells_the_sizes() -> None:
+    (frame,) = announce([b"x" * 17, bytearray(3)])
+    assert unpack(frame) == (Announcement(False), [17, 3])
+
+
+def test_many_sizes_are_announced_in_several_frames() -> None:
+    buffers = [bytes(n % 7) for n in range(1000)]
+    frames = announce(buffers)
+    unpacked = [unpack(frame) for frame in frames]
+    assert [m for m, _ in unpacked] == [Announcement(True)] * 7 + [Announcement(False)]
+    assert [n for _, sizes in unpacked for n in sizes] == [len(b) for b in buffers]
+
+
+def test_what_stands_behind_a_frame_is_ignored() -> None:
+    frame, _ = pack(Goodbye())
+    assert unpack(frame + b"the frame before was longer") == (Goodbye(), ())
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ ONE_OF_EACH: list[Message] = [
     Hello(1, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "a library"),
     Welcome(8, False),
     Batch([(1, 2, 0, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
-    Outcomes(1, [1, 2], [None, b"x"], {1: (1, 0)}, [(2, 2, 0.5, 1)]),
+    Outcomes(1, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (1, 0)}),
     Dismissal(),
     Goodbye(),
 ]
@@ -252,7 +252,7 @@ def _kinds() -> list[Any]:
 def _send_kinds(end: Transport, peer: int) -> Side:
     buffers = _kinds()
     end.send(peer, numbered(1, buffers))
-    end.send(peer, Outcomes(1, [5], [None], {}, [], _kinds()[::-1]))
+    end.send(peer, Outcomes(1, 1, [5], [], [], [None], {}, _kinds()[::-1]))
     end.send(peer, numbered(2))
     yield from drain(end)
 

@@ -223,18 +223,21 @@ class QueueCancelled:
 class OutcomesArrived:
     """A worker reported tasks as done.
 
+    The message that does so derives from this, as a call derives from `Task`: what
+    the tasks returned travels along, and nothing here looks at it.
+
     Attributes:
         rank: The worker.
         batches: How many of the batches it was sent are finished by this report.
         ids: The tasks, in the order of the report.
-        failed: Positions in `ids` of the tasks that failed.
+        failed: Which of them failed.
         costs: What they took, by function.
     """
 
     rank: Rank
     batches: int
     ids: Sequence[TaskId]
-    failed: Sequence[int]
+    failed: Sequence[TaskId]
     costs: Sequence[Cost]
 
 

@@ -85,26 +85,19 @@ class Profile:
         return self.largest
 
 
-class Profiles:
+class Profiles(dict[FunctionId, Profile]):
     """The profiles of the functions seen lately."""
-
-    def __init__(self) -> None:
-        self._by_function: dict[FunctionId, Profile] = {}
-
-    def get(self, function: FunctionId) -> Profile | None:
-        """Return the function's profile, or None if nothing was measured yet."""
-        return self._by_function.get(function)
 
     def observe(self, cost: Cost) -> None:
         """Take one report in."""
         function, items, seconds, nbytes = cost
-        profile = self._by_function.get(function)
+        profile = self.get(function)
         if profile is not None:
             profile.observe(items, seconds, nbytes)
             return
-        if len(self._by_function) >= KNOWN_FUNCTIONS:
-            del self._by_function[next(iter(self._by_function))]
-        self._by_function[function] = Profile(items, seconds, nbytes)
+        if len(self) >= KNOWN_FUNCTIONS:
+            del self[next(iter(self))]
+        self[function] = Profile(items, seconds, nbytes)
 
 
 def batch_share(ready: int, workers: int) -> int:

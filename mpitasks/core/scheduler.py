@@ -122,6 +122,14 @@ class _Worker:
         self.batches: deque[float] = deque()
 
 
+class _Handlers(dict[type, Callable[[Any, list[Action]], None]]):
+    """What handles which event; one of a derived type goes with its base."""
+
+    def __missing__(self, kind: type) -> Callable[[Any, list[Action]], None]:
+        handler = self[kind] = self[kind.__mro__[1]]
+        return handler
+
+
 class Scheduler:
     """Decides which worker gets which tasks when.
 
@@ -129,8 +137,6 @@ class Scheduler:
         ids: Where chunk ids are taken from; the same iterator gives the calls
             their ids, so that ids are unique in the run.
 
-    Attributes:
-        hungry: Whether a worker would take a task that was submitted now.
     """
 
     def __init__(self, ids: Iterator[TaskId] | None = None) -> None:
@@ -142,24 +148,25 @@ class Scheduler:
         self._idle: OrderedDict[Rank, _Worker] = OrderedDict()
         # Workers with one short batch, to which a second may be sent ahead.
         self._short: OrderedDict[Rank, _Worker] = OrderedDict()
-        self.hungry = False
         self._num_ready = 0
         self._assigned = 0
         self._succeeded = 0
         self._failed = 0
         self._cancelled = 0
-        self._handlers: dict[type, Callable[[Any, list[Action]], None]] = {
-            WorkerJoined: self._worker_joined,
-            WorkerLeft: self._worker_left,
-            WorkerLost: self._worker_lost,
-            TasksSubmitted: self._tasks_submitted,
-            BulkExtended: self._bulk_extended,
-            BulkCancelled: self._bulk_cancelled,
-            CancelRequested: self._cancel_requested,
-            QueueCancelled: self._queue_cancelled,
-            OutcomesArrived: self._outcomes_arrived,
-            StopRequested: self._stop_requested,
-        }
+        self._handlers = _Handlers(
+            {
+                WorkerJoined: self._worker_joined,
+                WorkerLeft: self._worker_left,
+                WorkerLost: self._worker_lost,
+                TasksSubmitted: self._tasks_submitted,
+                BulkExtended: self._bulk_extended,
+                BulkCancelled: self._bulk_cancelled,
+                CancelRequested: self._cancel_requested,
+                QueueCancelled: self._queue_cancelled,
+                OutcomesArrived: self._outcomes_arrived,
+                StopRequested: self._stop_requested,
+            }
+        )
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one event in and return what is to be done about it, sends first.
@@ -180,8 +187,12 @@ class Scheduler:
                 actions = sends + actions
             elif self._workers:
                 self._fail_queue(actions)
-        self.hungry = bool(self._idle or self._short)
         return actions
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a worker would take a task that was submitted now."""
+        return bool(self._idle or self._short)
 
     def next_deadline(self) -> float:
         """Return when the scheduler wants to be asked again; inf for never."""
@@ -301,16 +312,17 @@ class Scheduler:
     # Tasks.
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
-        if len(event.tasks) == 1 and self._idle and event.tasks[0].state in _SUBMIT:
+        tasks = event.tasks
+        if len(tasks) == 1 and self._idle and tasks[0].state in _SUBMIT:
             # Nothing waits and a worker does: straight through the queue.
-            task = event.tasks[0]
+            task = tasks[0]
             task.state = _SUBMIT[task.state]
             profile = self._profiles.get(task.function)
             seconds = math.inf if profile is None else profile.seconds
             self._assign(self._idle.popitem()[1], [task], seconds, actions)
             return
         fresh = []
-        for task in event.tasks:
+        for task in tasks:
             state = task.state
             if state in _SUBMIT:
                 fresh.append(task)
@@ -378,37 +390,32 @@ class Scheduler:
             raise TransitionError(f"worker {event.rank} finished a batch it never had")
         for cost in event.costs:
             self._profiles.observe(cost)
-        take = worker.tasks.pop
-        tasks = [take(id, None) for id in event.ids]
-        for position in event.failed:
-            failed = tasks[position]
-            if failed is not None:
-                failed.state = _FAIL[failed.state]
-                self._failed += failed.count
-                self._assigned -= failed.count
-        succeeded = 0
-        for task in tasks:
-            if task is not None and task.state in _SUCCEED:
-                task.state = _SUCCEED[task.state]
-                succeeded += task.count
-        self._succeeded += succeeded
-        self._assigned -= succeeded
+        tasks = []
+        finished = failed = 0
+        for id in event.ids:
+            task = worker.tasks.pop(id, None)
+            tasks.append(task)
+            if task is not None:
+                finished += task.count
+                if event.failed and id in event.failed:
+                    task.state = _FAIL[task.state]
+                    failed += task.count
+                else:
+                    task.state = _SUCCEED[task.state]
+        self._assigned -= finished
+        self._succeeded += finished - failed
+        self._failed += failed
         actions.append(Complete(tasks))
         if event.batches and ready:
             for _ in range(event.batches):
                 worker.batches.popleft()
-            self._short.pop(worker.rank, None)
-            self._place(worker)
+            if not worker.batches:
+                self._short.pop(worker.rank, None)
+                self._idle[worker.rank] = worker
+            elif worker.batches[0] <= policy.PREFETCH_SECONDS:
+                self._short[worker.rank] = worker
 
     # Which worker gets what.
-
-    def _place(self, worker: _Worker) -> None:
-        """File a ready worker, filed nowhere now, under what it could take."""
-        batches = worker.batches
-        if not batches:
-            self._idle[worker.rank] = worker
-        elif len(batches) < CREDIT and batches[0] <= policy.PREFETCH_SECONDS:
-            self._short[worker.rank] = worker
 
     def _dispatch(self, actions: list[Action]) -> None:
         while self._idle and self._queue.items:
@@ -430,7 +437,8 @@ class Scheduler:
             items += task.count
         self._assigned += items
         worker.batches.append(seconds)
-        self._place(worker)
+        if len(worker.batches) < CREDIT and seconds <= policy.PREFETCH_SECONDS:
+            self._short[worker.rank] = worker
         actions.append(Assign(worker.rank, tasks))
 
     def _take_batch(self) -> tuple[list[Task], float]:

@@ -123,13 +123,14 @@ def join(seconds: float) -> Role:
         _check_hellos(hellos)
         welcomes = _welcomes(hellos)
         private = mpi.welcome(comm, {r: w for r, w in enumerate(welcomes) if r})
-        transport = mpi.MpiTransport(private, welcomes[0].spare_cores)
-        pump = Pump(transport, range(1, size), threads=mpi.threads_allowed())
+        workers = range(1, size)
+        transport = mpi.MpiTransport(private, workers, welcomes[0].spare_cores)
+        pump = Pump(transport, workers, threads=mpi.threads_allowed())
         sessions.install(sessions.Session(pump))
         return Role.MASTER
     sessions.install_worker(rank)
     answer, private = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)
-    transport = mpi.MpiTransport(private, answer.spare_cores)
+    transport = mpi.MpiTransport(private, [0], answer.spare_cores)
     Worker(transport, f"rank {rank} on {own.host} (pid {own.pid})").serve()
     sessions.uninstall()
     return Role.WORKER

@@ -3,7 +3,7 @@
 A plain function is captured when it is first submitted: its frame is remembered as
 long as the function lives. A bound method, a partial or another callable object is
 pickled at each submit, since its state may have changed; equal frames still are one
-function, by digest, and are sent once.
+function, by digest, and are sent once as long as they are remembered.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import types
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
 __all__ = ["Function", "Functions"]
+
+
+RECENT, RECENT_BYTES = 256, 256 << 10
+"""So many functions, of up to so many bytes, are remembered while no call refers to
+them. None with buffers: these are the user's memory, and may change."""
 
 
 class Function:
@@ -52,6 +58,7 @@ class Functions:
         self._by_digest: weakref.WeakValueDictionary[bytes, Function] = (
             weakref.WeakValueDictionary()
         )
+        self._recent: deque[Function] = deque(maxlen=RECENT)
         self._last: tuple[Any, Any] = (None, None)
 
     def register(self, function: Callable[..., Any]) -> Function:
@@ -82,4 +89,6 @@ class Functions:
         if entry is None:
             entry = Function(next(self._ids), frame, buffers)
             entry = self._by_digest.setdefault(key, entry)
+            if not buffers and len(frame) <= RECENT_BYTES:
+                self._recent.append(entry)
         return entry

@@ -30,7 +30,6 @@ from mpitasks.core.events import (
     Complete,
     Event,
     Fail,
-    OutcomesArrived,
     QueueCancelled,
     Rank,
     Stop,
@@ -50,7 +49,7 @@ from mpitasks.master.background import Background
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.functions import Function, Functions
 from mpitasks.wire import messages
-from mpitasks.wire.messages import ERROR, LIST, Batch, Goodbye, Outcomes
+from mpitasks.wire.messages import LIST, Batch, Goodbye, Outcomes
 from mpitasks.wire.outcomes import Failure, decode_outcome
 
 if TYPE_CHECKING:
@@ -277,7 +276,13 @@ class Pump:
                 moved = True
             arrived = self._transport.poll()
             if arrived is not None:
-                self._receive(*arrived)
+                rank, message = arrived
+                if type(message) is Outcomes:
+                    self._handle(message)
+                elif type(message) is Goodbye:
+                    self._handle(WorkerLeft(rank))
+                else:
+                    raise InternalError(f"rank {rank} sent {message!r} to the master")
                 moved = True
         except BaseException as error:
             self._break(error)
@@ -290,31 +295,14 @@ class Pump:
             calls = [inbox.popleft() for _ in range(len(inbox))]
             self._handle(TasksSubmitted(calls))
 
-    def _receive(self, rank: Rank, message: Any) -> None:
-        if type(message) is Outcomes:
-            forms = message.forms
-            failed = (
-                [at for at, (form, _) in forms.items() if form == ERROR]
-                if forms
-                else []
-            )
-            event = OutcomesArrived(
-                rank, message.batches, message.ids, failed, message.costs
-            )
-            self._handle(event, message)
-        elif type(message) is Goodbye:
-            self._handle(WorkerLeft(rank))
-        else:
-            raise InternalError(f"rank {rank} sent {message!r} to the master")
-
-    def _handle(self, event: Event, outcomes: Outcomes | None = None) -> None:
+    def _handle(self, event: Event) -> None:
         """Let the scheduler decide, and do it."""
         for action in self._scheduler.handle(event, time.monotonic()):
             if type(action) is Assign:
                 self._assign(action)
             elif type(action) is Complete:
-                assert outcomes is not None  # only reports complete tasks
-                self._complete(action.tasks, outcomes)
+                # Only reports complete tasks, and they come as messages.
+                self._complete(action.tasks, event)  # type: ignore[arg-type]
             elif type(action) is Cancelled:
                 for task in action.tasks:
                     if type(task) is Call:
@@ -378,16 +366,16 @@ class Pump:
             for at, (form, count) in outcomes.forms.items():
                 own = [buffers.pop() for _ in range(count)]
                 values[at] = decode_outcome(form, values[at], own, _label(tasks[at]))
-        futures = [task.future for task in tasks if type(task) is Call]
-        if len(futures) == len(tasks):
-            future.settle(futures, values)
-            return
+        futures = []
         for at, task in enumerate(tasks):
             if type(task) is Call:
-                future.settle([task.future], [values[at]])
+                futures.append(task.future)
             elif type(task) is Chunk:
                 form, _ = outcomes.forms[at]
                 task.job.deliver(task, values[at], mixed=form != LIST)
+        if len(futures) != len(tasks):  # some are chunks, or late
+            values = [v for t, v in zip(tasks, values, strict=True) if type(t) is Call]
+        future.settle(futures, values)
 
     def _fail(self, tasks: list[Task], error: MpiTasksError) -> None:
         failure = Failure(error)

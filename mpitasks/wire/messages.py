@@ -33,12 +33,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.core.events import OutcomesArrived
 from mpitasks.errors import TransportError
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
 __all__ = [
+    "Announcement",
     "Batch",
     "Dismissal",
     "Goodbye",
@@ -97,16 +99,17 @@ class Dismissal:
 
 
 @dataclass(slots=True)
-class Outcomes:
-    """Worker to master: what became of some calls."""
+class Outcomes(OutcomesArrived):
+    """Worker to master: what became of some calls. It is the scheduler's event, too.
 
-    batches: int
-    """How many batches are finished by this message."""
+    Costs travel as bare lists: (function id, items, seconds, bytes).
+    """
+
     ids: list[int]
+    failed: list[int]
+    costs: list[Any]
     values: list[Any]
     forms: dict[int, tuple[int, int]]
-    costs: list[Any]
-    """As `mpitasks.core.events.Cost`: (function id, items, seconds, bytes)."""
     buffers: list[Buffer] = field(default_factory=list)
 
 
@@ -115,12 +118,34 @@ class Goodbye:
     """Worker to master: nothing more will come from here."""
 
 
-Message = Hello | Welcome | Batch | Dismissal | Outcomes | Goodbye
+@dataclass(slots=True)
+class Announcement:
+    """In the place of a message whose frame is too long for the transport.
 
-_KINDS: tuple[type, ...] = (Hello, Welcome, Batch, Dismissal, Outcomes, Goodbye)
-_LONG = -1
+    Transports send it to each other and never hand it out.
+    """
+
+    more: bool
+    """Whether another announcement follows, with the sizes of more buffers."""
+
+
+Message = Hello | Welcome | Batch | Dismissal | Outcomes | Goodbye | Announcement
+
+ANNOUNCED_SIZES = 128
+"""Sizes of buffers in one announcement: as a pickle, up to 11 bytes each."""
+
+_KINDS: tuple[type, ...] = (
+    Hello,
+    Welcome,
+    Batch,
+    Dismissal,
+    Outcomes,
+    Goodbye,
+    Announcement,
+)
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _BATCH, _OUTCOMES = _NUMBERS[Batch], _NUMBERS[Outcomes]
+_ANNOUNCEMENT = _NUMBERS[Announcement]
 
 
 def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
@@ -134,8 +159,17 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
     if type(message) is Outcomes:
         buffers = message.buffers
         sizes = _sizes(buffers) if buffers else ()
-        number, ids, values = message.batches, message.ids, message.values
-        outcomes = (_OUTCOMES, sizes, number, ids, values, message.forms, message.costs)
+        outcomes = (
+            _OUTCOMES,
+            sizes,
+            message.rank,
+            message.batches,
+            message.ids,
+            message.failed,
+            message.costs,
+            message.values,
+            message.forms,
+        )
         return pickle.dumps(outcomes, 5), buffers
     values = [getattr(message, field.name) for field in fields(message)]
     return pickle.dumps((_NUMBERS[type(message)], (), *values), 5), ()
@@ -145,26 +179,33 @@ def _sizes(buffers: Sequence[Buffer]) -> list[int]:
     return [memoryview(buffer).nbytes for buffer in buffers]
 
 
-def announce(sizes: list[int]) -> bytes:
-    """Return a frame that says: the frame itself comes as the first buffer.
+def announce(buffers: Sequence[Buffer]) -> list[bytes]:
+    """Return frames that say: the frame itself comes as the first of these buffers.
 
-    For transports, when a frame is too long to be received in one piece.
+    For transports, where a frame is too long to be received in one piece. More than
+    one, if the sizes of the buffers alone make a long frame.
     """
-    return pickle.dumps((_LONG, sizes), 5)
+    sizes = _sizes(buffers)
+    starts = range(0, len(sizes), ANNOUNCED_SIZES)
+    return [
+        pickle.dumps(
+            (_ANNOUNCEMENT, sizes[start : start + ANNOUNCED_SIZES], start < starts[-1]),
+            5,
+        )
+        for start in starts
+    ]
 
 
-def unpack(frame: Any) -> tuple[Message | None, list[int]]:
+def unpack(frame: Any) -> tuple[Message, Sequence[int]]:
     """Return the message of a frame, and the sizes of the buffers that follow it.
 
-    The message is None where the frame only announced it (`announce`).
+    Bytes behind the end of the frame are ignored.
 
     Raises:
         TransportError: The frame is no message of this version.
     """
     try:
         number, sizes, *fields = pickle.loads(frame)
-        if number == _LONG:
-            return None, sizes
         return _KINDS[number](*fields), sizes
     except Exception as error:
         raise TransportError(f"a damaged message arrived ({error!r})") from error

@@ -1,12 +1,11 @@
 """Transport over MPI point-to-point. The only module that imports mpi4py.
 
 Frames travel with one tag, buffers with another, all on a private duplicate of the
-world. Frames are received by `Iprobe` and `Recv` (matched probes are broken on
-some fabrics); a frame says how many buffers follow and how long they are, and
-since MPI keeps the order of a pair of ranks, posting their receives in the order
-of the frames matches them. A message is handed out when its last buffer is there;
-meanwhile messages of other ranks go on. Buffers are cut into segments, because
-counts of MPI before 4.0 end at 2 GiB, and to keep a rank responsive.
+world. A frame says how many buffers follow and how long they are, and since MPI keeps
+the order of a pair of ranks, posting their receives in the order of the frames matches
+them. A message is handed out when its last buffer is there; meanwhile messages of
+other ranks go on. Buffers are cut into segments, because counts of MPI before 4.0 end
+at 2 GiB, and to keep a rank responsive.
 
 Importing this module initialises MPI, unless the user did.
 """
@@ -16,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
@@ -24,7 +23,7 @@ from mpi4py import MPI
 from mpitasks.errors import LaunchError, TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD, Buffer
-from mpitasks.wire.messages import Hello, Message, Welcome
+from mpitasks.wire.messages import Announcement, Hello, Message, Welcome
 from mpitasks.wire.patience import Patience
 
 if TYPE_CHECKING:
@@ -44,9 +43,13 @@ __all__ = [
 
 SEGMENT_BYTES = 256 << 20
 FRAME_BYTES = 2048
-"""Longer frames travel as a buffer, behind a frame that announces them. A frame is
-received by a blocking `Recv`, so it must be one that every MPI sends eagerly: a longer
-one arrives only with the help of its sender, who may be in user code by then."""
+"""The room for a frame. Longer ones travel as a buffer, behind a frame that announces
+them: every MPI sends this much eagerly, while a longer one would arrive only with the
+help of its sender, who may be in user code by then."""
+
+FRAMES_UNREAPED = 32
+"""So many sent frames are kept before MPI is asked which are gone: asking costs as
+much for one as for all."""
 
 TAG_FRAME = 1
 TAG_BUFFER = 2
@@ -75,17 +78,77 @@ def threads_allowed() -> bool:
 class _Incoming:
     """A message whose buffers are still arriving."""
 
-    __slots__ = ("buffers", "long", "message", "requests")
+    __slots__ = ("buffers", "message", "requests")
 
     def __init__(
         self,
-        message: Message | None,
+        message: Message,
         buffers: list[Buffer],
         requests: list[MPI.Request],
     ) -> None:
-        self.message = message  # None: its frame is the first of the buffers
+        self.message = message
         self.buffers = buffers
         self.requests = requests
+
+
+_Sends = list[tuple[MPI.Request, Buffer]]
+"""Sends in flight, and the memory that they send from."""
+
+
+class _Posted:
+    """Takes frames of one source by a receive that is always posted.
+
+    Looking whether it is done costs half of an `Iprobe`, and no `Recv` follows.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, source: int) -> None:
+        self._source = source
+        self._room = bytearray(FRAME_BYTES)
+        self._request = comm.Recv_init([self._room, MPI.BYTE], source, TAG_FRAME)
+        self._posted = False
+
+    def take(self) -> tuple[int, tuple[Message, Sequence[int]]] | None:
+        """Return the source and what is in the frame, if one is there."""
+        if not self._posted:  # not right after a frame: what is in it goes first
+            self._request.Start()
+            self._posted = True
+        if not self._request.Test():
+            return None
+        self._posted = False
+        return self._source, messages.unpack(self._room)
+
+    def close(self) -> None:
+        """Let go of the receive."""
+        if self._posted:
+            self._request.Cancel()
+            self._request.Wait()
+        self._request.Free()
+
+
+class _Probed:
+    """Takes frames of any source.
+
+    By `Iprobe` and `Recv`: matched probes are broken on some fabrics, and MPICH 5
+    over UCX loses messages for a posted receive of any source when some of the
+    sources are on other hosts.
+    """
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self._probe = comm.Iprobe
+        self._receive = comm.Recv
+        self._room = bytearray(FRAME_BYTES)
+        self._status = MPI.Status()
+
+    def take(self) -> tuple[int, tuple[Message, Sequence[int]]] | None:
+        """Return the source and what is in the frame, if one is there."""
+        if not self._probe(MPI.ANY_SOURCE, TAG_FRAME, self._status):
+            return None
+        source = self._status.source
+        self._receive((self._room, MPI.BYTE), source, TAG_FRAME)
+        return source, messages.unpack(self._room)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
 
 class MpiTransport:
@@ -93,50 +156,58 @@ class MpiTransport:
 
     Args:
         comm: A communicator that nobody else uses.
+        peers: The ranks that messages come from.
         spare_cores: Whether every rank of this node has a core of its own.
     """
 
-    def __init__(self, comm: MPI.Intracomm, spare_cores: bool) -> None:
+    def __init__(
+        self, comm: MPI.Intracomm, peers: Sequence[int], spare_cores: bool
+    ) -> None:
         self.rank: int = comm.Get_rank()
         self._comm = comm
         self._patience = Patience(spare_cores)
         self.wait = self._patience.pause
-        self._status = MPI.Status()
-        self._room = bytearray(2 * FRAME_BYTES)
-        self._view = memoryview(self._room)
+        self._inbox = _Posted(comm, peers[0]) if len(peers) == 1 else _Probed(comm)
         self._pool: BufferPool | None = None
         # Per source, messages not yet complete, or behind such a one.
         self._incoming: dict[int, deque[_Incoming]] = {}
-        # Requests in flight, and what must stay alive until they are done.
-        self._requests: list[MPI.Request] = []
-        self._kept: list[Buffer] = []
+        # Per source, sizes out of an announcement of several frames.
+        self._announced: dict[int, list[int]] = {}
+        self._frames: _Sends = []
+        self._buffers: _Sends = []
 
     def send(self, rank: int, message: Message) -> None:
         frame, buffers = messages.pack(message)
         if len(frame) > FRAME_BYTES:
             buffers = [frame, *buffers]
-            sizes = [memoryview(buffer).nbytes for buffer in buffers]
-            frame = messages.announce(sizes)
-        self._post(rank, frame, TAG_FRAME)
+            *rest, frame = messages.announce(buffers)
+            for part in rest:
+                self._send(rank, part, TAG_FRAME, self._frames)
+        self._send(rank, frame, TAG_FRAME, self._frames)
+        if len(self._frames) > FRAMES_UNREAPED:
+            _reap(self._frames)
         for buffer in buffers:
             for segment in _segments(buffer):
-                self._post(rank, segment, TAG_BUFFER)
+                self._send(rank, segment, TAG_BUFFER, self._buffers)
 
     def poll(self) -> tuple[int, Message] | None:
-        if self._requests:
-            self._reap()
+        if self._buffers:
+            _reap(self._buffers)
         if self._incoming:
             complete = self._next_complete()
             if complete is not None:
-                self._patience.reset()
+                self._patience.idle_since = 0.0
                 return complete
-        status = self._status
-        while self._comm.Iprobe(MPI.ANY_SOURCE, TAG_FRAME, status):
-            self._patience.reset()
-            source = status.source
-            message, sizes = self._receive_frame(source, status.count)
-            if message is not None and not sizes and source not in self._incoming:
+        while (arrived := self._inbox.take()) is not None:
+            self._patience.idle_since = 0.0
+            source, (message, sizes) = arrived
+            if not sizes and source not in self._incoming:
                 return source, message
+            if type(message) is Announcement:
+                sizes = [*self._announced.pop(source, ()), *sizes]
+                if message.more:
+                    self._announced[source] = sizes
+                    continue
             self._expect(source, message, sizes)
             complete = self._next_complete()
             if complete is not None:
@@ -144,53 +215,30 @@ class MpiTransport:
         return None
 
     def sending(self) -> bool:
-        if self._requests:
-            self._reap()
-        return bool(self._requests)
+        if self._frames:
+            _reap(self._frames)
+        if self._buffers:
+            _reap(self._buffers)
+        return bool(self._frames or self._buffers)
 
     def close(self) -> None:
-        """Wait for what is being sent, for a bounded time, and free nothing.
+        """Wait for what is being sent, for a bounded time; receive nothing more.
 
         The communicator is freed by `MPI_Finalize`; freeing it here would be one
         more collective call for a dead rank to hang.
         """
         end = time.monotonic() + 5.0
-        while self._requests and time.monotonic() < end:
-            self._reap()
+        while self.sending() and time.monotonic() < end:
             time.sleep(0)
+        self._inbox.close()
 
-    def _post(self, rank: int, buffer: Buffer, tag: int) -> None:
+    def _send(self, rank: int, buffer: Buffer, tag: int, sends: _Sends) -> None:
         try:
-            request = self._comm.Isend((buffer, MPI.BYTE), rank, tag)
+            sends.append((self._comm.Isend((buffer, MPI.BYTE), rank, tag), buffer))
         except MPI.Exception as error:
             raise TransportError(f"sending to rank {rank} failed: {error}") from error
-        if not request.Test():  # short ones are gone at once
-            self._requests.append(request)
-            self._kept.append(buffer)
 
-    def _reap(self) -> None:
-        done = MPI.Request.Testsome(self._requests)
-        if not done:
-            return
-        if len(done) == len(self._requests):
-            self._requests.clear()
-            self._kept.clear()
-            return
-        finished = set(done)
-        self._requests = [r for i, r in enumerate(self._requests) if i not in finished]
-        self._kept = [b for i, b in enumerate(self._kept) if i not in finished]
-
-    def _receive_frame(
-        self, source: int, nbytes: int
-    ) -> tuple[Message | None, list[int]]:
-        # Longer than the room is an announcement of hundreds of buffers.
-        fits = nbytes <= len(self._room)
-        view = self._view if fits else memoryview(bytearray(nbytes))
-        frame = view[:nbytes]
-        self._comm.Recv((frame, MPI.BYTE), source, TAG_FRAME)
-        return messages.unpack(frame)
-
-    def _expect(self, source: int, message: Message | None, sizes: list[int]) -> None:
+    def _expect(self, source: int, message: Message, sizes: Sequence[int]) -> None:
         """Post the receives for a message's buffers and put it in its line."""
         buffers: list[Buffer] = [self._take_buffer(size) for size in sizes]
         requests = [
@@ -220,14 +268,21 @@ class MpiTransport:
             if not line:
                 del self._incoming[source]
             message, buffers = first.message, first.buffers
-            if message is None:
+            if type(message) is Announcement:
                 message, _ = messages.unpack(buffers[0])
-                assert message is not None  # nothing is announced twice
                 buffers = buffers[1:]
             if buffers:
                 message.buffers = buffers  # type: ignore[union-attr]
             return source, message
         return None
+
+
+def _reap(sends: _Sends) -> None:
+    """Let go of what is sent."""
+    done = MPI.Request.Testsome([request for request, _ in sends])
+    if done:
+        finished = set(done)
+        sends[:] = [send for at, send in enumerate(sends) if at not in finished]
 
 
 def _segments(buffer: Buffer) -> Iterator[Any]:
@@ -261,7 +316,7 @@ def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello
             source = status.Get_source()
             said = comm.recv(source=source, tag=TAG_HELLO)
             hellos[source] = Hello(**{name: said.get(name) for name in names})
-            patience.reset()
+            patience.idle_since = 0.0
         elif time.monotonic() > end:
             missing = [rank for rank in range(size) if rank not in hellos]
             raise LaunchError(

@@ -40,26 +40,25 @@ class Patience:
     Args:
         spare_cores: Whether the node has a core for each of its ranks. If not,
             spinning would take the core from whom we wait for.
+
+    Attributes:
+        idle_since: Set it to 0 when something happens: back to the first step.
     """
 
     def __init__(self, spare_cores: bool) -> None:
         self._spin = SPIN_SECONDS if spare_cores else 0.0
         self._yield = YIELD_SECONDS if spare_cores else YIELD_SECONDS_CROWDED
-        self._since = 0.0  # 0: something happened since the last pause
+        self.idle_since = 0.0
         self._sleep = SLEEP_FIRST
-
-    def reset(self) -> None:
-        """Something happened: start again at the first step."""
-        self._since = 0.0
 
     def pause(self, limit: float) -> None:
         """Wait for the current step's time, at most `limit` seconds."""
         now = time.perf_counter()
-        if not self._since:
-            self._since = now
+        if not self.idle_since:
+            self.idle_since = now
             self._sleep = SLEEP_FIRST
             return
-        idle = now - self._since
+        idle = now - self.idle_since
         if idle < self._spin:
             return
         if idle < self._yield:

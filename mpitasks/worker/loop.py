@@ -19,6 +19,7 @@ from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
+    ERROR,
     ITEMS,
     MAP_PLAIN,
     PLAIN,
@@ -70,7 +71,7 @@ class Worker:
         self._transport = transport
         self._where = where
         self._functions: dict[int, Callable[..., Any]] = {}
-        self._reply = _new_reply()
+        self._reply = self._new_reply()
         self._reply_bytes = 0
         self._flushed = 0.0
 
@@ -98,7 +99,6 @@ class Worker:
         batch.buffers = ()
         if batch.functions or batch.forget:
             self._learn(batch, buffers)
-        self._settle()
         clock = time.perf_counter
         started = self._flushed = clock()
         for task_id, function_id, mode, payload, count in batch.calls:
@@ -117,6 +117,8 @@ class Worker:
                 self._reply_bytes += nbytes
                 reply.forms[len(reply.ids)] = (form, len(sent))
                 reply.buffers += sent
+                if form == ERROR:
+                    reply.failed.append(task_id)
             reply.ids.append(task_id)
             reply.values.append(value)
             del own, value, sent  # arrays must not outlive their call here
@@ -130,6 +132,7 @@ class Worker:
             cost[3] += nbytes
             started = ended
         self._flush(1)
+        self._settle()
 
     def _learn(self, batch: Batch, buffers: list[Buffer]) -> None:
         for function_id in batch.forget:
@@ -202,9 +205,12 @@ class Worker:
         reply = self._reply
         if batches or reply.ids:
             reply.batches = batches
-            self._reply = _new_reply()
-            self._reply_bytes = 0
             self._transport.send(MASTER, reply)
+            self._reply = self._new_reply()
+            self._reply_bytes = 0
+
+    def _new_reply(self) -> Outcomes:
+        return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [])
 
     def _settle(self) -> None:
         """Give results that are still on their way time to leave."""
@@ -249,7 +255,3 @@ def _form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
     frames = payload if form == ITEMS else [(form, payload, 0)]
     own = sum(len(frame) for kind, frame, _ in frames if kind != PLAIN)
     return own + sum(map(len, buffers))
-
-
-def _new_reply() -> Outcomes:
-    return Outcomes(0, [], [], {}, [], [])

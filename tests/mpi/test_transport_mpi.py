@@ -10,7 +10,7 @@ import transport_contract
 from launching import SCRIPTS, Launch, Mpi
 
 
-@pytest.mark.parametrize("option", ["--spare-cores", "--crowded"])
+@pytest.mark.parametrize("option", ["--spare-cores", "--crowded", "--any-source"])
 def test_the_contract(mpi: Mpi, launch: Launch, option: str) -> None:
     script = SCRIPTS / "transport.py"
     outcome = launch(

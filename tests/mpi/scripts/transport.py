@@ -21,7 +21,9 @@ def main() -> None:
     assert comm.Get_size() == 2
     rank = comm.Get_rank()
     spare_cores = "--spare-cores" in sys.argv
-    end = mpi.MpiTransport(comm, spare_cores)
+    # A single peer is received from in another way than any of several.
+    peers = range(2) if "--any-source" in sys.argv else [1 - rank]
+    end = mpi.MpiTransport(comm, peers, spare_cores)
     assert end.rank == rank
     for check in CHECKS:
         if rank == 0:
