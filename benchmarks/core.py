@@ -4,18 +4,17 @@
 
     submitted       calls, all queued before the first result, in events of 1,000
     mapped          the items of one bulk job
-    short           a task takes 10 us, so that many go in one message; 10 tasks for
+    short           a task takes 10 us, so that many go in one message; 100 tasks for
                     each worker, but at least 100,000
-    long            a task takes a second, so that each goes alone: two events and an
-                    assignment for each, the worst case
+    long            a task takes a second, so that each goes alone: an event and an
+                    assignment for each, the worst case; 2 tasks for each worker, but
+                    at least 30,000
     memory          what a queued call takes, the scheduler's object for it included
 
 A discrete-event simulation stands for the master and the workers: a message takes
 10 us, batches take between half and one and a half of their length, and a batch is
 reported when it is done. Only the time inside `Scheduler.handle` counts; Python's
-cycle collector is off, since it would mostly look at the simulation. With few tasks
-for each worker the messages are small, so a rate says as much about their number as
-about the scheduler: compare "long".
+cycle collector is off, since it would mostly look at the simulation.
 """
 
 from __future__ import annotations
@@ -52,9 +51,10 @@ LENGTHS = {"short": 10e-6, "long": 1.0}
 WORKERS = (10, 1000, 100_000)
 KINDS = [("submitted", "short"), ("mapped", "short"), ("submitted", "long")]
 SLOW = ("submitted", "short", 100_000)
-"""Left out without --full: ten seconds for what "mapped" shows as well."""
+"""Left out without --full: half a minute for what "mapped" shows as well."""
 
-LEAST_TASKS = 100_000
+PER_WORKER = {"short": 100, "long": 2}
+LEAST_TASKS = {"short": 100_000, "long": 30_000}
 EVENT_TASKS = 1000
 AIM = 300_000
 
@@ -179,8 +179,8 @@ def one_round(sizes: Sequence[int], most: int, full: bool) -> dict[str, float]:
         for how, name in KINDS:
             if (how, name, workers) == SLOW and not full:
                 continue
-            per_worker = 10 if name == "short" else 1
-            count = min(max(per_worker * workers, LEAST_TASKS), most)
+            wanted = max(PER_WORKER[name] * workers, LEAST_TASKS[name])
+            count = min(wanted, most)
             gc.collect()
             value = rate(how, LENGTHS[name], workers, count)
             values[rate_name(how, name, workers)] = value
@@ -201,7 +201,7 @@ def main() -> None:
             rounds[name][OURS].append(value)
     for workers in sizes:  # the same each time
         name = f"memory, {workers:,} workers"
-        rounds[name][OURS].append(queued_bytes(workers, most // 100))
+        rounds[name][OURS].append(queued_bytes(workers, min(most, 100_000)))
     publish("core", 1, figures(), rounds, options, [])
 
 

@@ -85,8 +85,8 @@ def main() -> None:
     """Run the benchmark."""
     options = parser(__doc__).parse_args()
     bench = Bench("idle", FIGURES, options, measure, peers=[MPI4PY])
-    lengths = {"idle": 10.0, "waiting": 4.0, "pauses": [0.05, 1.5], "repeat": 20}
-    shorter = {**lengths, "idle": 2.0, "waiting": 2.0, "repeat": 10}
+    lengths = {"idle": 10.0, "waiting": 3.0, "pauses": [0.05, 1.5], "repeat": 20}
+    shorter = {**lengths, "idle": 2.0, "waiting": 1.0, "repeat": 10}
     if bench.quick:
         lengths = shorter = {**lengths, "idle": 0.2, "waiting": 0.2, "repeat": 1}
     for _ in bench.rounds():

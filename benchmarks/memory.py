@@ -5,7 +5,7 @@
     1 GiB, master, worker   what the peak is above the array and its result, which are
                             1 GiB each: the task doubles the array into a new one
     one waiting task        memory of rank 0 for a null task that was submitted and
-                            its future, the average of 200,000
+                            its future, the average of 100,000
     growth                  of rank 0 over 10 million null tasks by map_unordered over
                             a generator, after the first tenth of them; one run
     endless map             tasks a second in that run, of each tenth
@@ -63,7 +63,7 @@ def array_peaks(pool: Futures, nbytes: int) -> dict[str, float]:
 def queued(pool: Futures, count: int) -> dict[str, float]:
     """Return what a waiting task takes; the worker is kept busy meanwhile."""
     submit = pool.executor.submit
-    first = submit(tasks.sleep, 0.5 + count / 80_000)
+    first = submit(tasks.sleep, 0.5 + count / 60_000)
     before = tasks.memory("VmRSS")
     futures = [submit(tasks.identity, i) for i in range(count)]
     grown = tasks.memory("VmRSS") - before
@@ -97,7 +97,7 @@ def main() -> None:
     options = options.parse_args()
     bench = Bench("memory", FIGURES, options, measure)
     array = 8 * MIB if bench.quick else options.most * MIB
-    queue, endless = (1000, 10_000) if bench.quick else (200_000, 10_000_000)
+    queue, endless = (1000, 10_000) if bench.quick else (100_000, 10_000_000)
     if options.most != 1024:
         bench.skip(f"1 GiB: it was {options.most} MiB")
     for _ in bench.rounds():

@@ -30,9 +30,9 @@ ONE_CORE = "one core"
 SIZES = {
     OURS: {"tasks": 50_000, "items": 1_000_000},
     MULTIPROCESSING: {"tasks": 30_000, "items": 1_000_000},
-    MPI4PY: {"tasks": 1000, "items": 1000},
-    RAY: {"tasks": 1000, "items": 1000},
-    DASK: {"tasks": 500, "items": 500},
+    MPI4PY: {"tasks": 1000, "items": 500},
+    RAY: {"tasks": 500, "items": 500},
+    DASK: {"tasks": 300, "items": 300},
 }
 
 

@@ -22,7 +22,7 @@ FIGURES = {
     "throughput": ["one by one", "map"],
     "waiting": ["all by wait", "one by as_completed"],
     "metg": ["METG(50%) by map", "METG(50%) by submit"],
-    "makespan": ["equal, spin 10 us", "equal, sleep 10,000 us", "giant last, sleep"],
+    "makespan": ["equal, spin 10 us", "equal, sleep 10,000 us"],
     "bandwidth": ["64 MiB out and back", "1,000 results of 1 MiB"],
     "memory": ["1 GiB, master", "1 GiB, worker", "growth", "endless map"],
     "idle": ["idle worker", "master waiting", "after 50 ms"],
