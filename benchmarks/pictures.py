@@ -154,21 +154,25 @@ def curve_panel(
     """Draw the curves of one panel."""
     styles = {"map, spin 1 ms": "--"}
     for (series, who), points in lines.items():
-        xs, ys = zip(*sorted(points), strict=True)
+        xs, heights = zip(*sorted(points), strict=True)
         label = who if program == "metg" else series
         style = styles.get(series, "-")
-        axes.plot(xs, ys, style, marker="o", ms=3, color=COLOURS[who], label=label)
-    axes.set_xscale("log", base=10 if program == "metg" else 2)
-    axes.set_ylim(bottom=0)
+        axes.plot(xs, heights, style, marker="o", ms=3, color=COLOURS[who], label=label)
+    ys = [y for points in lines.values() for _, y in points]
     if program == "metg":
-        axes.set_ylim(
-            0, max([1.05, *(y for points in lines.values() for _, y in points)])
-        )
+        axes.set_xscale("log")
+        axes.set_ylim(0, max([1.05, *ys]) * 1.05)
         axes.axhline(0.5, color="#cccccc", lw=0.8, zorder=0)
-    else:
-        axes.xaxis.set_major_formatter("{x:g}")
-    if any(series.startswith("map, s") for series, _ in lines):
-        most = max(x for points in lines.values() for x, _ in points)
-        axes.plot([1, most], [1, most], color="#cccccc", lw=0.8, zorder=0)
+    elif lines:
+        workers = sorted({x for points in lines.values() for x, _ in points})
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(0, max(ys) * 1.1)
+        if "one by one" not in {series for series, _ in lines}:
+            axes.set_yscale("log", base=2)
+            axes.set_ylim(min(ys) / 1.1, max(workers) * 1.1)
+            axes.set_yticks(workers, map(str, workers))
+            axes.plot(workers, workers, color="#cccccc", lw=0.8, zorder=0)
+        axes.set_xticks(workers, map(str, workers))
+        axes.minorticks_off()
     if len(lines) > 1:
         axes.legend(frameon=False)

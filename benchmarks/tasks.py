@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 STATUS = Path("/proc/self/status")
-CALIBRATION = 100_000
+CALIBRATION_SECONDS = 0.001
 
 
 def identity(value: Any) -> Any:
@@ -35,13 +35,23 @@ def spin(iterations: int) -> None:
 
 
 def turns(seconds: float) -> int:
-    """Return how many iterations of `spin` take so many seconds here and now."""
-    fastest = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        spin(CALIBRATION)
-        fastest = min(fastest, time.perf_counter() - start)
-    return max(1, round(CALIBRATION * seconds / fastest))
+    """Return how many iterations of `spin` take so many seconds here and now.
+
+    Refined at the length itself, since the first 256 turns of a loop are cheaper.
+    """
+    iterations = max(1, round(seconds / 1e-8))
+    for _ in range(4):
+        repeat = max(1, round(CALIBRATION_SECONDS / seconds))
+        fastest = min(_mean_spin(iterations, repeat) for _ in range(3))
+        iterations = max(1, round(iterations * seconds / fastest))
+    return iterations
+
+
+def _mean_spin(iterations: int, repeat: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeat):
+        spin(iterations)
+    return (time.perf_counter() - start) / repeat
 
 
 def sleep(seconds: float) -> None:
