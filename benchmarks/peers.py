@@ -2,10 +2,12 @@
 
 multiprocessing, Ray and Dask start processes and threads that never sleep quite
 soundly, and forking a rank of an MPI is asking for trouble. So rank 0 starts this
-file as a child before MPI is loaded, with none of the launcher's variables. It is
-told by lines of JSON to start its pool and to run the `measure` of a program, and in
-between the whole tree of its processes is halted by SIGSTOP: a peer that waits costs
-the others nothing, and Ray and Dask start once a program instead of once a round.
+file as a child before MPI is loaded, with none of the launcher's variables: the
+guard. It starts the server, which has the pool, and hands it requests as lines of
+JSON: to start the pool, to run the `measure` of a program. In between, all processes
+below the guard are halted by SIGSTOP, so a peer that waits costs the others nothing,
+and Ray and Dask start once a program instead of once a round. When rank 0 is gone,
+however it went, the guard ends everything below it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,8 @@ ANSWER_SECONDS = 120.0
 """How long a peer may take to start, or to run one measurement."""
 
 CLOSE_SECONDS = 10.0
+"""How long a peer may take to end by itself."""
 
-PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 LAUNCHERS = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "SLURM_", "PALS_", "MPI_", "HYDRA_")
@@ -53,7 +56,7 @@ class Peer:
             for key, value in os.environ.items()
             if not key.startswith(LAUNCHERS)
         }
-        self._process = subprocess.Popen(
+        self._guard = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -79,21 +82,18 @@ class Peer:
         return self._ask({"measure": module, "sizes": sizes})
 
     def close(self) -> None:
-        """Let it end by itself, then kill what is left."""
-        tree = descendants(self._process.pid)
-        self._signal(signal.SIGCONT)
+        """Let it end."""
+        assert self._guard.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]
+            self._guard.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_SECONDS)
-        send_signal([*tree, self._process.pid], signal.SIGKILL)
-        self._process.wait()
+            self._guard.wait(2 * CLOSE_SECONDS)
+        self._guard.kill()
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        stdin, stdout = self._process.stdin, self._process.stdout
+        stdin, stdout = self._guard.stdin, self._guard.stdout
         assert stdin is not None
         assert stdout is not None
-        self._signal(signal.SIGCONT)
         try:
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
@@ -102,17 +102,12 @@ class Peer:
             line = stdout.readline()
         except OSError as error:
             raise PeerError(str(error)) from None
-        self._signal(signal.SIGSTOP)
         if not line:
             raise PeerError("it ended")
         answer = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])
         return answer["values"]
-
-    def _signal(self, number: signal.Signals) -> None:
-        pid = self._process.pid
-        send_signal([pid, *descendants(pid)], number)
 
 
 def descendants(ancestor: int) -> list[int]:
@@ -135,13 +130,73 @@ def send_signal(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def serve() -> None:
-    """The child: answer requests until there are no more."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # stopped, it would stay for ever
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that daemons stay in the tree
+def adopt_orphans() -> None:
+    """Become the parent of processes below this one that lose theirs (daemons)."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def guard() -> None:
+    """The child: let the server run from each request to its answer."""
+    adopt_orphans()
     with contextlib.suppress(OSError):  # the launcher may have bound rank 0 to a core
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    with tempfile.TemporaryDirectory(prefix="peer", ignore_cleanup_errors=True) as tmp:
+        server = subprocess.Popen(
+            [sys.executable, __file__, "serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": tmp},  # what peers leave there goes, too
+        )
+        try:
+            for line in sys.stdin.buffer:
+                answer = relay(server, line)
+                sys.stdout.buffer.write(answer)
+                sys.stdout.buffer.flush()
+            dismiss(server)
+        finally:
+            while below := descendants(os.getpid()):
+                send_signal(below, signal.SIGKILL)
+                bury()
+
+
+def relay(server: subprocess.Popen[bytes], request: bytes) -> bytes:
+    """Return the server's answer, which is halted before and after.
+
+    Raises:
+        EOFError: Rank 0 is gone.
+    """
+    assert server.stdin is not None
+    assert server.stdout is not None
+    send_signal(descendants(os.getpid()), signal.SIGCONT)
+    server.stdin.write(request)
+    server.stdin.flush()
+    ready = select.select([server.stdout, sys.stdin], [], [])[0]
+    if server.stdout not in ready:  # rank 0 has nothing to say before the answer
+        raise EOFError
+    answer = server.stdout.readline()
+    send_signal(descendants(os.getpid()), signal.SIGSTOP)
+    return answer
+
+
+def dismiss(server: subprocess.Popen[bytes]) -> None:
+    """Let the server end by itself."""
+    assert server.stdin is not None
+    send_signal(descendants(os.getpid()), signal.SIGCONT)
+    server.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(CLOSE_SECONDS)
+
+
+def bury() -> None:
+    """Take leave of dead children; wait for one if all still live."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-1, 0)
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def serve() -> None:
+    """The guard's child: answer requests until there are no more."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the peer prints is no answer
     pool = None
@@ -164,4 +219,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve() if sys.argv[1:] else guard()

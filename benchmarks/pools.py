@@ -16,7 +16,6 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -86,7 +85,6 @@ class Ray:
         import ray
 
         self._ray = ray
-        self._folder = tempfile.mkdtemp(prefix="ray")  # short: sockets live in it
         self._remote: dict[Callable[..., Any], Any] = {}
         ray.init(
             address="local",
@@ -95,7 +93,7 @@ class Ray:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="error",
-            _temp_dir=self._folder,
+            _temp_dir=tempfile.gettempdir(),
         )
 
     def call(self, function: Callable[..., Any], item: Any) -> Any:
@@ -110,7 +108,6 @@ class Ray:
 
     def close(self) -> None:
         self._ray.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _function(self, function: Callable[..., Any]) -> Any:
         if function not in self._remote:

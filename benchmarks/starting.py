@@ -1,23 +1,24 @@
 """Starting programs of this folder under mpiexec, with a hard end and nothing left.
 
-The caller becomes the reaper of all orphans below it, so that whatever a program
-leaves behind, daemons of a peer as well, is found and killed.
+The caller adopts all orphans below it, so that whatever a program leaves behind,
+daemons of a peer as well, is found and killed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from mpitasks.launch.mpiexec import find_mpiexec, is_open_mpi
-from peers import PR_SET_CHILD_SUBREAPER, descendants, send_signal
+from peers import adopt_orphans, bury, descendants, send_signal
 
 HERE = Path(__file__).parent
+GRACE_SECONDS = 5.0
 
 
 def mpiexec(ranks: int) -> list[str]:
@@ -40,7 +41,7 @@ def launch(program: str, ranks: int, words: Sequence[str], seconds: float) -> st
         words: Its options.
         seconds: When to kill it.
     """
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     command = [sys.executable, str(HERE / f"{program}.py"), *words]
     if ranks:
         command = [*mpiexec(ranks), *command]
@@ -51,16 +52,16 @@ def launch(program: str, ranks: int, words: Sequence[str], seconds: float) -> st
     except subprocess.TimeoutExpired:
         return f"no end after {seconds:.0f} s"
     finally:
-        while left := descendants(os.getpid()):
-            send_signal(left, signal.SIGKILL)
-            reap()
+        clean_up(process)
 
 
-def reap() -> None:
-    """Bury the dead; wait for one if all still live."""
-    try:
-        os.waitpid(-1, 0)
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+def clean_up(process: subprocess.Popen[bytes]) -> None:
+    """End what is left; the guards of peers get a moment to do it themselves."""
+    process.terminate()
+    end = time.monotonic() + GRACE_SECONDS
+    while descendants(os.getpid()):
+        if time.monotonic() > end:
+            send_signal(descendants(os.getpid()), signal.SIGKILL)
+            bury()
+        elif os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG) is None:
+            time.sleep(0.01)
