@@ -35,6 +35,10 @@ class FakePump:
         self.callbacks: list[Callable[[], None]] = []
         self.turn: Callable[[], None] = lambda: None
         self.timeouts: list[float | None] = []
+        self.watched = 0
+
+    def watch(self) -> None:
+        self.watched += 1
 
     def cancel(self, calls: list[Any]) -> None:
         self.cancelled += calls

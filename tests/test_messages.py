@@ -28,7 +28,7 @@ from mpitasks.wire.messages import (
 
 ONE_OF_EACH: list[Message] = [
     Hello(3, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "MPICH 5"),
-    Welcome(8, True),
+    Welcome(8, True, "a"),
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Dismissal(),
     Outcomes(
@@ -80,9 +80,9 @@ def test_two_messages_that_arrived_share_no_list() -> None:
 
 
 def test_a_frame_can_be_any_buffer() -> None:
-    frame, _ = pack(Welcome(2, False))
+    frame, _ = pack(Welcome(2, False, "a"))
     for shape in (bytes, bytearray, memoryview):
-        assert unpack(shape(frame))[0] == Welcome(2, False)
+        assert unpack(shape(frame))[0] == Welcome(2, False, "a")
 
 
 def test_an_announcement_tells_the_sizes() -> None:

@@ -131,6 +131,6 @@ def test_the_worker_waits_when_nothing_is_there(
 
 def test_an_unexpected_message_is_our_fault() -> None:
     master = Master()
-    master.end.send(1, Welcome(2, True))
+    master.end.send(1, Welcome(2, True, "a"))
     with pytest.raises(InternalError, match="a worker was sent Welcome"):
         Worker(master.worker_end, WHERE).serve()

@@ -129,13 +129,13 @@ def _silent_first(end: Transport, peer: int) -> Side:
     nothing(end)
     nothing(end)
     assert not end.sending()
-    end.send(peer, Welcome(2, True))
+    end.send(peer, Welcome(2, True, "a"))
     assert (yield from receive(end, peer)) == Goodbye()
     yield from drain(end)
 
 
 def _silent_second(end: Transport, peer: int) -> Side:
-    assert (yield from receive(end, peer)) == Welcome(2, True)
+    assert (yield from receive(end, peer)) == Welcome(2, True, "a")
     nothing(end)
     end.send(peer, Goodbye())
     yield from drain(end)
@@ -143,7 +143,7 @@ def _silent_second(end: Transport, peer: int) -> Side:
 
 ONE_OF_EACH: list[Message] = [
     Hello(1, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "a library"),
-    Welcome(8, False),
+    Welcome(8, False, "a"),
     Batch([(1, 2, 0, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Outcomes(1, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (1, 0)}),
     Dismissal(),

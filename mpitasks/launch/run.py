@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import platform
 import socket
 import sys
 import time
+import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import mpitasks
@@ -22,6 +24,7 @@ from mpitasks.launch.environment import launch_hint, refuse_lone_copy
 from mpitasks.master import session as sessions
 from mpitasks.master.executor import Executor
 from mpitasks.master.pump import Pump
+from mpitasks.wire.doorbell import Doorbell
 from mpitasks.wire.messages import Hello, Welcome
 from mpitasks.worker.loop import Worker
 
@@ -122,15 +125,15 @@ def join(seconds: float) -> Role:
         hellos = mpi.gather_hellos(comm, own, seconds)
         _check_hellos(hellos)
         welcomes = _welcomes(hellos)
-        private = mpi.welcome(comm, {r: w for r, w in enumerate(welcomes) if r})
         workers = range(1, size)
-        transport = mpi.MpiTransport(private, workers, welcomes[0].spare_cores)
+        mpi.welcome(comm, {rank: welcomes[rank] for rank in workers})
+        transport = _transport(mpi, workers, welcomes[0])
         pump = Pump(transport, workers, threads=mpi.threads_allowed())
         sessions.install(sessions.Session(pump))
         return Role.MASTER
     sessions.install_worker(rank)
-    answer, private = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)
-    transport = mpi.MpiTransport(private, [0], answer.spare_cores)
+    answer = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)
+    transport = _transport(mpi, [0], answer)
     Worker(transport, f"rank {rank} on {own.host} (pid {own.pid})").serve()
     sessions.uninstall()
     return Role.WORKER
@@ -228,5 +231,16 @@ def _welcomes(hellos: list[Hello]) -> list[Welcome]:
     for hello in hellos:
         cores[hello.host].update(hello.cores)
         ranks[hello.host] += 1
-    size = len(hellos)
-    return [Welcome(size, ranks[h.host] <= len(cores[h.host])) for h in hellos]
+    run = uuid.uuid4().hex
+    return [
+        Welcome(len(hellos), ranks[h.host] <= len(cores[h.host]), run) for h in hellos
+    ]
+
+
+def _transport(mpi: ModuleType, peers: Sequence[int], answer: Welcome) -> Any:
+    """Return this rank's transport, once every rank has hung up its doorbell."""
+    comm = mpi.world()
+    bell = None
+    with contextlib.suppress(OSError):
+        bell = Doorbell(answer.run, comm.Get_rank(), peers)
+    return mpi.MpiTransport(mpi.private(comm), peers, answer.spare_cores, bell)

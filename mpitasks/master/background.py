@@ -1,8 +1,13 @@
 """The background thread: it turns the pump while nobody else does.
 
 Without it, done-callbacks and the stdlib's `wait` would make progress only while some
-thread waits in mpitasks itself. It naps between turns and leaves the turning to whoever
-drives; it sleeps when nothing is outstanding.
+thread waits in mpitasks itself. It rests as deeply as the others allow, and who makes
+that wrong wakes it:
+
+    AWAKE     turning, or in a nap of less than a millisecond
+    NAPPING   others turn the pump again and again; a future that is watched wakes it
+    DEEP      one thread has been driving for a while; that thread wakes it at the end
+    ASLEEP    nothing is outstanding; a submit wakes it
 """
 
 from __future__ import annotations
@@ -17,27 +22,38 @@ from mpitasks.wire.patience import sharpen_timers
 if TYPE_CHECKING:
     from mpitasks.master.pump import Pump
 
-__all__ = ["Background"]
+__all__ = ["ASLEEP", "AWAKE", "DEEP", "NAPPING", "Background"]
 
-NAP_SHORT, NAP_LONG = 250e-6, 800e-6
-"""Pauses of the background thread while it drives, and while it need not."""
-DOZE_SECONDS = 0.1
+AWAKE, NAPPING, DEEP, ASLEEP = range(4)
+
+TURN_SECONDS, DOZE_AFTER_SECONDS = 250e-6, 2e-3
+"""Pauses between turns grow from the first to the second; then it dozes. It never
+spins or yields: the thread that it would take the GIL from may be computing."""
+
+REST_SECONDS = {NAPPING: 4e-3, DEEP: 0.05, ASLEEP: None}
+"""How long a rest lasts if nobody ends it."""
+
+LINGER_SECONDS = 0.1
 """With nothing outstanding for so long, the background thread goes to sleep."""
 
 
 class Background(threading.Thread):
-    """Turns the pump while work is outstanding and nobody else does."""
+    """Turns the pump while work is outstanding and nobody else does.
+
+    Attributes:
+        rest: How deeply it rests: one of the constants above.
+    """
 
     def __init__(self, pump: Pump, *, enabled: bool) -> None:
         super().__init__(name="mpitasks-pump", daemon=True)
-        self.asleep = enabled  # what is not asleep is never woken
+        self.rest = ASLEEP if enabled else AWAKE  # what is awake is never woken
         self._pump = pump
         self._woken = threading.Event()
         self._stopped = False
 
     def wake(self) -> None:
-        """There is work. May be called without need."""
-        self.asleep = False
+        """Look again now. May be called without need."""
+        self.rest = AWAKE
         if self.ident is None:
             with contextlib.suppress(RuntimeError):  # another thread started it
                 self.start()
@@ -52,29 +68,39 @@ class Background(threading.Thread):
 
     def run(self) -> None:
         sharpen_timers()
-        while not self._stopped:
-            self._keep_turning()
-            self.asleep = True
-            if not self._pump.outstanding:  # else somebody submitted meanwhile
-                self._woken.wait()
-            self._woken.clear()
-            self.asleep = False
-
-    def _keep_turning(self) -> None:
-        """Turn until there was nothing to do for a while."""
         pump = self._pump
-        nap = NAP_SHORT
         last_work = time.monotonic()
+        turns = drives = -1
+        pause = TURN_SECONDS
         while not self._stopped:
-            turns = pump.turns
-            time.sleep(nap)
-            if pump.outstanding:
-                last_work = time.monotonic()
-            elif time.monotonic() - last_work > DOZE_SECONDS:
-                return
-            if pump.turns != turns:
-                nap = NAP_LONG  # somebody else drives
+            if not pump.outstanding:
+                lingered = time.monotonic() - last_work > LINGER_SECONDS
+                self._rest(ASLEEP if lingered else NAPPING)
+                continue
+            last_work = time.monotonic()
+            if pump.driven:
+                self._rest(DEEP if pump.drives == drives else NAPPING)
+            elif pump.turns != turns:
+                turns = pump.turns
+                if self._rest(NAPPING):
+                    turns = pump.turns  # wanted now, whoever else is about
+                continue
             elif pump.nudge():
-                nap = NAP_SHORT
+                time.sleep(TURN_SECONDS)
+                pause = TURN_SECONDS
+            elif pause < DOZE_AFTER_SECONDS:
+                time.sleep(pause)
+                pause *= 1.5
             else:
-                nap = min(nap * 1.1, NAP_LONG)
+                pump.doze()
+            turns, drives = pump.turns, pump.drives
+
+    def _rest(self, how: int) -> bool:
+        """Sleep until woken, or until this kind of rest ends; return which."""
+        self._woken.clear()
+        self.rest = how
+        # Whoever changed something before it could see that, did not wake.
+        changed = self._stopped or (how == ASLEEP and self._pump.outstanding > 0)
+        woken = changed or self._woken.wait(REST_SECONDS[how])
+        self.rest = AWAKE
+        return woken

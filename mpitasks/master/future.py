@@ -64,6 +64,7 @@ class Future(concurrent.futures.Future[Any]):
                     self._waiters = []
                     self._done_callbacks = []
                     watched = self._watched = threading.Condition()
+            self._pump.watch()
         return watched
 
     def done(self) -> bool:

@@ -45,7 +45,7 @@ from mpitasks.core.events import (
 from mpitasks.core.scheduler import Scheduler
 from mpitasks.errors import InternalError, MpiTasksError, WorkerLost
 from mpitasks.master import future
-from mpitasks.master.background import Background
+from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.functions import Function, Functions
 from mpitasks.wire import messages
@@ -69,6 +69,12 @@ FUNCTIONS_PER_WORKER = 256
 class Pump:
     """Turns submitted calls into messages and outcomes into results.
 
+    Attributes:
+        turns: How many turns were taken.
+        driven: Whether a thread waits and takes turns meanwhile.
+        drives: How often a thread began to.
+        background: Takes turns while nobody else does.
+
     Args:
         transport: How to reach the workers; the pump's own from now on.
         ranks: The workers.
@@ -88,13 +94,15 @@ class Pump:
         self._inbox: deque[Call] = deque()
         self._since_turn = 0
         self.turns = 0
+        self.drives = 0
+        self.driven = False
         self._known: dict[Rank, dict[int, None]] = {}
         self._callbacks: deque[Callable[[], None]] = deque()
         self._error: MpiTasksError | None = None
         for rank in ranks:
             self._known[rank] = {}
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
-        self._background = Background(self, enabled=threads)
+        self.background = Background(self, enabled=threads)
 
     # For the executor, from any thread.
 
@@ -112,8 +120,8 @@ class Pump:
 
     def submit(self, call: Call) -> None:
         """Take a call in. Takes a turn when a worker wants work, or now and then."""
-        if self._background.asleep:
-            self._background.wake()
+        if self.background.rest == ASLEEP:
+            self.background.wake()
         if self._scheduler.hungry and not self._inbox and not self._lock.locked():
             with self._lock:
                 self._take_events(TasksSubmitted([call]))
@@ -128,8 +136,8 @@ class Pump:
     def extend(self, bulk: Bulk, count: int) -> None:
         """Let workers have `count` more items of a bulk job."""
         self._handle_now(BulkExtended(bulk, count))
-        if self._background.asleep:
-            self._background.wake()
+        if self.background.rest == ASLEEP:
+            self.background.wake()
 
     def cancel_bulk(self, bulk: Bulk) -> None:
         """Send no more of a bulk job."""
@@ -142,6 +150,11 @@ class Pump:
     def cancel_queue(self) -> None:
         """Take back everything that was not sent yet."""
         self._handle_now(QueueCancelled())
+
+    def watch(self) -> None:
+        """Somebody waits for a future, and maybe not by driving: turn soon."""
+        if self.background.rest == NAPPING:
+            self.background.wake()
 
     def nudge(self) -> bool:
         """Take turns while something happens; return whether anything did.
@@ -189,10 +202,15 @@ class Pump:
                     return done()
             if self._driver.acquire(blocking=False):
                 try:
+                    self.driven = True
+                    self.drives += 1
                     if self._drive(done, end):
                         return True
                 finally:
+                    self.driven = False
                     self._driver.release()
+                    if self.background.rest == DEEP:
+                        self.background.wake()
             else:
                 block(limit)
         return True
@@ -218,6 +236,10 @@ class Pump:
                     return False
             wait(limit)
 
+    def doze(self) -> None:
+        """Sleep until a message may have come, for a short time at most."""
+        self._transport.doze(MOST_SECONDS)
+
     def finish(self, timeout: float | None = None) -> bool:
         """Take turns until nothing is outstanding; return whether that is so."""
         return self.drive(lambda: not self.outstanding, time.sleep, timeout)
@@ -232,7 +254,7 @@ class Pump:
         A broken engine has no say over them any more: then it is all of them.
         """
         if self._error is not None:
-            self._background.stop()
+            self.background.stop()
             return list(self._known)
         self._handle_now(StopRequested())
 
@@ -240,7 +262,7 @@ class Pump:
             return not self._scheduler.running_workers()
 
         self.drive(all_left, time.sleep, seconds)
-        self._background.stop()
+        self.background.stop()
         with self._lock:
             self._transport.close()
         return self._scheduler.running_workers()

@@ -57,6 +57,9 @@ class LocalTransport:
         self._own.arrived.wait(limit)
         self._own.arrived.clear()
 
+    def doze(self, limit: float) -> None:
+        self.wait(limit)
+
     def close(self) -> None:
         self._own.parcels.clear()
 

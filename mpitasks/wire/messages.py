@@ -78,6 +78,8 @@ class Welcome:
     size: int
     spare_cores: bool
     """Whether the worker's node has a core for each of its ranks."""
+    run: str
+    """A name that no other run has."""
 
 
 @dataclass(slots=True)

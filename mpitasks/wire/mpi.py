@@ -23,8 +23,9 @@ from mpi4py import MPI
 from mpitasks.errors import LaunchError, TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD, Buffer
+from mpitasks.wire.doorbell import RING_AFTER_SECONDS, Doorbell
 from mpitasks.wire.messages import Announcement, Hello, Message, Welcome
-from mpitasks.wire.patience import Patience
+from mpitasks.wire.patience import SLEEP_LAST, Patience
 
 if TYPE_CHECKING:
     from mpitasks.wire.buffers import BufferPool
@@ -35,6 +36,7 @@ __all__ = [
     "finalize",
     "gather_hellos",
     "library_version",
+    "private",
     "say_hello",
     "threads_allowed",
     "welcome",
@@ -158,15 +160,25 @@ class MpiTransport:
         comm: A communicator that nobody else uses.
         peers: The ranks that messages come from.
         spare_cores: Whether every rank of this node has a core of its own.
+        bell: What wakes this rank and others, if the system has it.
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, peers: Sequence[int], spare_cores: bool
+        self,
+        comm: MPI.Intracomm,
+        peers: Sequence[int],
+        spare_cores: bool,
+        bell: Doorbell | None = None,
     ) -> None:
         self.rank: int = comm.Get_rank()
         self._comm = comm
-        self._patience = Patience(spare_cores)
+        self._patience = Patience(spare_cores, self._await_bell)
         self.wait = self._patience.pause
+        self._bell = bell
+        self._last_sent: dict[int, float] = {}  # when, to whom; for the bell
+        if bell is not None:
+            for peer in peers:
+                bell.ring(peer)  # so that it knows that it can be rung
         self._inbox = _Posted(comm, peers[0]) if len(peers) == 1 else _Probed(comm)
         self._pool: BufferPool | None = None
         # Per source, messages not yet complete, or behind such a one.
@@ -189,6 +201,11 @@ class MpiTransport:
         for buffer in buffers:
             for segment in _segments(buffer):
                 self._send(rank, segment, TAG_BUFFER, self._buffers)
+        if self._bell is not None:
+            now = time.perf_counter()
+            if now - self._last_sent.get(rank, 0.0) > RING_AFTER_SECONDS:
+                self._bell.ring(rank)
+            self._last_sent[rank] = now
 
     def poll(self) -> tuple[int, Message] | None:
         if self._buffers:
@@ -212,7 +229,21 @@ class MpiTransport:
             complete = self._next_complete()
             if complete is not None:
                 return complete
+        if self._frames and self._patience.idle_since:
+            _reap(self._frames)  # so that nothing is on its way when it sleeps
         return None
+
+    def doze(self, limit: float) -> None:
+        if not self._await_bell(limit):
+            time.sleep(min(limit, SLEEP_LAST))
+
+    def _await_bell(self, limit: float) -> bool:
+        """Sleep until the bell rings, unless what is on its way needs this rank."""
+        busy = self._incoming or self._buffers or self._frames
+        if busy or self._bell is None or not self._bell.trusted:
+            return False
+        self._bell.wait(limit)
+        return True
 
     def sending(self) -> bool:
         if self._frames:
@@ -231,6 +262,8 @@ class MpiTransport:
         while self.sending() and time.monotonic() < end:
             time.sleep(0)
         self._inbox.close()
+        if self._bell is not None:
+            self._bell.close()
 
     def _send(self, rank: int, buffer: Buffer, tag: int, sends: _Sends) -> None:
         try:
@@ -328,19 +361,16 @@ def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello
     return [hellos[rank] for rank in range(size)]
 
 
-def welcome(comm: MPI.Intracomm, welcomes: dict[int, Welcome]) -> MPI.Intracomm:
-    """On rank 0: let the ranks in; return a communicator that nobody else uses."""
+def welcome(comm: MPI.Intracomm, welcomes: dict[int, Welcome]) -> None:
+    """On rank 0: let the ranks in."""
     requests = [
         comm.isend(dataclasses.asdict(message), rank, TAG_HELLO)
         for rank, message in welcomes.items()
     ]
     MPI.Request.waitall(requests)
-    return comm.Dup()
 
 
-def say_hello(
-    comm: MPI.Intracomm, own: Hello, seconds: float
-) -> tuple[Welcome, MPI.Intracomm]:
+def say_hello(comm: MPI.Intracomm, own: Hello, seconds: float) -> Welcome:
     """On any other rank: say who is there, and wait to be let in.
 
     Raises:
@@ -355,7 +385,12 @@ def say_hello(
         patience.pause(end - time.monotonic())
     answer = comm.recv(source=0, tag=TAG_HELLO)
     sent.wait()
-    return Welcome(**answer), comm.Dup()
+    return Welcome(**answer)
+
+
+def private(comm: MPI.Intracomm) -> MPI.Intracomm:
+    """Return a duplicate of the communicator that nobody else uses. Collective."""
+    return comm.Dup()
 
 
 def finalize() -> None:

@@ -8,6 +8,8 @@ the ladder, counted from the last thing that happened:
             costs 50 to 80 us since CPython 3.11, gh-125997.)
     sleep   from 50 us, growing by half, up to 0.8 ms; up to 4 ms after a second, since
             each look costs some 60 us with the wake-up (measured on a virtual machine)
+    doze    after 2 ms, until a doorbell rings (`mpitasks.wire.doorbell`), if there is
+            one that all who may send ring
 
 The timer slack of the thread is set to its minimum, since the default of 50 us
 would double the short sleeps (prctl(2), PR_SET_TIMERSLACK).
@@ -20,6 +22,7 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Callable
 
 __all__ = ["Patience"]
 
@@ -30,6 +33,7 @@ SLEEP_FIRST = 50e-6
 SLEEP_LAST = 0.8e-3
 SLEEP_LONG_IDLE = 4e-3
 LONG_IDLE_SECONDS = 1.0
+DOZE_AFTER_SECONDS = 2e-3
 
 _PR_SET_TIMERSLACK = 29
 
@@ -40,12 +44,17 @@ class Patience:
     Args:
         spare_cores: Whether the node has a core for each of its ranks. If not,
             spinning would take the core from whom we wait for.
+        doze: Does the last step, for at most so many seconds; or returns False if
+            that is not possible now.
 
     Attributes:
         idle_since: Set it to 0 when something happens: back to the first step.
     """
 
-    def __init__(self, spare_cores: bool) -> None:
+    def __init__(
+        self, spare_cores: bool, doze: Callable[[float], bool] = lambda _: False
+    ) -> None:
+        self._doze = doze
         self._spin = SPIN_SECONDS if spare_cores else 0.0
         self._yield = YIELD_SECONDS if spare_cores else YIELD_SECONDS_CROWDED
         self.idle_since = 0.0
@@ -63,6 +72,8 @@ class Patience:
             return
         if idle < self._yield:
             os.sched_yield()
+            return
+        if idle >= DOZE_AFTER_SECONDS and self._doze(limit):
             return
         time.sleep(max(min(self._sleep, limit), 0.0))
         last = SLEEP_LAST if idle < LONG_IDLE_SECONDS else SLEEP_LONG_IDLE

@@ -44,5 +44,8 @@ class Transport(Protocol):
         come: see `mpitasks.wire.patience`. May be called by several threads.
         """
 
+    def doze(self, limit: float) -> None:
+        """As `wait`, but go to sleep at once."""
+
     def close(self) -> None:
         """Let go of everything. Call it after the last message was sent."""
