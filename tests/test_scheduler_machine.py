@@ -34,7 +34,7 @@ from mpitasks.core.events import (
     WorkerLeft,
     WorkerState,
 )
-from mpitasks.core.scheduler import CREDIT
+from mpitasks.core.roster import CREDIT
 
 SECONDS = st.sampled_from([0.0, 1e-6, 1e-4, 1.5e-3, 3e-3, 0.5])
 FUNCTIONS = st.integers(0, 2)

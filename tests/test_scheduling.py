@@ -13,7 +13,7 @@ from mpitasks.core.events import (
     Task,
     WorkerJoined,
 )
-from mpitasks.core.scheduler import CREDIT
+from mpitasks.core.roster import CREDIT
 
 
 def _assigned(actions: Iterable[object]) -> list[Task]:

@@ -35,11 +35,13 @@ __all__ = [
     "Task",
     "TaskId",
     "TaskState",
+    "TasksReturned",
     "TasksSubmitted",
     "WorkerJoined",
     "WorkerLeft",
     "WorkerLost",
     "WorkerState",
+    "WorkersLimited",
 ]
 
 TaskId = int
@@ -103,6 +105,14 @@ class Task:
         self.nbytes = nbytes
         self.priority = priority
         self.state = TaskState.NEW
+
+    def split(self, task_id: TaskId, keep: int) -> Task:
+        """Keep the first items; return a new task, queued, with the rest of them."""
+        rest = Task(
+            task_id, self.function, count=self.count - keep, priority=self.priority
+        )
+        self.count = keep
+        return rest
 
 
 class Bulk:
@@ -186,6 +196,29 @@ class WorkerLost:
 
 
 @dataclass(slots=True)
+class WorkersLimited:
+    """Only so many workers, the lowest ranks, are to be used; None for all."""
+
+    count: int | None
+
+
+@dataclass(slots=True)
+class TasksReturned:
+    """A worker is stuck in a long task, and gives back what it has not begun.
+
+    Attributes:
+        rank: The worker.
+        ids: Tasks that it has not begun.
+        split: The task that it is stuck in, if that is a chunk, and how many of its
+            items it keeps; else None.
+    """
+
+    rank: Rank
+    ids: Sequence[TaskId]
+    split: tuple[TaskId, int] | None
+
+
+@dataclass(slots=True)
 class TasksSubmitted:
     """The user submitted calls, in this order."""
 
@@ -250,6 +283,8 @@ Event = (
     WorkerJoined
     | WorkerLeft
     | WorkerLost
+    | WorkersLimited
+    | TasksReturned
     | TasksSubmitted
     | BulkExtended
     | BulkCancelled

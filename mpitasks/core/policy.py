@@ -26,6 +26,13 @@ PREFETCH_SECONDS = 0.002
 """A batch expected to take longer than this gets no second one queued behind it:
 from about 100 round trips on, balance is worth more than a worker that never waits."""
 
+DEEP_PREFETCH_SECONDS = 0.05
+DEEP_QUEUE = 2
+"""Unless it takes no longer than the first of these, and there are more than so many
+items for each worker in the queue: then nobody will be idle for want of the second
+batch, and a worker need not sleep until its next task has come. Beyond that time,
+what it would save is less than 1%."""
+
 BATCH_TASKS = 512
 """Most tasks in one message. Past this the per-message cost is invisible, and the
 master would be silent for too long while it packs."""
@@ -167,17 +174,24 @@ class ReadyQueue:
         """
         level = self._levels[self._order[0]]
         taken: list[Task] = []
-        nbytes = 0
-        while level and len(taken) < limit and nbytes < BATCH_BYTES:
+        items = nbytes = 0
+        while level and items < limit and nbytes < BATCH_BYTES:
             task = level[0]
             if task.function != function or isinstance(task, Bulk):
                 break
             level.popleft()
             if task.state is _QUEUED:
                 taken.append(task)
+                items += task.count
                 nbytes += task.nbytes
-        self.items -= len(taken)
+        self.items -= items
         return taken
+
+    def put_back(self, tasks: list[Task]) -> None:
+        """Put tasks that were taken before at the head of their levels, in order."""
+        for task in reversed(tasks):
+            self._level(task.priority).appendleft(task)
+            self.items += task.count
 
     def _level(self, priority: int) -> deque[Task | Bulk]:
         level = self._levels.get(priority)

@@ -9,12 +9,14 @@ Tasks:
 
     NEW --submit--> QUEUED --assign--> ASSIGNED --succeed--> SUCCEEDED
                       |                   |------fail------> FAILED
-                      |                   `------lose------> FAILED
+                      |                   |------lose------> FAILED
+                      |                   `-----return-----> QUEUED
                       |----cancel-------> CANCELLED
                       `----lose---------> FAILED
 
 A chunk of a bulk job goes from NEW to ASSIGNED at once (assign): it does not exist
-before a worker wants it. Cancelling an assigned or finished task leaves it as it is.
+before a worker wants it. Its unbegun items may come back as a task of their own, from
+NEW to QUEUED (return). Cancelling an assigned or finished task leaves it as it is.
 Queued tasks are lost when the last worker is: nobody is left to run them.
 
 Workers:
@@ -22,16 +24,16 @@ Workers:
     (joined) READY --stop--> STOPPING --leave--> STOPPED
                `-----lose------`-------lose----> LOST
 
-A worker holds at most two batches: one it works on and one sent ahead, so that it
-never waits for the master (`CREDIT`). Outcomes of tasks that a worker does not
-hold, for instance of a worker declared lost, are late and ignored.
+The lowest ranks are used, as many as wanted (`WorkersLimited`); the others are ready
+and get nothing. A worker holds at most two batches: one it works on and one sent
+ahead, so that it never waits for the master (`CREDIT`). Outcomes of tasks that a
+worker does not hold, for instance of a worker declared lost, are late and ignored.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,13 +57,16 @@ from mpitasks.core.events import (
     StopRequested,
     Task,
     TaskId,
+    TasksReturned,
     TasksSubmitted,
     TaskState,
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
+    WorkersLimited,
     WorkerState,
 )
+from mpitasks.core.roster import Roster, Worker
 from mpitasks.core.transitions import (
     TASK_TRANSITIONS,
     WORKER_TRANSITIONS,
@@ -73,9 +78,6 @@ from mpitasks.errors import TransitionError
 
 __all__ = ["Scheduler", "Statistics"]
 
-CREDIT = 2
-
-
 # Rows and states by name: an attribute of an enum costs 0.2 us on CPython 3.11.
 _SUBMIT = TASK_TRANSITIONS[TaskInput.SUBMIT]
 _ASSIGN = TASK_TRANSITIONS[TaskInput.ASSIGN]
@@ -83,6 +85,7 @@ _SUCCEED = TASK_TRANSITIONS[TaskInput.SUCCEED]
 _FAIL = TASK_TRANSITIONS[TaskInput.FAIL]
 _LOSE = TASK_TRANSITIONS[TaskInput.LOSE]
 _CANCEL = TASK_TRANSITIONS[TaskInput.CANCEL]
+_RETURN = TASK_TRANSITIONS[TaskInput.RETURN]
 _READY = WorkerState.READY
 _QUEUED = TaskState.QUEUED
 _CANCELLED = TaskState.CANCELLED
@@ -109,19 +112,6 @@ class Statistics:
     cancelled: int
 
 
-class _Worker:
-    """One worker rank, as the scheduler sees it."""
-
-    __slots__ = ("batches", "rank", "state", "tasks")
-
-    def __init__(self, rank: Rank) -> None:
-        self.rank = rank
-        self.state = WorkerState.READY
-        self.tasks: dict[TaskId, Task] = {}
-        # Expected seconds of each batch it holds, oldest first; inf if unknown.
-        self.batches: deque[float] = deque()
-
-
 class _Handlers(dict[type, Callable[[Any, list[Action]], None]]):
     """What handles which event; one of a derived type goes with its base."""
 
@@ -143,12 +133,7 @@ class Scheduler:
         self._ids = itertools.count() if ids is None else ids
         self._queue = policy.ReadyQueue()
         self._profiles = policy.Profiles()
-        self._workers: dict[Rank, _Worker] = {}
-        # Workers with no batch; the one that became idle last is awake best.
-        self._idle: OrderedDict[Rank, _Worker] = OrderedDict()
-        # Workers with one short batch, to which a second may be sent ahead.
-        self._short: OrderedDict[Rank, _Worker] = OrderedDict()
-        self._num_ready = 0
+        self._roster = Roster()
         self._assigned = 0
         self._succeeded = 0
         self._failed = 0
@@ -158,6 +143,8 @@ class Scheduler:
                 WorkerJoined: self._worker_joined,
                 WorkerLeft: self._worker_left,
                 WorkerLost: self._worker_lost,
+                WorkersLimited: self._workers_limited,
+                TasksReturned: self._tasks_returned,
                 TasksSubmitted: self._tasks_submitted,
                 BulkExtended: self._bulk_extended,
                 BulkCancelled: self._bulk_cancelled,
@@ -181,18 +168,18 @@ class Scheduler:
         actions: list[Action] = []
         self._handlers[type(event)](event, actions)
         if self._queue.items:
-            if self._num_ready:
+            if self._roster.used:
                 sends: list[Action] = []
                 self._dispatch(sends)
                 actions = sends + actions
-            elif self._workers:
+            elif self._roster:
                 self._fail_queue(actions)
         return actions
 
     @property
     def hungry(self) -> bool:
         """Whether a worker would take a task that was submitted now."""
-        return bool(self._idle or self._short)
+        return self._roster.hungry
 
     def next_deadline(self) -> float:
         """Return when the scheduler wants to be asked again; inf for never."""
@@ -206,12 +193,12 @@ class Scheduler:
     @property
     def num_workers(self) -> int:
         """Workers that take tasks."""
-        return self._num_ready
+        return self._roster.used
 
     def statistics(self) -> Statistics:
         """Return the counts of this moment."""
         return Statistics(
-            workers=self._num_ready,
+            workers=self._roster.used,
             queued=self._queue.items,
             assigned=self._assigned,
             succeeded=self._succeeded,
@@ -222,40 +209,32 @@ class Scheduler:
     def running_workers(self) -> list[Rank]:
         """Return the ranks that have not stopped and are not lost."""
         gone = (WorkerState.STOPPED, WorkerState.LOST)
-        return [w.rank for w in self._workers.values() if w.state not in gone]
+        return [worker.rank for worker in self._roster if worker.state not in gone]
 
     def check(self) -> None:
         """Assert every invariant. For tests and debugging; walks everything."""
         assigned = 0
-        for worker in self._workers.values():
+        self._roster.check()
+        for worker in self._roster:
             for task in worker.tasks.values():
                 assert task.state is TaskState.ASSIGNED, task.state
                 assigned += task.count
-            assert len(worker.batches) <= CREDIT
-            ready = worker.state is WorkerState.READY
-            assert (worker.rank in self._idle) == (ready and not worker.batches)
-            assert worker.rank not in self._short or len(worker.batches) == 1
-            assert ready or worker.rank not in self._short
             assert bool(worker.tasks) <= bool(worker.batches)
         assert assigned == self._assigned
-        ready_workers = [
-            w for w in self._workers.values() if w.state is WorkerState.READY
-        ]
-        assert len(ready_workers) == self._num_ready
         assert (self._queue.items > 0) == (self._queue.head() is not None)
-        assert not (self._queue.items and self._idle), (
+        assert not (self._queue.items and self._roster.any_idle), (
             "work waits beside an idle worker"
         )
 
     # Workers.
 
     def _worker_joined(self, event: WorkerJoined, actions: list[Action]) -> None:
-        if event.rank in self._workers:
+        if self._roster.get(event.rank) is not None:
             raise TransitionError(f"worker {event.rank} joined twice")
-        worker = _Worker(event.rank)
-        self._workers[event.rank] = worker
-        self._idle[event.rank] = worker
-        self._num_ready += 1
+        self._roster.add(Worker(event.rank))
+
+    def _workers_limited(self, event: WorkersLimited, actions: list[Action]) -> None:
+        self._roster.limit(event.count)
 
     def _worker_left(self, event: WorkerLeft, actions: list[Action]) -> None:
         worker = self._move_worker(event.rank, WorkerInput.LEAVE, "left")
@@ -265,7 +244,7 @@ class Scheduler:
         worker = self._move_worker(event.rank, WorkerInput.LOSE, "lost")
         self._lose_held(worker, actions)
 
-    def _lose_held(self, worker: _Worker, actions: list[Action]) -> None:
+    def _lose_held(self, worker: Worker, actions: list[Action]) -> None:
         """Fail what a worker that is gone has not reported."""
         lost = list(worker.tasks.values())
         self._assigned -= self._lose(lost)
@@ -290,36 +269,36 @@ class Scheduler:
         return items
 
     def _stop_requested(self, event: StopRequested, actions: list[Action]) -> None:
-        for worker in self._workers.values():
-            if worker.state is WorkerState.READY:
+        for worker in self._roster:
+            if worker.state is _READY:
                 actions.append(Stop(worker.rank))
             self._move_worker(worker.rank, WorkerInput.STOP, "told to stop")
 
-    def _move_worker(self, rank: Rank, what: WorkerInput, verb: str) -> _Worker:
-        worker = self._workers.get(rank)
+    def _move_worker(self, rank: Rank, what: WorkerInput, verb: str) -> Worker:
+        worker = self._roster.get(rank)
         if worker is None:
             raise TransitionError(f"worker {rank} {verb}, but it never joined")
         before = worker.state
         worker.state = next_state(
             WORKER_TRANSITIONS[what], before, f"worker {rank} {verb}"
         )
-        if before is WorkerState.READY:
-            self._num_ready -= 1
-            self._idle.pop(rank, None)
-            self._short.pop(rank, None)
+        if before is _READY:
+            self._roster.retire(worker)
         return worker
 
     # Tasks.
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
         tasks = event.tasks
-        if len(tasks) == 1 and self._idle and tasks[0].state in _SUBMIT:
+        if len(tasks) == 1 and self._roster.any_idle and tasks[0].state in _SUBMIT:
             # Nothing waits and a worker does: straight through the queue.
             task = tasks[0]
             task.state = _SUBMIT[task.state]
             profile = self._profiles.get(task.function)
             seconds = math.inf if profile is None else profile.seconds
-            self._assign(self._idle.popitem()[1], [task], seconds, actions)
+            worker = self._roster.pick(1)
+            assert worker is not None
+            self._assign(worker, [task], seconds, actions)
             return
         fresh = []
         for task in tasks:
@@ -375,12 +354,12 @@ class Scheduler:
                 calls += queue.take_calls(head.function, queue.items)
         for task in calls:
             task.state = _CANCEL[task.state]
-        self._cancelled += len(calls)
+            self._cancelled += task.count
         if calls:
             actions.append(Cancelled(calls))
 
     def _outcomes_arrived(self, event: OutcomesArrived, actions: list[Action]) -> None:
-        worker = self._workers.get(event.rank)
+        worker = self._roster.get(event.rank)
         if worker is None:
             raise TransitionError(
                 f"outcomes of worker {event.rank}, which never joined"
@@ -409,26 +388,35 @@ class Scheduler:
         if event.batches and ready:
             for _ in range(event.batches):
                 worker.batches.popleft()
-            if not worker.batches:
-                self._short.pop(worker.rank, None)
-                self._idle[worker.rank] = worker
-            elif worker.batches[0] <= policy.PREFETCH_SECONDS:
-                self._short[worker.rank] = worker
+            self._roster.file(worker)
+
+    def _tasks_returned(self, event: TasksReturned, actions: list[Action]) -> None:
+        worker = self._roster.get(event.rank)
+        if worker is None:
+            raise TransitionError(f"tasks of worker {event.rank}, which never joined")
+        tasks = [worker.tasks.pop(id) for id in event.ids if id in worker.tasks]
+        if event.split is not None and event.split[0] in worker.tasks:
+            begun = worker.tasks[event.split[0]]
+            tasks.insert(0, begun.split(next(self._ids), event.split[1]))
+        for task in tasks:
+            task.state = _RETURN[task.state]
+            self._assigned -= task.count
+        self._queue.put_back(tasks)
+        if worker.batches:
+            worker.batches[0] = math.inf  # it is stuck: nothing is sent ahead
+            self._roster.file(worker)
 
     # Which worker gets what.
 
     def _dispatch(self, actions: list[Action]) -> None:
-        while self._idle and self._queue.items:
-            _, worker = self._idle.popitem()
-            self._assign(worker, *self._take_batch(), actions)
-        while self._short and self._queue.items:
-            _, worker = self._short.popitem(last=False)
+        queue = self._queue
+        while queue.items and (worker := self._roster.pick(queue.items)) is not None:
             self._assign(worker, *self._take_batch(), actions)
 
     def _assign(
-        self, worker: _Worker, tasks: list[Task], seconds: float, actions: list[Action]
+        self, worker: Worker, tasks: list[Task], seconds: float, actions: list[Action]
     ) -> None:
-        """Give a worker, filed nowhere now, a batch that should take `seconds`."""
+        """Give a worker a batch that should take `seconds`."""
         held = worker.tasks
         items = 0
         for task in tasks:
@@ -437,14 +425,13 @@ class Scheduler:
             items += task.count
         self._assigned += items
         worker.batches.append(seconds)
-        if len(worker.batches) < CREDIT and seconds <= policy.PREFETCH_SECONDS:
-            self._short[worker.rank] = worker
+        self._roster.file(worker)
         actions.append(Assign(worker.rank, tasks))
 
     def _take_batch(self) -> tuple[list[Task], float]:
         """Take the next batch off the queue; also return its expected seconds."""
         queue = self._queue
-        share = policy.batch_share(queue.items, self._num_ready)
+        share = policy.batch_share(queue.items, self._roster.used)
         batch: list[Task] = []
         seconds = 0.0
         room = 1.0  # what is left of a full batch

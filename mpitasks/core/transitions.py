@@ -30,6 +30,7 @@ class TaskInput(enum.IntEnum):
     FAIL = 3
     LOSE = 4
     CANCEL = 5
+    RETURN = 6
 
 
 class WorkerInput(enum.IntEnum):
@@ -60,6 +61,10 @@ TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
         TaskState.SUCCEEDED: TaskState.SUCCEEDED,
         TaskState.FAILED: TaskState.FAILED,
         TaskState.CANCELLED: TaskState.CANCELLED,
+    },
+    TaskInput.RETURN: {
+        TaskState.NEW: TaskState.QUEUED,
+        TaskState.ASSIGNED: TaskState.QUEUED,
     },
 }
 

@@ -134,7 +134,8 @@ def join(seconds: float) -> Role:
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)
     transport = _transport(mpi, [0], answer)
-    Worker(transport, f"rank {rank} on {own.host} (pid {own.pid})").serve()
+    where = f"rank {rank} on {own.host} (pid {own.pid})"
+    Worker(transport, where, listens=mpi.threads_may_overlap()).serve()
     sessions.uninstall()
     return Role.WORKER
 

@@ -109,3 +109,9 @@ class Chunk(Task):
         self.job = job
         self.start = start
         self.items = items
+
+    def split(self, task_id: TaskId, keep: int) -> Chunk:
+        rest = Chunk(task_id, self.job, self.start + keep, self.items[keep:])
+        self.items = self.items[:keep]
+        self.count = keep
+        return rest

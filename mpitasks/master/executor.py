@@ -35,6 +35,8 @@ class Executor(concurrent.futures.Executor):
     change them between `submit` and the result.
 
     Args:
+        max_workers: Use only so many of the workers, those of the lowest ranks; None
+            for all there are. The number that it comes to is `num_workers`.
         **options: Defaults for the tasks; see `with_options`.
 
     Raises:
@@ -48,13 +50,20 @@ class Executor(concurrent.futures.Executor):
         ...     squares = list(executor.map(math.sqrt, range(100)))
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, max_workers: int | None = None, **options: Any) -> None:
+        if max_workers is not None:
+            if not isinstance(max_workers, int) or isinstance(max_workers, bool):
+                raise TypeError(
+                    f"max_workers must be an integer or None, not {max_workers!r}"
+                )
+            if max_workers < 1:
+                raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
         self._options = DEFAULTS.replace(**options)
-        self._lease = session.current().open()
+        self._lease = session.current().open(max_workers)
 
     @property
     def num_workers(self) -> int:
-        """How many workers take tasks: the ranks but rank 0, or 1 in one process."""
+        """How many workers take tasks: up to all ranks but rank 0; 1 in one process."""
         return self._lease.pump.num_workers
 
     def with_options(self, **options: Any) -> Executor:

@@ -46,6 +46,7 @@ class Job(Bulk):
         "_base",
         "_carved",
         "_delivered",
+        "_dropped",
         "_items",
         "_news",
         "_ordered",
@@ -83,6 +84,7 @@ class Job(Bulk):
         self._base = 0
         self._carved = 0  # index of the next item to carve off
         self._delivered = 0  # items whose results came
+        self._dropped = 0  # items carved off that came back and were cancelled
         self._taken = 0  # items whose results were handed out
         # Results not yet handed out, by start; and whether a `Failure` may be in them.
         self._arrived: dict[int, tuple[list[Any], bool]] = {}
@@ -130,7 +132,8 @@ class Job(Bulk):
     @property
     def abandoned(self) -> bool:
         """Whether it was cancelled, and nothing more will arrive."""
-        return self.cancelled and self._delivered == self._carved
+        given_up = self.cancelled or self._dropped > 0
+        return given_up and self._delivered + self._dropped == self._carved
 
     def has_news(self) -> bool:
         """Whether `take` would return results."""
@@ -204,6 +207,11 @@ class Job(Bulk):
         return codec.all_plain(
             list(chain.from_iterable(items)) if self._star else items
         )
+
+    def drop(self, chunk: Chunk) -> None:
+        """A chunk will not be run."""
+        self._dropped += chunk.count
+        self._news.set()
 
     def deliver(self, chunk: Chunk, outcome: Any, *, mixed: bool) -> None:
         """Take a chunk's results in.

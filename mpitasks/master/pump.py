@@ -38,6 +38,7 @@ from mpitasks.core.events import (
     TasksSubmitted,
     WorkerJoined,
     WorkerLeft,
+    WorkersLimited,
 )
 from mpitasks.core.events import (
     WorkerLost as RankLost,
@@ -49,7 +50,7 @@ from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.functions import Function, Functions
 from mpitasks.wire import messages
-from mpitasks.wire.messages import LIST, Batch, Goodbye, Outcomes
+from mpitasks.wire.messages import LIST, Batch, Goodbye, Outcomes, Returned
 from mpitasks.wire.outcomes import Failure, decode_outcome
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ class Pump:
         if self._error is not None:
             return 0  # what was failed; the counts of a broken engine are not trusted
         return self._scheduler.outstanding + len(self._inbox)
+
+    def limit_workers(self, count: int | None) -> None:
+        """Use only so many of the workers from now on; None for all."""
+        self._handle_now(WorkersLimited(count))
 
     def submit(self, call: Call) -> None:
         """Take a call in. Takes a turn when a worker wants work, or now and then."""
@@ -272,6 +277,8 @@ class Pump:
     def _handle_now(self, event: Event) -> None:
         with self._lock:
             self._take_events(event)
+        if self.driven:
+            self._transport.wake()  # the driver may have what it waits for
         if self._callbacks:
             self._run_callbacks()
 
@@ -299,7 +306,7 @@ class Pump:
             arrived = self._transport.poll()
             if arrived is not None:
                 rank, message = arrived
-                if type(message) is Outcomes:
+                if type(message) is Outcomes or type(message) is Returned:
                     self._handle(message)
                 elif type(message) is Goodbye:
                     self._handle(WorkerLeft(rank))
@@ -329,6 +336,8 @@ class Pump:
                 for task in action.tasks:
                     if type(task) is Call:
                         task.future._settle_cancelled()
+                    elif type(task) is Chunk:
+                        task.job.drop(task)
             elif type(action) is Fail:
                 self._fail(action.tasks, self._error or _lost(action.rank))
             elif type(action) is Stop:

@@ -60,8 +60,8 @@ class Session:
         self._lease: Lease | None = None
         self._lock = threading.Lock()
 
-    def open(self) -> Lease:
-        """Let an Executor use the session.
+    def open(self, max_workers: int | None = None) -> Lease:
+        """Let an Executor use the session, and so many of its workers.
 
         Raises:
             ConfigurationError: Another one does, or the caller is a task.
@@ -75,7 +75,8 @@ class Session:
                     "that one along, or shut it down before you make another"
                 )
             self._lease = Lease(self)
-            return self._lease
+        self.pump.limit_workers(max_workers)
+        return self._lease
 
 
 IN_TASK = (

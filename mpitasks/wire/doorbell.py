@@ -16,16 +16,20 @@ import contextlib
 import select
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterable
 
 __all__ = ["DOZE_SECONDS", "RING_AFTER_SECONDS", "Doorbell"]
 
-RING_AFTER_SECONDS = 0.5e-3
-"""A rank with which no message was exchanged for so long may sleep: ring. It must be
-well below the time after which a rank goes to sleep (`mpitasks.wire.patience`)."""
+RING_AFTER_SECONDS = 0.1e-3
+"""A rank that was sent nothing for so long may sleep: ring. It must be below the time
+after which a rank goes to sleep (`mpitasks.wire.patience`)."""
 
 DOZE_SECONDS = 0.05
 """A sleep ends after this, rung or not: a ring is a hint, not a message."""
+
+NAP_SECONDS = 0.8e-3
 
 
 class Doorbell:
@@ -53,6 +57,9 @@ class Doorbell:
         except OSError:
             self._socket.close()
             raise
+        self._rung = select.poll()
+        self._rung.register(self._socket, select.POLLIN)
+        self._bed = threading.Lock()
 
     @property
     def trusted(self) -> bool:
@@ -66,12 +73,22 @@ class Doorbell:
         with contextlib.suppress(OSError):  # not there, or its bell rings already
             self._socket.sendto(self._own, self._address(rank))
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until somebody rings, at most so long."""
-        rung = select.poll()  # one for each call: threads may not share one
-        rung.register(self._socket, select.POLLIN)
-        if rung.poll(min(seconds, DOZE_SECONDS) * 1e3):
-            self._drain()
+    def wait(self, seconds: float) -> bool:
+        """Sleep until somebody rings, at most so long; return whether somebody did.
+
+        One thread at a time: a ring would be taken in by the first that wakes, and the
+        others would sleep on. They sleep for a short time, rung or not.
+        """
+        if not self._bed.acquire(blocking=False):
+            time.sleep(min(seconds, NAP_SECONDS))
+            return False
+        try:
+            rung = bool(self._rung.poll(min(seconds, DOZE_SECONDS) * 1e3))
+            if rung:
+                self._drain()
+            return rung
+        finally:
+            self._bed.release()
 
     def close(self) -> None:
         """Take the bell away."""

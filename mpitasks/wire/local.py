@@ -60,6 +60,9 @@ class LocalTransport:
     def doze(self, limit: float) -> None:
         self.wait(limit)
 
+    def wake(self) -> None:
+        self._own.arrived.set()
+
     def close(self) -> None:
         self._own.parcels.clear()
 

@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.core.events import OutcomesArrived
+from mpitasks.core.events import OutcomesArrived, TasksReturned
 from mpitasks.errors import TransportError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ __all__ = [
     "Hello",
     "Message",
     "Outcomes",
+    "Returned",
     "Welcome",
     "announce",
     "pack",
@@ -116,6 +117,11 @@ class Outcomes(OutcomesArrived):
 
 
 @dataclass(slots=True)
+class Returned(TasksReturned):
+    """Worker to master: calls that others may run. It is the scheduler's event, too."""
+
+
+@dataclass(slots=True)
 class Goodbye:
     """Worker to master: nothing more will come from here."""
 
@@ -131,7 +137,9 @@ class Announcement:
     """Whether another announcement follows, with the sizes of more buffers."""
 
 
-Message = Hello | Welcome | Batch | Dismissal | Outcomes | Goodbye | Announcement
+Message = (
+    Hello | Welcome | Batch | Dismissal | Outcomes | Returned | Goodbye | Announcement
+)
 
 ANNOUNCED_SIZES = 128
 """Sizes of buffers in one announcement: as a pickle, up to 11 bytes each."""
@@ -142,6 +150,7 @@ _KINDS: tuple[type, ...] = (
     Batch,
     Dismissal,
     Outcomes,
+    Returned,
     Goodbye,
     Announcement,
 )

@@ -39,6 +39,7 @@ __all__ = [
     "private",
     "say_hello",
     "threads_allowed",
+    "threads_may_overlap",
     "welcome",
     "world",
 ]
@@ -75,6 +76,12 @@ def threads_allowed() -> bool:
     """
     level: int = MPI.Query_thread()
     return level >= MPI.THREAD_SERIALIZED
+
+
+def threads_may_overlap() -> bool:
+    """Whether this MPI lets several threads call it at the same time."""
+    level: int = MPI.Query_thread()
+    return level >= MPI.THREAD_MULTIPLE
 
 
 class _Incoming:
@@ -189,6 +196,7 @@ class MpiTransport:
         self._buffers: _Sends = []
 
     def send(self, rank: int, message: Message) -> None:
+        began = time.perf_counter()
         frame, buffers = messages.pack(message)
         if len(frame) > FRAME_BYTES:
             buffers = [frame, *buffers]
@@ -202,10 +210,12 @@ class MpiTransport:
             for segment in _segments(buffer):
                 self._send(rank, segment, TAG_BUFFER, self._buffers)
         if self._bell is not None:
-            now = time.perf_counter()
-            if now - self._last_sent.get(rank, 0.0) > RING_AFTER_SECONDS:
+            # From before that message to after this one: then this one was there
+            # before the rank could go to sleep, however long we were interrupted.
+            silence = time.perf_counter() - self._last_sent.get(rank, 0.0)
+            if silence > RING_AFTER_SECONDS:
                 self._bell.ring(rank)
-            self._last_sent[rank] = now
+            self._last_sent[rank] = began
 
     def poll(self) -> tuple[int, Message] | None:
         if self._buffers:
@@ -237,12 +247,19 @@ class MpiTransport:
         if not self._await_bell(limit):
             time.sleep(min(limit, SLEEP_LAST))
 
+    def wake(self) -> None:
+        if self._bell is not None:
+            self._bell.ring(self.rank)
+
     def _await_bell(self, limit: float) -> bool:
         """Sleep until the bell rings, unless what is on its way needs this rank."""
         busy = self._incoming or self._buffers or self._frames
         if busy or self._bell is None or not self._bell.trusted:
             return False
-        self._bell.wait(limit)
+        if self._bell.wait(limit):
+            # One look may not be enough to find what came: MPI makes its progress in
+            # small steps.
+            self._patience.idle_since = 0.0
         return True
 
     def sending(self) -> bool:

@@ -8,7 +8,7 @@ the ladder, counted from the last thing that happened:
             costs 50 to 80 us since CPython 3.11, gh-125997.)
     sleep   from 50 us, growing by half, up to 0.8 ms; up to 4 ms after a second, since
             each look costs some 60 us with the wake-up (measured on a virtual machine)
-    doze    after 2 ms, until a doorbell rings (`mpitasks.wire.doorbell`), if there is
+    doze    until a doorbell rings (`mpitasks.wire.doorbell`), if there is
             one that all who may send ring
 
 The timer slack of the thread is set to its minimum, since the default of 50 us
@@ -33,7 +33,7 @@ SLEEP_FIRST = 50e-6
 SLEEP_LAST = 0.8e-3
 SLEEP_LONG_IDLE = 4e-3
 LONG_IDLE_SECONDS = 1.0
-DOZE_AFTER_SECONDS = 2e-3
+DOZE_AFTER_SECONDS = 0.3e-3
 
 _PR_SET_TIMERSLACK = 29
 

@@ -47,5 +47,8 @@ class Transport(Protocol):
     def doze(self, limit: float) -> None:
         """As `wait`, but go to sleep at once."""
 
+    def wake(self) -> None:
+        """End the pause of a thread of this rank, if one pauses. From any thread."""
+
     def close(self) -> None:
         """Let go of everything. Call it after the last message was sent."""

@@ -3,11 +3,16 @@
 One thread, one call at a time. Results of a batch go back together, unless they
 have waited for `FLUSH_SECONDS`. Nothing that user code does ends the loop: only
 the master's `Dismissal` does.
+
+The thread holds the worker's lock, but while it runs user code. If that takes long,
+the listener (`mpitasks.worker.listener`) takes the lock and calls `give_back`.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -29,6 +34,7 @@ from mpitasks.wire.messages import (
     Dismissal,
     Goodbye,
     Outcomes,
+    Returned,
 )
 from mpitasks.wire.outcomes import (
     Failure,
@@ -37,8 +43,10 @@ from mpitasks.wire.outcomes import (
     encode_items,
     encode_value,
 )
+from mpitasks.worker.listener import Listener
 
 if TYPE_CHECKING:
+    from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
 
 __all__ = ["Worker"]
@@ -65,25 +73,50 @@ class Worker:
     Args:
         transport: How to reach the master.
         where: Rank, host and process, for the head of tracebacks.
+        listens: Whether a second thread may use the transport while user code runs,
+            which may itself call MPI: MPI_THREAD_MULTIPLE.
+
+    Attributes:
+        lock: Held by the thread of the loop, but while it runs user code.
+        begun: How often it began to run user code.
     """
 
-    def __init__(self, transport: Transport, where: str) -> None:
+    def __init__(
+        self, transport: Transport, where: str, *, listens: bool = False
+    ) -> None:
         self._transport = transport
         self._where = where
         self._functions: dict[int, Callable[..., Any]] = {}
         self._reply = self._new_reply()
         self._reply_bytes = 0
         self._flushed = 0.0
+        self._arrived: deque[Message] = deque()  # what the listener took in
+        self._listener = Listener(self) if listens else None
+        # What is being done, for the listener: see `give_back`.
+        self.lock = threading.Lock()
+        self.begun = 0
+        self._calls: list[Any] = []
+        self._at = 0
+        self._chunk: tuple[list[Any], list[Any]] | None = None
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
+        with self.lock:
+            self._serve()
+            if self._listener is not None:
+                self._listener.stop()
+
+    def _serve(self) -> None:
         transport = self._transport
         while True:
-            arrived = transport.poll()
-            if arrived is None:
-                transport.wait(1.0)
-                continue
-            message = arrived[1]
+            if self._arrived:
+                message = self._arrived.popleft()
+            else:
+                arrived = transport.poll()
+                if arrived is None:
+                    transport.wait(1.0)
+                    continue
+                message = arrived[1]
             if type(message) is Batch:
                 self._run_batch(message)
             elif type(message) is Dismissal:
@@ -99,9 +132,14 @@ class Worker:
         batch.buffers = ()
         if batch.functions or batch.forget:
             self._learn(batch, buffers)
+        if self._listener is not None and self._listener.asleep:
+            self._listener.wake()
         clock = time.perf_counter
         started = self._flushed = clock()
+        self._calls = batch.calls
+        self._at = 0
         for task_id, function_id, mode, payload, count in batch.calls:
+            self._at += 1
             if self._reply_bytes or started - self._flushed > FLUSH_SECONDS:
                 self._flush_if_due(started)
             own = [buffers.pop() for _ in range(count)] if count else []
@@ -134,6 +172,32 @@ class Worker:
         self._flush(1)
         self._settle()
 
+    def progress(self) -> tuple[int, int]:
+        """Return what changes with each call, or item of a chunk, that is done."""
+        chunk = self._chunk
+        return self.begun, 0 if chunk is None else len(chunk[1])
+
+    def give_back(self) -> None:
+        """Return what is not begun to the master, and send the results that are there.
+
+        For the listener, under the lock, when a call takes long: others may be idle.
+        """
+        ids = [call[0] for call in self._calls[self._at :]]
+        del self._calls[self._at :]
+        split = None
+        if self._chunk is not None and cut(*self._chunk):
+            split = self._calls[self._at - 1][0], len(self._chunk[0])
+        arrived = self._transport.poll()
+        if arrived is not None:
+            message = arrived[1]
+            if type(message) is Batch:
+                ids += [call[0] for call in message.calls]
+                message.calls.clear()
+            self._arrived.append(message)
+        self._flush(0)
+        if ids or split:
+            self._transport.send(MASTER, Returned(self._transport.rank, ids, split))
+
     def _learn(self, batch: Batch, buffers: list[Buffer]) -> None:
         for function_id in batch.forget:
             self._functions.pop(function_id, None)
@@ -151,11 +215,16 @@ class Worker:
         try:
             function = self._functions[function_id]
             if mode == CALL_PLAIN:
-                value = function(*payload)
+                args, kwargs = payload, {}
             else:
                 args, kwargs = self._decode(payload, buffers, "the arguments")
                 buffers.clear()
+            self.begun += 1
+            self.lock.release()
+            try:
                 value = function(*args, **kwargs)
+            finally:
+                self.lock.acquire()
         except BaseException as error:  # whatever it is, it belongs to the task
             return encode_error(error, self._where)
         if type(value) in codec.SCALARS:
@@ -168,18 +237,36 @@ class Worker:
         function = self._functions[function_id]
         values: list[Any] = []
         if mode in _PLAIN_MAPS:
-            items = codec.decode(payload)
-            _map_plain(map if mode == MAP_PLAIN else starmap, function, items, values)
+            # A list, since the listener may take the end of it away.
+            items = list(codec.decode(payload))
+            self._chunk = items, values
+            while len(values) < len(items):
+                self.begun += 1
+                self.lock.release()
+                try:
+                    _map_plain(mode, function, items, values)
+                finally:
+                    self.lock.acquire()
+            self._chunk = None
             return len(items), encode_items(values, self._where)
         buffers.reverse()
+        self._chunk = payload, values
         for frame, count in payload:
             own = [buffers.pop() for _ in range(count)]
             try:
                 item = self._decode(frame, own, "an item")
                 own.clear()
-                values.append(function(*item) if mode == STARMAP else function(item))
+                self.begun += 1
+                self.lock.release()
+                try:
+                    value = function(*item) if mode == STARMAP else function(item)
+                finally:
+                    self.lock.acquire()
+                values.append(value)
+                del value
             except BaseException as error:
                 values.append(Failure(error))
+        self._chunk = None
         return len(payload), encode_items(values, self._where)
 
     def _decode(self, frame: bytes, buffers: list[Buffer], what: str) -> Any:
@@ -234,20 +321,40 @@ class _Unloadable:
 
 
 def _map_plain(
-    apply: Callable[..., Iterator[Any]],
-    function: Callable[..., Any],
-    items: list[Any],
-    values: list[Any],
+    mode: int, function: Callable[..., Any], items: list[Any], values: list[Any]
 ) -> None:
-    """Append `function` of each item, or a `Failure`, at the speed of `apply`."""
-    feed = iter(items)
+    """Append `function` of each item, or a `Failure`, at the speed of `map`.
+
+    May end before the last item, if the listener cut the list meanwhile and thought
+    better of it: call it again then.
+    """
+    apply: Callable[..., Iterator[Any]] = map if mode == MAP_PLAIN else starmap
+    feed: Any = iter(items)
+    feed.__setstate__(len(values))
     while len(values) < len(items):
         try:
             values.extend(apply(function, feed))
-            if len(values) < len(items):  # `apply` took it for the end of the items
-                values.append(Failure(StopIteration()))
+            if len(feed.__reduce__()) == 2:
+                return  # the end of the list; else `apply` only took it for the end:
+            values.append(Failure(StopIteration()))
         except BaseException as error:
             values.append(Failure(error))
+
+
+def cut(items: list[Any], values: list[Any]) -> list[Any]:
+    """Take off the list what is not begun, and return it.
+
+    Another thread goes through the list, appending to `values` when an item is done,
+    and a shorter list ends its loop. It runs on while we look: so look again
+    afterwards, and undo what may have come too late.
+    """
+    done = len(values)
+    rest = items[done + 1 :]
+    del items[done + 1 :]
+    if len(values) != done:
+        items.extend(rest)
+        return []
+    return rest
 
 
 def _form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
