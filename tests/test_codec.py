@@ -166,7 +166,7 @@ def test_reducers_registered_with_copyreg_are_used(
 
 
 def test_a_copyreg_type_needs_no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "_CloudPickler", None)
+    monkeypatch.setattr(codec, "_cloud_pickler", None)
     assert send(re.compile("x")) == re.compile("x")
 
 

@@ -4,6 +4,8 @@ The one place that wires the two rooms together. Tasks run in one worker thread,
 that time-outs and callbacks keep their contract.
 """
 
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH110, PTH119, PTH120
+
 from __future__ import annotations
 
 import atexit
@@ -11,7 +13,6 @@ import os
 import socket
 import sys
 import threading
-from pathlib import Path
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.environment import launch_hint
@@ -35,7 +36,7 @@ def start_local() -> Session:
         ConfigurationError: A launcher started several copies of this process, and
             each of them would do all the work alone.
     """
-    script = (Path(sys.argv[0]).name if sys.argv else "") or "script.py"
+    script = (os.path.basename(sys.argv[0]) if sys.argv else "") or "script.py"
     _refuse_copies(script)
     print(NOTICE.format(script=script), file=sys.stderr)
     master_end, worker_end = local_pair()

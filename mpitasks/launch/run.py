@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import platform
 import socket
 import sys
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,14 +20,13 @@ import mpitasks
 from mpitasks.errors import ConfigurationError, LaunchError
 from mpitasks.launch.environment import launch_hint, refuse_lone_copy
 from mpitasks.master import session as sessions
-from mpitasks.master.executor import Executor
-from mpitasks.master.pump import Pump
 from mpitasks.wire.doorbell import Doorbell
 from mpitasks.wire.messages import Hello, Welcome
-from mpitasks.worker.loop import Worker
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from mpitasks.master.executor import Executor
 
 __all__ = ["START_SECONDS", "Role", "join", "leave", "run"]
 
@@ -86,6 +83,8 @@ def run(main: Callable[[Executor], T]) -> T | None:
 
 def _call(main: Callable[[Executor], T]) -> T:
     """Call ``main(executor)``; wait for what it left undone, unless it raises."""
+    from mpitasks.master.executor import Executor
+
     executor = Executor()
     try:
         result = main(executor)
@@ -121,7 +120,10 @@ def join(seconds: float) -> Role:
         refuse_lone_copy(hint, mpi.library_version())
         return Role.ALONE
     own = _hello(rank, mpi.library_version())
+    # Each role imports its own room only: starting many ranks at once is slow enough.
     if rank == 0:
+        from mpitasks.master.pump import Pump
+
         hellos = mpi.gather_hellos(comm, own, seconds)
         _check_hellos(hellos)
         welcomes = _welcomes(hellos)
@@ -131,6 +133,8 @@ def join(seconds: float) -> Role:
         pump = Pump(transport, workers, threads=mpi.threads_allowed())
         sessions.install(sessions.Session(pump))
         return Role.MASTER
+    from mpitasks.worker.loop import Worker
+
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)
     transport = _transport(mpi, [0], answer)
@@ -192,7 +196,7 @@ def _hello(rank: int, library: str) -> Hello:
         host=socket.gethostname(),
         pid=os.getpid(),
         cores=sorted(_usable_cores()),
-        python=".".join(platform.python_version_tuple()[:2]),
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
         version=mpitasks.__version__,
         library=library,
     )
@@ -232,7 +236,7 @@ def _welcomes(hellos: list[Hello]) -> list[Welcome]:
     for hello in hellos:
         cores[hello.host].update(hello.cores)
         ranks[hello.host] += 1
-    run = uuid.uuid4().hex
+    run = os.urandom(16).hex()
     return [
         Welcome(len(hellos), ranks[h.host] <= len(cores[h.host]), run) for h in hellos
     ]

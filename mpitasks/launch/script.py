@@ -1,15 +1,20 @@
-"""The user's script: where it is, and running it as ``__main__``."""
+"""The user's script: where it is, and running it as ``__main__``.
+
+Every rank imports this on its way, so it does without pathlib, which is slow to import.
+"""
+
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH110, PTH119, PTH120
 
 from __future__ import annotations
 
 import builtins
 import importlib.util
 import io
+import os
 import runpy
 import sys
 import types
 from dataclasses import dataclass
-from pathlib import Path
 
 from mpitasks.errors import ConfigurationError
 
@@ -43,11 +48,11 @@ class Script:
         if getattr(sys.flags, "safe_path", False):
             return
         if self.is_module:
-            first = str(Path.cwd())
-        elif Path(self.target).is_dir() or self.target.endswith((".zip", ".pyz")):
+            first = os.getcwd()
+        elif os.path.isdir(self.target) or self.target.endswith((".zip", ".pyz")):
             first = self.target
         else:
-            first = str(Path(self.target).resolve().parent)
+            first = os.path.dirname(os.path.realpath(self.target))
         if sys.path:
             sys.path[0] = first
         else:
@@ -63,12 +68,12 @@ class Script:
             if not _is_module(self.target):
                 raise ConfigurationError(
                     f"there is no module {self.target!r} that could be imported in "
-                    f"{Path.cwd()}"
+                    f"{os.getcwd()}"
                 )
             return
-        if not Path(self.target).exists():
+        if not os.path.exists(self.target):
             raise ConfigurationError(
-                f"there is no script {self.target!r} in {Path.cwd()}"
+                f"there is no script {self.target!r} in {os.getcwd()}"
             )
 
     def execute(self) -> None:
@@ -80,12 +85,12 @@ class Script:
         if self.is_module:
             runpy.run_module(self.target, run_name="__main__", alter_sys=True)
             return
-        if not Path(self.target).is_file() or self.target.endswith((".zip", ".pyz")):
+        if not os.path.isfile(self.target) or self.target.endswith((".zip", ".pyz")):
             runpy.run_path(self.target, run_name="__main__")
             return
         # Not runpy.run_path: it takes the module away again when the code ends, from
         # under threads and atexit functions of the script.
-        path = str(Path(self.target).absolute())
+        path = os.path.abspath(self.target)
         with io.open_code(path) as file:
             code = compile(file.read(), path, "exec", dont_inherit=True)
         module = types.ModuleType("__main__")

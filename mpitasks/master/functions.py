@@ -8,7 +8,6 @@ function, by digest, and are sent once as long as they are remembered.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import types
 import weakref
@@ -80,6 +79,8 @@ class Functions:
         return entry
 
     def _encode(self, function: Callable[..., Any]) -> Function:
+        import hashlib  # loads OpenSSL; a run that submits nothing does without
+
         frame, buffers = codec.encode(function, "the function")
         digest = hashlib.blake2b(frame, digest_size=16)
         for buffer in buffers:

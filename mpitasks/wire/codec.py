@@ -11,14 +11,13 @@ code of the user.
 from __future__ import annotations
 
 import copyreg
+import functools
 import io
 import pickle
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-
-import cloudpickle
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
@@ -57,10 +56,17 @@ def _pickler(sink: io.BytesIO, **options: Any) -> pickle.Pickler:
     return pickler
 
 
-class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-    dispatch_table = ChainMap(  # noqa: RUF012  shared on purpose
-        _reducers, cloudpickle.Pickler.dispatch_table
-    )
+@functools.cache
+def _cloud_pickler() -> Callable[..., Any]:
+    """Return the pickler of last resort, which most workers never load."""
+    import cloudpickle
+
+    class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        dispatch_table = ChainMap(  # noqa: RUF012  shared on purpose
+            _reducers, cloudpickle.Pickler.dispatch_table
+        )
+
+    return CloudPickler
 
 
 def is_plain(values: Iterable[Any]) -> bool:
@@ -109,7 +115,7 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
     except Exception:  # the second attempt decides; its error is the one to show
         pass
     try:
-        return _dump(_CloudPickler, value)
+        return _dump(_cloud_pickler(), value)
     except Exception as error:
         message = f"{name} cannot be pickled: {why_not_picklable(value, name, error)}"
         raise SerializationError(message) from error

@@ -12,8 +12,6 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import cloudpickle
-
 __all__ = ["describe", "why_not_picklable"]
 
 _DEPTH = 8
@@ -57,6 +55,8 @@ def _culprit(
 
 def _failure(value: Any) -> Exception | None:
     try:
+        import cloudpickle
+
         cloudpickle.dumps(value)
     except Exception as error:
         return error

@@ -9,7 +9,6 @@ fails the one task, or the one item, that it belongs to.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +58,8 @@ def encode_error(error: BaseException, where: str) -> Form:
         error: The exception; the first entry of its traceback is the worker's own.
         where: Rank and host, for the head of the traceback.
     """
+    import traceback
+
     trace = error.__traceback__
     user_trace = trace.tb_next if trace is not None else None
     lines = traceback.format_exception(type(error), error, user_trace)
