@@ -4,7 +4,7 @@ The one place that wires the two rooms together. Tasks run in one worker thread,
 that time-outs and callbacks keep their contract.
 """
 
-# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH110, PTH119, PTH120
+# ruff: noqa: PTH119
 
 from __future__ import annotations
 

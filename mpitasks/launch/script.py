@@ -3,7 +3,7 @@
 Every rank imports this on its way, so it does without pathlib, which is slow to import.
 """
 
-# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH110, PTH119, PTH120
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH110, PTH120
 
 from __future__ import annotations
 
