@@ -149,9 +149,21 @@ def test_the_import_upwards_is_late_and_there_once() -> None:
     assert [edge.late for edge in found] == [True]
 
 
-def test_only_the_mpi_transport_imports_mpi4py() -> None:
-    users = {edge.module for edge in EDGES if edge.target.split(".")[0] == "mpi4py"}
-    assert users == {"mpitasks.wire.mpi"}
+# Who may import a package, and whether only late, inside functions.
+USERS = {
+    "mpi4py": {"mpitasks.wire.mpi": False, "mpitasks.launch.bench.raw": True},
+    "matplotlib": {"mpitasks.launch.bench.plot": True},
+}
+
+
+@pytest.mark.parametrize("package", USERS)
+def test_only_the_modules_in_the_table_import(package: str) -> None:
+    edges = [edge for edge in EDGES if edge.target.split(".")[0] == package]
+    found = {
+        user: all(edge.late for edge in edges if edge.module == user)
+        for user in {edge.module for edge in edges}
+    }
+    assert found == USERS[package]
 
 
 def test_the_mpi_transport_is_imported_late() -> None:
@@ -185,6 +197,7 @@ HEAVY = ["mpi4py", "numpy", "cloudpickle"]
         ("import mpitasks; mpitasks.TaskOptions", HEAVY),
         ("import mpitasks.core.scheduler", HEAVY),
         ("import mpitasks.launch.cli", HEAVY),
+        ("import mpitasks.launch.bench.command", [*HEAVY, "matplotlib"]),
         ("import mpitasks; mpitasks.Executor", ["mpi4py", "numpy"]),
     ],
 )

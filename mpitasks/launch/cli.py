@@ -26,6 +26,7 @@ from mpitasks.errors import ConfigurationError, LaunchError
 from mpitasks.launch.environment import LaunchHint, launch_hint
 from mpitasks.launch.mpiexec import exec_mpiexec
 from mpitasks.launch.script import Script
+from mpitasks.launch.verbs import UsageError, Verb, find_verb
 
 __all__ = ["EXIT_INTERNAL", "EXIT_SETUP", "main"]
 
@@ -44,6 +45,7 @@ Rank 0 runs the script; the other ranks serve."""
 EPILOG = """\
 start it under an MPI launcher:   mpiexec -n 8 python -m mpitasks script.py
 or let it start one:              mpitasks -n 8 script.py
+measure this machine:             mpitasks -n 8 bench fibonacci (bench --help)
 
 exit codes: the script's own; 1 after an exception in it; 70 internal error;
 78 wrong set-up; 128 + n after signal n"""
@@ -109,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _start_mpiexec(
-    options: argparse.Namespace, script: Script, hint: LaunchHint | None
+    options: argparse.Namespace, script: Script | Verb, hint: LaunchHint | None
 ) -> NoReturn:
     if hint is not None:
         raise ConfigurationError(
@@ -124,17 +126,18 @@ def _start_mpiexec(
     exec_mpiexec(options.n, shlex.split(options.mpiexec_args), words)
 
 
-def _script(options: argparse.Namespace) -> Script:
+def _script(options: argparse.Namespace) -> Script | Verb:
     if options.module is not None:
         if not options.module:
             raise ConfigurationError("-m needs the name of a module")
         return Script(options.module[0], tuple(options.module[1:]), is_module=True)
     if not options.script:
         raise ConfigurationError("which script? Type: mpitasks -n 4 script.py")
-    return Script(options.script[0], tuple(options.script[1:]))
+    first, *rest = options.script
+    return find_verb(first, rest) or Script(first, tuple(rest))
 
 
-def _run(script: Script, start_seconds: float | None) -> NoReturn:
+def _run(script: Script | Verb, start_seconds: float | None) -> NoReturn:
     """Meet the other ranks; run the script here, or serve."""
     script.prepare()
     _buffer_lines()
@@ -163,7 +166,7 @@ def _run(script: Script, start_seconds: float | None) -> NoReturn:
     _run_here(script, alone=alone)
 
 
-def _run_here(script: Script, *, alone: bool) -> NoReturn:
+def _run_here(script: Script | Verb, *, alone: bool) -> NoReturn:
     """Run the script in this process; then let the workers go, and exit as it did."""
     raised: BaseException | None = None
     try:
@@ -259,10 +262,10 @@ def _show(error: BaseException | None) -> None:
     if error is None:
         return
     trace = error.__traceback__
-    here = str(Path(__file__).parent)
+    here = Path(__file__).parent  # but not the folders of verbs below it
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if not name.startswith(here) and "runpy" not in name:
+        if Path(name).parent != here and "runpy" not in name:
             break
         trace = trace.tb_next
     # The hook prints the traceback that the error has, whatever it is given.
@@ -314,4 +317,4 @@ def _exit_with_line(error: Exception, *, quiet: bool = False) -> NoReturn:
         time.sleep(SPEAK_SECONDS)
     else:
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
-    sys.exit(EXIT_SETUP)
+    sys.exit(error.exit_code if isinstance(error, UsageError) else EXIT_SETUP)
