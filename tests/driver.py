@@ -18,11 +18,14 @@ from mpitasks.core.events import (
     Rank,
     StopRequested,
     Task,
+    TaskId,
+    TasksReturned,
     TasksSubmitted,
     WorkerJoined,
     WorkerLost,
     WorkerState,
 )
+from mpitasks.core.roster import Worker
 from mpitasks.core.scheduler import Scheduler
 
 A = TypeVar("A")
@@ -91,7 +94,8 @@ class Driver:
         batch = self.batches[rank].popleft()
         costs = costs_of(batch, seconds, nbytes)
         ids = [task.id for task in batch]
-        return self.handle(OutcomesArrived(rank, 1, ids, failed, costs))
+        bad = [ids[at] for at in failed]
+        return self.handle(OutcomesArrived(rank, 1, ids, bad, costs))
 
     def report(
         self,
@@ -102,8 +106,24 @@ class Driver:
         failed: Sequence[int] = (),
         costs: Sequence[Cost] = (),
     ) -> list[Action]:
-        """Report anything."""
+        """Report anything; `failed` are ids here."""
         return self.handle(OutcomesArrived(rank, batches, ids, failed, costs))
+
+    def give_back(self, rank: Rank, *, keep: int = 0) -> list[Action]:
+        """Have a worker give back all that it holds but the first task.
+
+        Args:
+            rank: The worker.
+            keep: How many items it keeps of that task, a chunk; 0 for all of them.
+        """
+        first, *later = self.batches[rank]
+        returned = [*first[1:], *(task for batch in later for task in batch)]
+        split = (first[0].id, keep) if keep else None
+        del first[1:]
+        for batch in later:
+            batch.clear()
+        ids = [task.id for task in returned]
+        return self.handle(TasksReturned(rank, ids, split))
 
     def learn(self, function: int, seconds: float, *, nbytes: int = 0) -> None:
         """Let the scheduler know what an item of the function takes, before any ran."""
@@ -120,16 +140,22 @@ class Driver:
         """Ask for the end."""
         return self.handle(StopRequested())
 
+    def worker(self, rank: Rank) -> Worker:
+        """Return the scheduler's record of a worker."""
+        worker = self.scheduler._roster.get(rank)
+        assert worker is not None
+        return worker
+
     def worker_state(self, rank: Rank) -> WorkerState:
         """Return the state of a worker."""
-        return self.scheduler._workers[rank].state
+        return self.worker(rank).state
 
     def snapshot(self) -> tuple[Any, ...]:
         """Return all that an illegal event must leave as it is."""
         scheduler = self.scheduler
         workers = [
-            (rank, worker.state, list(worker.tasks), list(worker.batches))
-            for rank, worker in scheduler._workers.items()
+            (w.rank, w.state, list(w.tasks), list(w.batches), w.used)
+            for w in scheduler._roster
         ]
         return (
             scheduler.statistics(),
@@ -137,23 +163,44 @@ class Driver:
             scheduler.outstanding,
             scheduler.hungry,
             scheduler.num_workers,
-            list(scheduler._idle),
-            list(scheduler._short),
+            list(scheduler._roster._idle),
+            list(scheduler._roster._short),
+            list(scheduler._roster._longer),
             workers,
         )
 
 
 class Recorder(Bulk):
-    """A bulk job that remembers its chunks."""
+    """A bulk job that remembers its chunks, and those that they were split into."""
 
     def __init__(self, function: int = 0, **attributes: Any) -> None:
         super().__init__(function, **attributes)
-        self.chunks: list[Task] = []
+        self.chunks: list[Piece] = []
+        self._carved = 0
 
-    def carve(self, task_id: int, limit: int) -> Task:
-        chunk = super().carve(task_id, limit)
-        self.chunks.append(chunk)
-        return chunk
+    def carve(self, task_id: TaskId, limit: int) -> Task:
+        count = super().carve(task_id, limit).count
+        self._carved += count
+        return Piece(self, task_id, self._carved - count, count)
+
+
+class Piece(Task):
+    """A chunk of a `Recorder`, which knows its first item."""
+
+    def __init__(self, job: Recorder, id: TaskId, start: int, count: int) -> None:
+        super().__init__(id, job.function, count=count, priority=job.priority)
+        self.job = job
+        self.start = start
+        job.chunks.append(self)
+
+    @property
+    def items(self) -> range:
+        """The positions of its items in the job."""
+        return range(self.start, self.start + self.count)
+
+    def split(self, task_id: TaskId, keep: int) -> Piece:
+        rest = super().split(task_id, keep)
+        return Piece(self.job, task_id, self.start + keep, rest.count)
 
 
 def only(kind: type[A], actions: Iterable[Any]) -> list[A]:

@@ -20,11 +20,13 @@ from mpitasks.core.events import (
     QueueCancelled,
     StopRequested,
     Task,
+    TasksReturned,
     TasksSubmitted,
     TaskState,
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
+    WorkersLimited,
 )
 
 
@@ -59,6 +61,14 @@ def test_a_chunk_has_as_many_items_as_are_ready_and_wanted(
     assert bulk.ready == ready  # the scheduler takes them off
 
 
+def test_a_split_task_keeps_its_first_items() -> None:
+    task = Task(7, 3, count=5, priority=2)
+    rest = task.split(8, 2)
+    assert (task.id, task.count) == (7, 2)
+    assert (rest.id, rest.function, rest.count, rest.priority) == (8, 3, 3, 2)
+    assert rest.state is TaskState.NEW
+
+
 def test_the_scheduler_handles_every_event_of_the_union() -> None:
     handled = set(Driver().scheduler._handlers)
     assert handled == set(typing.get_args(events.Event))
@@ -77,8 +87,10 @@ def _one_of_each() -> list[Event]:
     tasks = [Task(0, 0), Task(1, 1)]
     return [
         WorkerJoined(0),
+        WorkersLimited(1),
         TasksSubmitted(tasks),
         BulkExtended(bulk, 3),
+        TasksReturned(0, [1], (2, 1)),
         OutcomesArrived(0, 0, [0], [0], [Cost(0, 1, 0.5)]),
         CancelRequested(tasks),
         BulkCancelled(bulk),

@@ -20,6 +20,7 @@ from mpitasks.wire.messages import (
     Hello,
     Message,
     Outcomes,
+    Returned,
     Welcome,
     announce,
     pack,
@@ -34,6 +35,8 @@ ONE_OF_EACH: list[Message] = [
     Outcomes(
         3, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (messages.VALUE, 0)}
     ),
+    Returned(3, [4, 5], (2, 7)),
+    Returned(3, [], None),
     Goodbye(),
 ]
 

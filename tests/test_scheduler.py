@@ -17,7 +17,9 @@ from mpitasks.core.events import (
     CancelRequested,
     Complete,
     Fail,
+    OutcomesArrived,
     Task,
+    TasksReturned,
     TasksSubmitted,
     TaskState,
     WorkerJoined,
@@ -87,11 +89,19 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: FAILED,
         CANCELLED: CANCELLED,
     },
+    TaskInput.RETURN: {
+        NEW: QUEUED,
+        QUEUED: IGNORED,
+        ASSIGNED: QUEUED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+    },
 }
 
 
 class _One(Bulk):
-    """A bulk job of one item, whose chunk is a given task."""
+    """A bulk job of one chunk, which is a given task."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task.function)
@@ -99,6 +109,18 @@ class _One(Bulk):
 
     def carve(self, task_id: int, limit: int) -> Task:
         return self.task
+
+
+class _Begun(Task):
+    """A chunk of two items, the second of which is a given task when it is split."""
+
+    def __init__(self, id: int, second: Task) -> None:
+        super().__init__(id, second.function, count=2)
+        self.second = second
+
+    def split(self, task_id: int, keep: int) -> Task:
+        self.count = keep
+        return self.second
 
 
 def _bring(driver: Driver, state: TaskState) -> Task:
@@ -132,6 +154,13 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
         if task.state is NEW:
             driver.extend(_One(task), 1)
         driver.handle(WorkerJoined(1))
+    elif what is TaskInput.RETURN:
+        if task.state is NEW:
+            begun = _Begun(next(driver.ids), task)
+            driver.extend(_One(begun), 2)
+            driver.handle(TasksReturned(0, [], (begun.id, 1)))
+        else:
+            driver.handle(TasksReturned(0, [task.id], (task.id, 1)))
     else:
         driver.lose(0)
         if task.state is NEW:
@@ -218,6 +247,18 @@ def test_a_report_tells_which_tasks_it_completes() -> None:
     first = tasks[0]
     actions = driver.report(0, [first.id, 999_999], costs=costs_of([first], SHORT))
     assert only(Complete, actions) == [Complete([first, None])]
+
+
+def test_an_event_of_a_derived_type_goes_with_its_base() -> None:
+    class Message(OutcomesArrived):
+        """As that of the wire."""
+
+    driver = Driver(workers=1)
+    task = driver.task()
+    driver.submit(task)
+    first = driver.handle(Message(0, 0, [task.id], [], []))
+    again = driver.handle(Message(0, 1, [task.id], [], []))
+    assert [*first, *again] == [Complete([task]), Complete([None])]
 
 
 def test_a_failed_task_is_completed_and_counted_as_failed() -> None:

@@ -28,10 +28,12 @@ from mpitasks.core.events import (
     QueueCancelled,
     Stop,
     Task,
+    TasksReturned,
     TasksSubmitted,
     TaskState,
     WorkerJoined,
     WorkerLeft,
+    WorkersLimited,
     WorkerState,
 )
 from mpitasks.core.roster import CREDIT
@@ -57,6 +59,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.dropped: Counter[int] = Counter()
         self.resolved: Counter[int] = Counter()  # by task id
         self.assigned: Counter[int] = Counter()
+        self.returned: Counter[int] = Counter()
+        self.limit: int | None = None
         self.joined = 0
         self.steps = 0
         self.stopped = False
@@ -69,6 +73,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert action.tasks
             self.assigned.update(task.id for task in action.tasks)
             assert len(self.driver.batches[action.rank]) <= CREDIT
+            assert action.rank in self.used
         for complete in only(Complete, actions):
             self.resolved.update(task.id for task in complete.tasks if task)
         unruns: list[Cancelled | Fail] = [*only(Cancelled, actions)]
@@ -77,7 +82,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert unrun.tasks
             self.resolved.update(task.id for task in unrun.tasks)
         self.told += [stop.rank for stop in only(Stop, actions)]
-        assert not self.assigned or max(self.assigned.values()) == 1
+        for id, times in self.assigned.items():
+            assert times <= 1 + self.returned[id]
         assert not self.resolved or max(self.resolved.values()) == 1
 
     def ranks(self, *states: WorkerState) -> list[int]:
@@ -87,6 +93,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     @property
     def alive(self) -> list[int]:
         return self.ranks(WorkerState.READY, WorkerState.STOPPING)
+
+    @property
+    def used(self) -> list[int]:
+        return self.ranks(WorkerState.READY)[: self.limit]
 
     @property
     def busy(self) -> list[int]:
@@ -178,10 +188,38 @@ class SchedulerMachine(RuleBasedStateMachine):
         batch = self.driver.batches[rank][0]
         count = data.draw(st.integers(0, len(batch)))
         done, batch[:] = batch[:count], batch[count:]
-        failed = [count - 1] if fails and count else []
         costs = costs_of(done, seconds)
         ids = [task.id for task in done]
+        failed = ids[-1:] if fails else []
         self.perform(self.driver.report(rank, ids, failed=failed, costs=costs))
+
+    @precondition(lambda self: self.busy)
+    @rule(data=st.data(), splits=st.booleans(), strange=st.booleans())
+    def give_back(self, data: st.DataObject, *, splits: bool, strange: bool) -> None:
+        rank = data.draw(st.sampled_from(self.busy))
+        first, *later = self.driver.batches[rank]
+        begun, rest = first[:1], first[1:]
+        split = None
+        if begun and splits and begun[0].count > 1:
+            split = begun[0].id, data.draw(st.integers(1, begun[0].count - 1))
+        count = data.draw(st.integers(0, len(rest)))  # the others are not given back
+        ids = [task.id for task in rest[count:]]
+        del rest[count:]
+        for batch in later:
+            ids += [task.id for task in batch]
+            batch.clear()
+        first[:] = begun + rest
+        self.returned.update(ids)
+        if strange:  # what it does not hold is ignored
+            held = {task.id for task in first} | set(ids)
+            ids += [task.id for task in self.calls if task.id not in held]
+        self.perform(self.driver.handle(TasksReturned(rank, ids, split)))
+
+    @precondition(lambda self: self.joined)
+    @rule(count=st.one_of(st.none(), st.integers(1, 5)))
+    def limit_workers(self, count: int | None) -> None:
+        self.limit = count
+        self.perform(self.driver.handle(WorkersLimited(count)))
 
     @precondition(lambda self: self.joined)
     @rule(data=st.data())
@@ -230,7 +268,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         total = len(self.calls) + self.offered.total()
         over = statistics.succeeded + statistics.failed + statistics.cancelled
         assert statistics.queued + statistics.assigned + over == total
-        assert statistics.workers == len(self.ranks(WorkerState.READY))
+        assert statistics.workers == len(self.used)
         assert self.driver.scheduler.outstanding == total - over
 
     @invariant()
@@ -241,6 +279,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         for job in self.jobs:
             for chunk in job.chunks:
                 assert self.resolved[chunk.id] == (chunk.state in over)
+            items = [item for chunk in job.chunks for item in chunk.items]
+            assert sorted(items) == list(range(len(items)))
 
     def teardown(self) -> None:
         while self.busy:

@@ -12,6 +12,7 @@ from mpitasks.core.events import (
     Fail,
     OutcomesArrived,
     StopRequested,
+    TasksReturned,
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
@@ -92,7 +93,13 @@ def test_no_worker_joins_twice(state: WorkerState) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [WorkerLeft(9), WorkerLost(9), OutcomesArrived(9, 1, [], [], [])]
+    "event",
+    [
+        WorkerLeft(9),
+        WorkerLost(9),
+        OutcomesArrived(9, 1, [], [], []),
+        TasksReturned(9, [1], None),
+    ],
 )
 def test_an_unknown_worker_is_an_error(event: Event) -> None:
     driver = Driver(workers=1)

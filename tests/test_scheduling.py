@@ -235,6 +235,53 @@ def test_nothing_waits_behind_a_long_task() -> None:
     assert _assigned(driver.submit(driver.task())) == []
 
 
+DEEP = [policy.PREFETCH_SECONDS * 1.01, policy.DEEP_PREFETCH_SECONDS]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("seconds", DEEP)
+def test_a_batch_follows_a_longer_one_only_while_the_queue_is_deep(
+    seconds: float, workers: int
+) -> None:
+    driver = Driver(workers)
+    driver.learn(0, seconds)
+    for _ in range(workers):
+        driver.submit(driver.task())
+    for _ in range(policy.DEEP_QUEUE * workers):
+        assert _assigned(driver.submit(driver.task())) == []
+    assert not driver.scheduler.hungry
+    first = only(Assign, driver.submit(driver.task()))
+    assert [(send.rank, len(send.tasks)) for send in first] == [(workers - 1, 1)]
+    assert driver.scheduler.statistics().queued == policy.DEEP_QUEUE * workers
+
+
+def test_the_worker_with_the_oldest_longer_batch_is_sent_one_ahead_first() -> None:
+    driver = Driver(workers=3)
+    driver.learn(0, policy.DEEP_PREFETCH_SECONDS)
+    driver.submit(*driver.tasks(3))
+    for rank in (1, 2, 0):
+        driver.finish(rank, seconds=policy.DEEP_PREFETCH_SECONDS)
+        driver.submit(driver.task())
+    sends = only(Assign, driver.submit(*driver.tasks(8)))
+    assert [send.rank for send in sends] == [1, 2]
+
+
+def test_nothing_follows_a_long_task_however_deep_the_queue() -> None:
+    driver = Driver(workers=2)
+    driver.learn(0, policy.DEEP_PREFETCH_SECONDS * 1.01)
+    assert len(_assigned(driver.submit(*driver.tasks(1000)))) == 2
+
+
+def test_a_short_batch_is_followed_before_a_longer_one() -> None:
+    driver = Driver(workers=2)
+    driver.learn(0, policy.PREFETCH_SECONDS * 2)
+    driver.learn(1, policy.PREFETCH_SECONDS / 2)
+    (longer,) = only(Assign, driver.submit(driver.task()))
+    (short,) = only(Assign, driver.submit(driver.task(function=1)))
+    sends = only(Assign, driver.submit(*driver.tasks(50)))
+    assert [send.rank for send in sends] == [short.rank, longer.rank]
+
+
 def test_nothing_waits_behind_a_task_of_unknown_length() -> None:
     driver = Driver(workers=1)
     driver.learn(1, SHORT)

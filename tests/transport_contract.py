@@ -21,6 +21,7 @@ from mpitasks.wire.messages import (
     Hello,
     Message,
     Outcomes,
+    Returned,
     Welcome,
 )
 from mpitasks.wire.transport import Transport
@@ -146,6 +147,7 @@ ONE_OF_EACH: list[Message] = [
     Welcome(8, False, "a"),
     Batch([(1, 2, 0, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Outcomes(1, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (1, 0)}),
+    Returned(1, [4, 5], (2, 7)),
     Dismissal(),
     Goodbye(),
 ]
