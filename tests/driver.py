@@ -140,6 +140,11 @@ class Driver:
         """Ask for the end."""
         return self.handle(StopRequested())
 
+    @property
+    def hungry(self) -> bool:
+        """Whether a worker would take a single task now."""
+        return self.scheduler._roster.hungry
+
     def worker(self, rank: Rank) -> Worker:
         """Return the scheduler's record of a worker."""
         worker = self.scheduler._roster.get(rank)
@@ -161,7 +166,7 @@ class Driver:
             scheduler.statistics(),
             scheduler.running_workers(),
             scheduler.outstanding,
-            scheduler.hungry,
+            self.hungry,
             scheduler.num_workers,
             list(scheduler._roster._idle),
             list(scheduler._roster._short),

@@ -355,7 +355,7 @@ def test_statistics_count_items() -> None:
 def test_hungry(prepare: Callable[[Driver], object], hungry: bool) -> None:
     driver = Driver(workers=1)
     prepare(driver)
-    assert driver.scheduler.hungry is hungry
+    assert driver.hungry is hungry
     probe = driver.task()
     if driver.scheduler.num_workers:
         assert bool(only(Assign, driver.submit(probe))) is hungry

@@ -113,7 +113,7 @@ def test_an_unknown_worker_is_an_error(event: Event) -> None:
 def test_only_a_ready_worker_is_given_tasks(state: WorkerState) -> None:
     driver = _worker_in(state)
     assert driver.scheduler.num_workers == 0
-    assert not driver.scheduler.hungry
+    assert not driver.hungry
     task = driver.task()
     assert driver.submit(task) == [Fail([task], None)]
 

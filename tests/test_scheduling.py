@@ -249,7 +249,7 @@ def test_a_batch_follows_a_longer_one_only_while_the_queue_is_deep(
         driver.submit(driver.task())
     for _ in range(policy.DEEP_QUEUE * workers):
         assert _assigned(driver.submit(driver.task())) == []
-    assert not driver.scheduler.hungry
+    assert not driver.hungry
     first = only(Assign, driver.submit(driver.task()))
     assert [(send.rank, len(send.tasks)) for send in first] == [(workers - 1, 1)]
     assert driver.scheduler.statistics().queued == policy.DEEP_QUEUE * workers

@@ -142,11 +142,11 @@ def test_what_an_unused_worker_gives_back_goes_to_those_in_use() -> None:
 
 def test_a_limit_counts_as_hungry_only_whom_it_uses() -> None:
     driver = _limited(1)
-    assert driver.scheduler.hungry
+    assert driver.hungry
     driver.submit(driver.task())
-    assert not driver.scheduler.hungry
+    assert not driver.hungry
     driver.handle(WorkersLimited(2))
-    assert driver.scheduler.hungry
+    assert driver.hungry
 
 
 def test_shares_are_those_of_the_workers_in_use() -> None:

@@ -109,9 +109,9 @@ def test_what_is_given_back_keeps_its_priority() -> None:
 @pytest.mark.parametrize("others", [0, 1])
 def test_nothing_is_sent_ahead_to_a_stuck_worker(others: int) -> None:
     driver = _stuck(*[Task(at, 0) for at in range(1000, 1001 + others)])
-    assert driver.scheduler.hungry
+    assert driver.hungry
     driver.give_back(0)  # tells that it is stuck, even if there is nothing to give
-    assert not driver.scheduler.hungry
+    assert not driver.hungry
     assert _assigned(driver.submit(*driver.tasks(50))) == []
 
 
