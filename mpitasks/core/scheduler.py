@@ -176,10 +176,18 @@ class Scheduler:
                 self._fail_queue(actions)
         return actions
 
-    @property
-    def hungry(self) -> bool:
-        """Whether a worker would take a task that was submitted now."""
-        return self._roster.hungry
+    def wants(self, task: Task) -> bool:
+        """Whether a task should be submitted at once, not together with others.
+
+        If a worker would take it now; but if it is a short one, and others are being
+        worked on, it can wait for company: a message costs more than it does.
+        """
+        if not self._roster.hungry:
+            return False
+        if not self._assigned:
+            return True
+        profile = self._profiles.get(task.function)
+        return profile is None or profile.seconds > policy.LEAST_SECONDS
 
     def next_deadline(self) -> float:
         """Return when the scheduler wants to be asked again; inf for never."""

@@ -127,7 +127,8 @@ class Pump:
         """Take a call in. Takes a turn when a worker wants work, or now and then."""
         if self.background.rest == ASLEEP:
             self.background.wake()
-        if self._scheduler.hungry and not self._inbox and not self._lock.locked():
+        wanted = not self._inbox and self._scheduler.wants(call)
+        if wanted and not self._lock.locked():
             with self._lock:
                 self._take_events(TasksSubmitted([call]))
             if self._callbacks:

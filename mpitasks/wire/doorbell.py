@@ -20,11 +20,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-__all__ = ["DOZE_SECONDS", "RING_AFTER_SECONDS", "Doorbell"]
-
-RING_AFTER_SECONDS = 0.1e-3
-"""A rank that was sent nothing for so long may sleep: ring. It must be below the time
-after which a rank goes to sleep (`mpitasks.wire.patience`)."""
+__all__ = ["DOZE_SECONDS", "Doorbell"]
 
 DOZE_SECONDS = 0.05
 """A sleep ends after this, rung or not: a ring is a hint, not a message."""

@@ -23,12 +23,12 @@ from mpi4py import MPI
 from mpitasks.errors import LaunchError, TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD, Buffer
-from mpitasks.wire.doorbell import RING_AFTER_SECONDS, Doorbell
 from mpitasks.wire.messages import Announcement, Hello, Message, Welcome
 from mpitasks.wire.patience import SLEEP_LAST, Patience
 
 if TYPE_CHECKING:
     from mpitasks.wire.buffers import BufferPool
+    from mpitasks.wire.doorbell import Doorbell
 
 __all__ = [
     "MpiTransport",
@@ -182,6 +182,9 @@ class MpiTransport:
         self._patience = Patience(spare_cores, self._await_bell)
         self.wait = self._patience.pause
         self._bell = bell
+        # A ring costs some 60 us, so only whom it may wake: a rank of this host, which
+        # waits as this one does, and was sent nothing for half as long as it takes.
+        self._ring_after = self._patience.doze_after / 2
         self._last_sent: dict[int, float] = {}  # when, to whom; for the bell
         if bell is not None:
             for peer in peers:
@@ -213,7 +216,7 @@ class MpiTransport:
             # From before that message to after this one: then this one was there
             # before the rank could go to sleep, however long we were interrupted.
             silence = time.perf_counter() - self._last_sent.get(rank, 0.0)
-            if silence > RING_AFTER_SECONDS:
+            if silence > self._ring_after:
                 self._bell.ring(rank)
             self._last_sent[rank] = began
 

@@ -33,7 +33,7 @@ SLEEP_FIRST = 50e-6
 SLEEP_LAST = 0.8e-3
 SLEEP_LONG_IDLE = 4e-3
 LONG_IDLE_SECONDS = 1.0
-DOZE_AFTER_SECONDS = 0.3e-3
+DOZE_AFTER_SECONDS_CROWDED = 0.3e-3
 
 _PR_SET_TIMERSLACK = 29
 
@@ -49,6 +49,7 @@ class Patience:
 
     Attributes:
         idle_since: Set it to 0 when something happens: back to the first step.
+        doze_after: How long nothing must have happened before it dozes, in seconds.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Patience:
         self._spin = SPIN_SECONDS if spare_cores else 0.0
         self._yield = YIELD_SECONDS if spare_cores else YIELD_SECONDS_CROWDED
         self.idle_since = 0.0
+        self.doze_after = YIELD_SECONDS if spare_cores else DOZE_AFTER_SECONDS_CROWDED
         self._sleep = SLEEP_FIRST
 
     def pause(self, limit: float) -> None:
@@ -73,7 +75,7 @@ class Patience:
         if idle < self._yield:
             os.sched_yield()
             return
-        if idle >= DOZE_AFTER_SECONDS and self._doze(limit):
+        if idle >= self.doze_after and self._doze(limit):
             return
         time.sleep(max(min(self._sleep, limit), 0.0))
         last = SLEEP_LAST if idle < LONG_IDLE_SECONDS else SLEEP_LONG_IDLE

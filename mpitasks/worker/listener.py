@@ -20,6 +20,9 @@ __all__ = ["Listener"]
 LOOK_SECONDS = 0.05
 """Between two looks. A batch is meant to take a tenth of it."""
 
+LOOK_SECONDS_SENDING = 0.005
+"""The same, while results are on their way that need the help of this rank."""
+
 LOOK_SECONDS_LAST = 0.4
 """The same, for a call that has been running for long; longer by a half each time."""
 
@@ -70,6 +73,8 @@ class Listener(threading.Thread):
                     if worker.progress() == before and not self._stopped:
                         worker.give_back()
                         look = min((time.monotonic() - changed) / 2, LOOK_SECONDS_LAST)
+                        if worker.sending():
+                            look = LOOK_SECONDS_SENDING
                 finally:
                     worker.lock.release()
             elif time.monotonic() - changed > SLEEP_AFTER_SECONDS:

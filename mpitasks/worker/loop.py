@@ -57,9 +57,10 @@ FLUSH_SECONDS = 0.002
 REPLY_BYTES = 8 << 20
 """Results of so many bytes are sent without waiting for others."""
 
-SETTLE_SECONDS = 0.05
-"""Large results are given so long to leave before the next task starts: while user
-code runs, nobody drives their transfer."""
+SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
+"""Large results are given so long to leave, and the time that they take at this rate,
+before the next task starts: while user code runs, only the listener drives their
+transfer, and it looks rarely. Not longer: rank 0 may have other things to do."""
 
 MASTER = 0
 
@@ -89,6 +90,7 @@ class Worker:
         self._functions: dict[int, Callable[..., Any]] = {}
         self._reply = self._new_reply()
         self._reply_bytes = 0
+        self._leaving_bytes = 0  # of the reply that was sent last
         self._flushed = 0.0
         self._arrived: deque[Message] = deque()  # what the listener took in
         self._listener = Listener(self) if listens else None
@@ -176,6 +178,10 @@ class Worker:
         """Return what changes with each call, or item of a chunk, that is done."""
         chunk = self._chunk
         return self.begun, 0 if chunk is None else len(chunk[1])
+
+    def sending(self) -> bool:
+        """Return whether results are still on their way. Under the lock."""
+        return self._transport.sending()
 
     def give_back(self) -> None:
         """Return what is not begun to the master, and send the results that are there.
@@ -294,6 +300,7 @@ class Worker:
             reply.batches = batches
             self._transport.send(MASTER, reply)
             self._reply = self._new_reply()
+            self._leaving_bytes = self._reply_bytes
             self._reply_bytes = 0
 
     def _new_reply(self) -> Outcomes:
@@ -301,9 +308,10 @@ class Worker:
 
     def _settle(self) -> None:
         """Give results that are still on their way time to leave."""
-        if self._transport.sending():
-            end = time.perf_counter() + SETTLE_SECONDS
-            while self._transport.sending() and time.perf_counter() < end:
+        if self.sending():
+            seconds = SETTLE_SECONDS + self._leaving_bytes / SETTLE_BYTES_PER_SECOND
+            end = time.perf_counter() + seconds
+            while self.sending() and time.perf_counter() < end:
                 self._transport.wait(0.0)
 
 
