@@ -1,32 +1,28 @@
 """The command line: ``python -m mpitasks`` and the installed command ``mpitasks``.
 
-Parses, starts, turns errors into one line and an exit code. What a run is, is in
-`mpitasks.launch.run`.
+Starts, and turns errors into one line and an exit code. What a run is, is in
+`mpitasks.launch.run`; what options mean, in `mpitasks.launch.arguments`.
+
+Every rank comes through here, so what is slow to import (argparse, pathlib, traceback)
+is imported where it is needed: a script without options before it needs none of that.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
-import shlex
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import mpitasks
 from mpitasks.errors import ConfigurationError, LaunchError
-from mpitasks.launch.environment import LaunchHint, launch_hint
-from mpitasks.launch.mpiexec import exec_mpiexec
-from mpitasks.launch.script import Script
-from mpitasks.launch.verbs import UsageError, Verb, find_verb
+from mpitasks.launch.environment import launch_hint
+from mpitasks.launch.script import VERBS, Program, Script
 
 __all__ = ["EXIT_INTERNAL", "EXIT_SETUP", "main"]
 
@@ -38,106 +34,26 @@ SPEAK_SECONDS = 0.5
 """Where every rank fails alike, rank 0 gets so long to say it: Open MPI's mpiexec ends
 the others as soon as one has failed."""
 
-DESCRIPTION = """\
-Run a Python script whose mpitasks.Executor has the other MPI ranks as workers.
-Rank 0 runs the script; the other ranks serve."""
-
-EPILOG = """\
-start it under an MPI launcher:   mpiexec -n 8 python -m mpitasks script.py
-or let it start one:              mpitasks -n 8 script.py
-measure this machine:             mpitasks -n 8 bench fibonacci (bench --help)
-
-exit codes: the script's own; 1 after an exception in it; 70 internal error;
-78 wrong set-up; 128 + n after signal n"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message} (mpitasks --help shows the usage)")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = _Parser(
-        prog="mpitasks",
-        usage="mpitasks [options] script.py [args] | [options] -m module [args]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "-n", type=int, metavar="N", help="start mpiexec with N ranks, then run"
-    )
-    parser.add_argument(
-        "--mpiexec-args",
-        default="",
-        metavar="WORDS",
-        help="further words for the mpiexec that -n starts, as one string",
-    )
-    parser.add_argument(
-        "--start-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="how long to wait for all ranks to be there (60)",
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
-    )
-    parser.add_argument(
-        "-m", dest="module", nargs=argparse.REMAINDER, help="run a module as the script"
-    )
-    parser.add_argument("script", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
-
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     words = list(sys.argv[1:] if argv is None else argv)
     hint = launch_hint()
     try:
-        options = build_parser().parse_args(words)
-        script = _script(options)
-        if options.start_timeout is not None and not options.start_timeout > 0:
-            raise ConfigurationError(
-                f"--start-timeout needs seconds above 0, not {options.start_timeout}"
-            )
-        if options.n is not None:
-            _start_mpiexec(options, script, hint)
+        if words and not words[0].startswith("-") and words[0] not in VERBS:
+            program: Program = Script(words[0], tuple(words[1:]))
+            start_seconds = None
+        else:
+            from mpitasks.launch.arguments import understand
+
+            program, start_seconds = understand(words, hint)
     except ConfigurationError as error:
         # Every rank comes to the same end; one of them says so.
         _exit_with_line(error, quiet=hint is not None and hint.rank != 0)
-    _run(script, options.start_timeout)
+    _run(program, start_seconds)
 
 
-def _start_mpiexec(
-    options: argparse.Namespace, script: Script | Verb, hint: LaunchHint | None
-) -> NoReturn:
-    if hint is not None:
-        raise ConfigurationError(
-            f"-n starts an mpiexec, but {hint.launcher} already started this; leave "
-            f"out one of the two"
-        )
-    if not script.is_module:  # where modules are found is set later
-        script.check()
-    words = script.words()
-    if options.start_timeout:
-        words = ["--start-timeout", str(options.start_timeout), *words]
-    exec_mpiexec(options.n, shlex.split(options.mpiexec_args), words)
-
-
-def _script(options: argparse.Namespace) -> Script | Verb:
-    if options.module is not None:
-        if not options.module:
-            raise ConfigurationError("-m needs the name of a module")
-        return Script(options.module[0], tuple(options.module[1:]), is_module=True)
-    if not options.script:
-        raise ConfigurationError("which script? Type: mpitasks -n 4 script.py")
-    first, *rest = options.script
-    return find_verb(first, rest) or Script(first, tuple(rest))
-
-
-def _run(script: Script | Verb, start_seconds: float | None) -> NoReturn:
+def _run(script: Program, start_seconds: float | None) -> NoReturn:
     """Meet the other ranks; run the script here, or serve."""
     script.prepare()
     _buffer_lines()
@@ -153,6 +69,8 @@ def _run(script: Script | Verb, start_seconds: float | None) -> NoReturn:
     except KeyboardInterrupt as stop:
         _end_interrupted(stop)
     except Exception:
+        import traceback
+
         traceback.print_exc()
         _end(EXIT_INTERNAL, abort=True)
     if role is run.Role.WORKER:
@@ -166,7 +84,7 @@ def _run(script: Script | Verb, start_seconds: float | None) -> NoReturn:
     _run_here(script, alone=alone)
 
 
-def _run_here(script: Script | Verb, *, alone: bool) -> NoReturn:
+def _run_here(script: Program, *, alone: bool) -> NoReturn:
     """Run the script in this process; then let the workers go, and exit as it did."""
     raised: BaseException | None = None
     try:
@@ -262,6 +180,8 @@ def _show(error: BaseException | None) -> None:
     if error is None:
         return
     trace = error.__traceback__
+    from pathlib import Path
+
     here = Path(__file__).parent  # but not the folders of verbs below it
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -317,4 +237,4 @@ def _exit_with_line(error: Exception, *, quiet: bool = False) -> NoReturn:
         time.sleep(SPEAK_SECONDS)
     else:
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
-    sys.exit(error.exit_code if isinstance(error, UsageError) else EXIT_SETUP)
+    sys.exit(getattr(error, "exit_code", EXIT_SETUP))

@@ -15,10 +15,39 @@ import runpy
 import sys
 import types
 from dataclasses import dataclass
+from typing import Protocol
 
 from mpitasks.errors import ConfigurationError
 
-__all__ = ["Script"]
+__all__ = ["VERBS", "Program", "Script"]
+
+VERBS = {"bench": "mpitasks.launch.bench.command"}
+"""Words that name a program of mpitasks itself in the place of a script, and where each
+lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
+
+
+class Program(Protocol):
+    """What can stand on the command line to be run: a script, or a verb."""
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a module, which is found only once `sys.path` is set."""
+
+    def words(self) -> list[str]:
+        """Return the command line words that name it."""
+
+    def prepare(self) -> None:
+        """Set `sys.argv` and `sys.path`. For every rank."""
+
+    def check(self) -> None:
+        """Look whether it is there.
+
+        Raises:
+            ConfigurationError: It is not.
+        """
+
+    def execute(self) -> None:
+        """Run it, in this process, now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,9 @@ from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.environment import launch_hint
+from mpitasks.launch.script import VERBS
 
 __all__ = ["UsageError", "Verb", "VerbParser", "find_verb"]
-
-VERBS = {"bench": "mpitasks.launch.bench.command"}
-"""The verbs, and where each lives. A script of such a name is reached as ``./name``."""
 
 
 class UsageError(ConfigurationError):

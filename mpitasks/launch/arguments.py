@@ -1,0 +1,123 @@
+"""The words of the command line and what they mean. Parses, and runs nothing itself.
+
+Every rank parses the words, so nothing here depends on anything but them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import mpitasks
+from mpitasks.errors import ConfigurationError
+from mpitasks.launch.mpiexec import exec_mpiexec
+from mpitasks.launch.script import Program, Script
+from mpitasks.launch.verbs import find_verb
+
+if TYPE_CHECKING:
+    from mpitasks.launch.environment import LaunchHint
+
+__all__ = ["build_parser", "understand"]
+
+DESCRIPTION = """\
+Run a Python script whose mpitasks.Executor has the other MPI ranks as workers.
+Rank 0 runs the script; the other ranks serve."""
+
+EPILOG = """\
+start it under an MPI launcher:   mpiexec -n 8 python -m mpitasks script.py
+or let it start one:              mpitasks -n 8 script.py
+measure this machine:             mpitasks -n 8 bench fibonacci (bench --help)
+
+exit codes: the script's own; 1 after an exception in it; 70 internal error;
+78 wrong set-up; 128 + n after signal n"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message} (mpitasks --help shows the usage)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = _Parser(
+        prog="mpitasks",
+        usage="mpitasks [options] script.py [args] | [options] -m module [args]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-n", type=int, metavar="N", help="start mpiexec with N ranks, then run"
+    )
+    parser.add_argument(
+        "--mpiexec-args",
+        default="",
+        metavar="WORDS",
+        help="further words for the mpiexec that -n starts, as one string",
+    )
+    parser.add_argument(
+        "--start-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long to wait for all ranks to be there (60)",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
+    )
+    parser.add_argument(
+        "-m", dest="module", nargs=argparse.REMAINDER, help="run a module as the script"
+    )
+    parser.add_argument("script", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def understand(
+    words: Sequence[str], hint: LaunchHint | None
+) -> tuple[Program, float | None]:
+    """Return what is to be run, and how long to wait for the ranks, if that was said.
+
+    Does not return where the words ask for an mpiexec: this process becomes it.
+
+    Raises:
+        ConfigurationError: The words make no sense.
+        SystemExit: They asked for help or the version, which has been printed.
+    """
+    options = build_parser().parse_args(words)
+    program = _program(options)
+    if options.start_timeout is not None and not options.start_timeout > 0:
+        raise ConfigurationError(
+            f"--start-timeout needs seconds above 0, not {options.start_timeout}"
+        )
+    if options.n is not None:
+        _start_mpiexec(options, program, hint)
+    return program, options.start_timeout
+
+
+def _start_mpiexec(
+    options: argparse.Namespace, program: Program, hint: LaunchHint | None
+) -> NoReturn:
+    if hint is not None:
+        raise ConfigurationError(
+            f"-n starts an mpiexec, but {hint.launcher} already started this; leave "
+            f"out one of the two"
+        )
+    if not program.is_module:  # where modules are found is set later
+        program.check()
+    words = program.words()
+    if options.start_timeout:
+        words = ["--start-timeout", str(options.start_timeout), *words]
+    exec_mpiexec(options.n, shlex.split(options.mpiexec_args), words)
+
+
+def _program(options: argparse.Namespace) -> Program:
+    if options.module is not None:
+        if not options.module:
+            raise ConfigurationError("-m needs the name of a module")
+        return Script(options.module[0], tuple(options.module[1:]), is_module=True)
+    if not options.script:
+        raise ConfigurationError("which script? Type: mpitasks -n 4 script.py")
+    first, *rest = options.script
+    return find_verb(first, rest) or Script(first, tuple(rest))
