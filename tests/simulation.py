@@ -2,7 +2,8 @@
 
 A discrete-event simulation of one master and some workers. A message takes
 `latency` seconds each way; a worker runs its batches in order and reports each when
-it is finished, or its results so far after `flush` seconds.
+it is finished, or its results so far after `flush` seconds. When an item takes long,
+it gives back what it has not begun.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mpitasks.core.events import (
     Assign,
@@ -24,6 +26,7 @@ from mpitasks.core.events import (
     Rank,
     Task,
     TaskId,
+    TasksReturned,
     TasksSubmitted,
     WorkerJoined,
 )
@@ -43,6 +46,12 @@ class TimedTask(Task):
     ) -> None:
         super().__init__(id, function, count=len(seconds), **rest)
         self.seconds = seconds
+
+    def split(self, task_id: TaskId, keep: int) -> TimedTask:
+        rest = TimedTask(task_id, self.function, self.seconds[keep:])
+        self.seconds = self.seconds[:keep]
+        self.count = keep
+        return rest
 
 
 class TimedBulk(Bulk):
@@ -65,13 +74,15 @@ class _Worker:
     """One simulated worker.
 
     Attributes:
-        free: When it will have nothing to do.
+        running: Whether it works on a batch.
         busy: Seconds of work so far.
+        arrived: Batches that it has, but has not begun.
         held: Tasks that it was sent and that are not reported to the master.
     """
 
-    free: float = 0.0
+    running: bool = False
     busy: float = 0.0
+    arrived: deque[list[TimedTask]] = field(default_factory=deque)
     held: deque[TimedTask] = field(default_factory=deque)
 
 
@@ -82,6 +93,7 @@ class Simulation:
         workers: How many.
         latency: Seconds that a message takes, one way.
         flush: Seconds after which a worker reports what it has of a batch.
+        patience: Seconds after which a worker gives back what is behind an item.
         watch: Called at each assignment with the rank, what it holds with the new
             batch, and how many other workers hold nothing.
 
@@ -89,6 +101,7 @@ class Simulation:
         now: The time.
         messages: Batches sent.
         done: Items completed.
+        returned: Items given back.
     """
 
     def __init__(
@@ -97,6 +110,7 @@ class Simulation:
         *,
         latency: float = 6.5e-6,
         flush: float = 2e-3,
+        patience: float = 0.05,
         watch: Callable[[Rank, Sequence[TimedTask], int], None] | None = None,
     ) -> None:
         self.ids: Iterator[int] = itertools.count()
@@ -104,12 +118,14 @@ class Simulation:
         self.now = 0.0
         self.messages = 0
         self.done = 0
+        self.returned = 0
         self._latency = latency
         self._flush = flush
+        self._patience = patience
         self._watch = watch
         self._workers = [_Worker() for _ in range(workers)]
         self._order = itertools.count()  # breaks ties between events of one time
-        self._events: list[tuple[float, int, Event, int]] = []
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         for rank in range(workers):
             self._handle(WorkerJoined(rank))
 
@@ -124,18 +140,20 @@ class Simulation:
 
     def run(self) -> float:
         """Let everything happen; return when the last outcome was there."""
-        while self._events:
-            self.now, _, event, reported = heapq.heappop(self._events)
-            assert isinstance(event, OutcomesArrived)
-            for _ in range(reported):
-                self._workers[event.rank].held.popleft()
-            self._handle(event)
+        while self._agenda:
+            self.now, _, happen = heapq.heappop(self._agenda)
+            happen()
         return self.now
 
     @property
     def busy(self) -> list[float]:
         """Seconds of work that each worker did."""
         return [worker.busy for worker in self._workers]
+
+    def _at(self, time: float, happen: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (time, next(self._order), happen))
+
+    # The master.
 
     def _handle(self, event: Event) -> None:
         for action in self.scheduler.handle(event, self.now):
@@ -152,24 +170,97 @@ class Simulation:
         if self._watch is not None:
             idle = sum(not other.held for other in self._workers)
             self._watch(action.rank, list(worker.held), idle)
-        time = flushed = max(worker.free, self.now + self._latency)
-        report: list[TimedTask] = []
-        for task in batch:
+        self._at(self.now + self._latency, partial(self._arrive, action.rank, batch))
+
+    def _take_report(self, event: OutcomesArrived) -> None:
+        for _ in event.ids:
+            self._workers[event.rank].held.popleft()
+        self._handle(event)
+
+    def _take_back(self, event: TasksReturned, tasks: Sequence[TimedTask]) -> None:
+        for task in tasks:
+            self._workers[event.rank].held.remove(task)
+        self._handle(event)
+
+    # The workers.
+
+    def _arrive(self, rank: Rank, batch: list[TimedTask]) -> None:
+        worker = self._workers[rank]
+        worker.arrived.append(batch)
+        if not worker.running:
+            self._begin(rank)
+
+    def _begin(self, rank: Rank) -> None:
+        """Work on the next batch: up to the first item that takes long, or its end."""
+        worker = self._workers[rank]
+        worker.running = bool(worker.arrived)
+        if not worker.running:
+            return
+        batch = worker.arrived.popleft()
+        time = flushed = self.now
+        report: list[tuple[TimedTask, int]] = []  # and how many items of each are run
+        for at, task in enumerate(batch, 1):
             if report and time - flushed > self._flush:
-                self._report(action.rank, 0, report, time)
+                self._report(rank, 0, report, time)
                 report, flushed = [], time
-            report.append(task)
-            length = sum(task.seconds)
-            time += length
-            worker.busy += length
-        self._report(action.rank, 1, report, time)
-        worker.free = time
+            keep = self._first_long(task)
+            seconds = sum(task.seconds[:keep])
+            worker.busy += seconds
+            if keep:
+                begun = time + seconds - task.seconds[keep - 1]
+                done, rest = [*report], batch[at:]
+                look = partial(self._give_back, rank, done, task, keep, rest)
+                self._at(begun + self._patience, look)
+                report = []
+            time += seconds
+            report.append((task, keep or task.count))
+            if keep:
+                break
+        self._at(time, partial(self._end, rank, report))
+
+    def _first_long(self, task: TimedTask) -> int | None:
+        """Return the number of items up to the first that takes long, if one does."""
+        if max(task.seconds) <= self._patience:
+            return None
+        long = (at for at, time in enumerate(task.seconds, 1) if time > self._patience)
+        return next(long)
+
+    def _give_back(
+        self,
+        rank: Rank,
+        done: list[tuple[TimedTask, int]],
+        stuck: TimedTask,
+        keep: int,
+        rest: list[TimedTask],
+    ) -> None:
+        if done:
+            self._report(rank, 0, done, self.now)
+        rest = [*rest]
+        for batch in self._workers[rank].arrived:
+            rest += batch
+            batch.clear()
+        split = (stuck.id, keep) if keep < stuck.count else None
+        if rest or split:
+            self.returned += sum(task.count for task in rest) + stuck.count - keep
+            event = TasksReturned(rank, [task.id for task in rest], split)
+            take = partial(self._take_back, event, rest)
+            self._at(self.now + self._latency, take)
+
+    def _end(self, rank: Rank, report: list[tuple[TimedTask, int]]) -> None:
+        self._report(rank, 1, report, self.now)
+        self._begin(rank)
 
     def _report(
-        self, rank: Rank, batches: int, tasks: Sequence[TimedTask], time: float
+        self,
+        rank: Rank,
+        batches: int,
+        tasks: Sequence[tuple[TimedTask, int]],
+        time: float,
     ) -> None:
-        ids = [task.id for task in tasks]
-        costs = [Cost(task.function, task.count, sum(task.seconds)) for task in tasks]
+        ids = [task.id for task, _ in tasks]
+        costs = [
+            Cost(task.function, count, sum(task.seconds[:count]))
+            for task, count in tasks
+        ]
         event = OutcomesArrived(rank, batches, ids, [], costs)
-        entry = (time + self._latency, next(self._order), event, len(tasks))
-        heapq.heappush(self._events, entry)
+        self._at(time + self._latency, partial(self._take_report, event))

@@ -25,6 +25,7 @@ from mpitasks.core.events import (
     WorkerJoined,
     WorkerLeft,
 )
+from mpitasks.core.policy import LEAST_SECONDS
 from mpitasks.core.scheduler import Scheduler
 from mpitasks.core.transitions import TASK_TRANSITIONS, TaskInput
 from mpitasks.errors import TransitionError
@@ -359,6 +360,29 @@ def test_hungry(prepare: Callable[[Driver], object], hungry: bool) -> None:
     probe = driver.task()
     if driver.scheduler.num_workers:
         assert bool(only(Assign, driver.submit(probe))) is hungry
+
+
+@pytest.mark.parametrize(
+    ("seconds", "busy", "wanted"),
+    [
+        (SHORT, 0, True),
+        (SHORT, 1, False),  # it waits for company
+        (LEAST_SECONDS, 1, False),
+        (LEAST_SECONDS * 1.01, 1, True),
+        (None, 1, True),
+        (LONG, 1, True),
+        (SHORT, 2, False),
+        (LONG, 2, False),  # nobody would take it
+    ],
+)
+def test_a_task_is_wanted_at_once(
+    seconds: float | None, busy: int, *, wanted: bool
+) -> None:
+    driver = Driver(workers=2)
+    driver.submit(*driver.tasks(busy, function=9))
+    if seconds is not None:
+        driver.learn(0, seconds)
+    assert driver.scheduler.wants(driver.task()) is wanted
 
 
 def test_ids_of_chunks_come_from_the_iterator_given() -> None:

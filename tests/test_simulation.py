@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import heapq
 import random
 import types
 import weakref
@@ -16,7 +17,12 @@ from mpitasks.core.events import (
     CancelRequested,
     TasksSubmitted,
 )
-from mpitasks.core.policy import BATCH_SECONDS, PREFETCH_SECONDS
+from mpitasks.core.policy import (
+    BATCH_SECONDS,
+    DEEP_PREFETCH_SECONDS,
+    DEEP_QUEUE,
+    PREFETCH_SECONDS,
+)
 from mpitasks.core.scheduler import Scheduler
 from simulation import Simulation, TimedBulk, TimedTask
 
@@ -69,9 +75,8 @@ def test_few_long_tasks_are_spread_evenly(
     assert _run(simulation, count) == pytest.approx(rounds, rel=1e-3)
 
 
-@pytest.mark.parametrize("bulk", [False, True])
-@pytest.mark.parametrize("seconds", [PREFETCH_SECONDS * 1.5, 0.1, 30.0])
-def test_no_long_task_waits_behind_another(seconds: float, *, bulk: bool) -> None:
+def _most_held(seconds: float, count: int, *, bulk: bool) -> int:
+    """Run tasks of a known length on four workers; return what one held at most."""
     most = 0
 
     def watch(rank: int, held: Sequence[TimedTask], idle: int) -> None:
@@ -79,9 +84,126 @@ def test_no_long_task_waits_behind_another(seconds: float, *, bulk: bool) -> Non
         most = max(most, sum(task.count for task in held))
 
     simulation = Simulation(4, watch=watch)
-    (simulation.extend if bulk else simulation.submit)([seconds] * 21)
-    _run(simulation, 21)
-    assert most <= max(1, BATCH_SECONDS / seconds)
+    give = simulation.extend if bulk else simulation.submit
+    give([seconds] * 4)
+    _run(simulation, 4)
+    give([seconds] * count)
+    _run(simulation, 4 + count)
+    return most
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize(
+    ("seconds", "count", "most"),
+    [
+        (PREFETCH_SECONDS * 1.5, 4 + 4 * DEEP_QUEUE, 1),
+        (PREFETCH_SECONDS * 1.5, 4 + 4 * DEEP_QUEUE + 1, 2),
+        (DEEP_PREFETCH_SECONDS * 0.98, 4 + 4 * DEEP_QUEUE, 1),
+        (DEEP_PREFETCH_SECONDS * 0.98, 4 + 4 * DEEP_QUEUE + 1, 2),
+        (DEEP_PREFETCH_SECONDS * 1.02, 500, 1),
+        (30.0, 500, 1),
+    ],
+)
+def test_a_task_waits_behind_a_longer_one_only_while_the_queue_is_deep(
+    seconds: float, count: int, most: int, *, bulk: bool
+) -> None:
+    assert _most_held(seconds, count, bulk=bulk) == most
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("seconds", [0.005, 0.045])
+def test_workers_need_not_wait_for_tasks_of_middle_length(
+    seconds: float, *, bulk: bool
+) -> None:
+    workers, count, latency = 3, 300, 2e-3
+    simulation = Simulation(workers, latency=latency)
+    (simulation.extend if bulk else simulation.submit)([seconds] * count)
+    optimum = seconds * count / workers
+    # But at the first, and at the last, for which nobody waits in the queue.
+    waits = 2 * latency * (2 + DEEP_QUEUE)
+    assert _run(simulation, count) <= optimum + seconds + waits
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_sent_ahead_does_not_unbalance(seed: int, *, bulk: bool) -> None:
+    chance = random.Random(seed)
+    workers, longest = 6, DEEP_PREFETCH_SECONDS
+    seconds = [chance.uniform(PREFETCH_SECONDS, longest) for _ in range(200)]
+    simulation = Simulation(workers)
+    (simulation.extend if bulk else simulation.submit)(seconds)
+    makespan = _run(simulation, len(seconds))
+    assert makespan <= sum(seconds) / workers + longest + 1e-3
+
+
+# Giving back.
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("workers", range(2, 9))
+def test_long_tasks_that_looked_short_are_spread(workers: int, *, bulk: bool) -> None:
+    seconds = [1e-6] * 3000 + [0.3] * 12
+    patience = 0.05
+    simulation = Simulation(workers, patience=patience)
+    (simulation.extend if bulk else simulation.submit)(seconds)
+    makespan = _run(simulation, len(seconds))
+    assert simulation.returned
+    best = -(-12 // workers) * 0.3
+    # One after the other takes what is left, finds it long, and gives it back.
+    assert makespan <= best + (workers - 1) * patience + 0.01
+
+
+def _log_normal(seed: int, count: int) -> list[float]:
+    chance = random.Random(seed)
+    return [1e-3 * chance.lognormvariate(0, 2) for _ in range(count)]
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("workers", "count"), [(2, 5000), (4, 20_000)])
+def test_a_long_list_of_heavy_tail_ends_close_to_the_best_possible(
+    workers: int, count: int, seed: int, *, bulk: bool
+) -> None:
+    seconds = _log_normal(seed, count)
+    simulation = Simulation(workers)
+    (simulation.extend if bulk else simulation.submit)(seconds)
+    best = max(sum(seconds) / workers, max(seconds))
+    assert _run(simulation, len(seconds)) <= best * 1.05
+    assert simulation.returned
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("workers", [2, 5, 16])
+def test_a_heavy_tail_is_balanced_as_if_items_went_one_by_one(
+    workers: int, seed: int, *, bulk: bool
+) -> None:
+    seconds = _log_normal(seed, 5000)
+    free = [0.0] * workers
+    for length in seconds:
+        heapq.heapreplace(free, free[0] + length)
+    simulation = Simulation(workers)
+    (simulation.extend if bulk else simulation.submit)(seconds)
+    assert _run(simulation, len(seconds)) <= max(free) * 1.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_item_is_run_twice_or_never(seed: int) -> None:
+    chance = random.Random(seed)
+    simulation = Simulation(chance.randint(1, 8))
+    total = 0.0
+    for function in range(3):
+        count = chance.randint(1, 800)
+        length = chance.choice([1e-6, 1e-4, 0.2])
+        seconds = [chance.expovariate(1 / length) for _ in range(count)]
+        for at in range(0, count, 50):
+            seconds[at] = 0.3
+        give = simulation.extend if chance.random() < 0.5 else simulation.submit
+        give(seconds, function=function)
+        total += sum(seconds)
+    simulation.run()
+    assert simulation.scheduler.outstanding == 0
+    assert sum(simulation.busy) == pytest.approx(total)
 
 
 @pytest.mark.parametrize("seed", range(5))
