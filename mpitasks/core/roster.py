@@ -45,7 +45,7 @@ class Worker:
         self.tasks: dict[TaskId, Task] = {}
         self.batches: deque[float] = deque()
         self.used = True
-        self.filed: OrderedDict[Rank, Worker] | None = None
+        self.filed: dict[Rank, Worker] | None = None
 
 
 class Roster:
@@ -59,7 +59,8 @@ class Roster:
         self.used = 0
         self._workers: dict[Rank, Worker] = {}
         self._limit: int | None = None
-        self._idle: OrderedDict[Rank, Worker] = OrderedDict()
+        # A plain dict where the last goes first; it would be slow to take the first.
+        self._idle: dict[Rank, Worker] = {}
         self._short: OrderedDict[Rank, Worker] = OrderedDict()
         self._longer: OrderedDict[Rank, Worker] = OrderedDict()
 
@@ -106,24 +107,22 @@ class Roster:
 
     def file(self, worker: Worker) -> None:
         """File a worker under what it could take."""
+        rank = worker.rank
         if worker.filed is not None:
-            del worker.filed[worker.rank]
-            worker.filed = None
-        if worker.state is not _READY or not worker.used:
-            return
-        batches = worker.batches
-        if not batches:
-            worker.filed = self._idle
-        elif len(batches) < CREDIT:
-            if batches[0] <= policy.PREFETCH_SECONDS:
-                worker.filed = self._short
-            elif batches[0] <= policy.DEEP_PREFETCH_SECONDS:
-                worker.filed = self._longer
-            else:
-                return
-        else:
-            return
-        worker.filed[worker.rank] = worker
+            del worker.filed[rank]
+        where: dict[Rank, Worker] | None = None
+        if worker.used and worker.state is _READY:
+            batches = worker.batches
+            if not batches:
+                where = self._idle
+            elif len(batches) < CREDIT:
+                if batches[0] <= policy.PREFETCH_SECONDS:
+                    where = self._short
+                elif batches[0] <= policy.DEEP_PREFETCH_SECONDS:
+                    where = self._longer
+        worker.filed = where
+        if where is not None:
+            where[rank] = worker
 
     @property
     def hungry(self) -> bool:
@@ -135,11 +134,14 @@ class Roster:
         """Whether a worker holds nothing."""
         return bool(self._idle)
 
+    def pick_idle(self) -> Worker | None:
+        """Return the worker that became idle last, which is awake best, if any is."""
+        return next(reversed(self._idle.values())) if self._idle else None
+
     def pick(self, queued: int) -> Worker | None:
         """Return a worker that is to get a batch now, if there is one.
 
-        The one that became idle last first: it is awake best. Then those with a
-        batch, which had theirs longest.
+        An idle one first. Then those with a batch, which had theirs longest.
 
         Args:
             queued: Items in the queue.

@@ -182,12 +182,11 @@ class Scheduler:
         If a worker would take it now; but if it is a short one, and others are being
         worked on, it can wait for company: a message costs more than it does.
         """
-        if not self._roster.hungry:
-            return False
-        if not self._assigned:
-            return True
-        profile = self._profiles.get(task.function)
-        return profile is None or profile.seconds > policy.LEAST_SECONDS
+        if self._assigned:
+            profile = self._profiles.get(task.function)
+            if profile is not None and profile.seconds <= policy.LEAST_SECONDS:
+                return False
+        return self._roster.hungry
 
     def next_deadline(self) -> float:
         """Return when the scheduler wants to be asked again; inf for never."""
@@ -298,16 +297,16 @@ class Scheduler:
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
         tasks = event.tasks
-        if len(tasks) == 1 and self._roster.any_idle and tasks[0].state in _SUBMIT:
-            # Nothing waits and a worker does: straight through the queue.
-            task = tasks[0]
-            task.state = _SUBMIT[task.state]
-            profile = self._profiles.get(task.function)
-            seconds = math.inf if profile is None else profile.seconds
-            worker = self._roster.pick(1)
-            assert worker is not None
-            self._assign(worker, [task], seconds, actions)
-            return
+        if len(tasks) == 1 and tasks[0].state in _SUBMIT:
+            worker = self._roster.pick_idle()
+            if worker is not None:
+                # Nothing waits and a worker does: straight through the queue.
+                task = tasks[0]
+                task.state = _SUBMIT[task.state]
+                profile = self._profiles.get(task.function)
+                seconds = math.inf if profile is None else profile.seconds
+                self._assign(worker, [task], seconds, actions)
+                return
         fresh = []
         for task in tasks:
             state = task.state

@@ -220,15 +220,14 @@ class Worker:
     ) -> Form:
         try:
             function = self._functions[function_id]
-            if mode == CALL_PLAIN:
-                args, kwargs = payload, {}
-            else:
+            args, kwargs = payload, None
+            if mode != CALL_PLAIN:
                 args, kwargs = self._decode(payload, buffers, "the arguments")
                 buffers.clear()
             self.begun += 1
             self.lock.release()
             try:
-                value = function(*args, **kwargs)
+                value = function(*args, **kwargs) if kwargs else function(*args)
             finally:
                 self.lock.acquire()
         except BaseException as error:  # whatever it is, it belongs to the task
