@@ -242,3 +242,78 @@ def test_an_arrival_wakes_who_sleeps() -> None:
     job.deliver(_carved(job)[0], [0, 1], mixed=False)
     job.block(3600.0)  # or the test ends by its time-out
     job.block(0.0)
+
+
+# Chunks that come back.
+
+
+@pytest.mark.parametrize("items", ["abcdef", range(10, 16)])
+def test_a_split_chunk_keeps_its_first_items(items: Any) -> None:
+    job = make(items)
+    offer(job)
+    carve(job, 1)
+    begun = carve(job, 5)
+    rest = begun.split(77, 2)
+    assert (begun.id, begun.start, begun.count) == (0, 1, 2)
+    assert (rest.id, rest.start, rest.count) == (77, 3, 3)
+    assert list(begun.items) == list(items[1:3])
+    assert list(rest.items) == list(items[3:6])
+    assert type(rest.items) is type(job._items)
+    assert rest.job is job
+    assert (rest.function, rest.priority) == (begun.function, begun.priority)
+
+
+def test_results_of_a_split_chunk_take_their_places() -> None:
+    job = make(range(6))
+    offer(job)
+    begun = carve(job, 6)
+    last = begun.split(1, 4)
+    middle = begun.split(2, 1)
+    job.deliver(last, [4, 5], mixed=False)
+    assert not job.has_news()
+    job.deliver(begun, [0], mixed=False)
+    job.deliver(middle, [1, 2, 3], mixed=False)
+    assert [job.take()[:2] for _ in range(3)] == [(0, [0]), (1, [1, 2, 3]), (4, [4, 5])]
+    assert job.exhausted
+
+
+def test_a_split_chunk_names_its_items_by_their_places_in_the_job() -> None:
+    job = make([[1], [2], threading.Lock()])
+    offer(job)
+    rest = carve(job, 3).split(1, 2)
+    wire, _ = job.encode(rest)
+    assert wire[0] == 1
+    stand_in = codec.decode(wire[3][0][0])
+    assert str(stand_in.error).startswith("item 2 cannot be pickled")
+
+
+def test_a_job_is_abandoned_when_a_part_was_dropped_and_the_others_are_back() -> None:
+    job = make(range(6))
+    offer(job)
+    begun = carve(job, 6)
+    rest = begun.split(1, 2)
+    states = [job.abandoned]
+    job.drop(rest)
+    states.append(job.abandoned)
+    job.deliver(begun, [0, 1], mixed=False)
+    states.append(job.abandoned)
+    assert states == [False, False, True]
+    assert job.settled()
+    assert job.take() == (0, [0, 1], False)
+    assert job.settled()
+    assert not job.has_news()
+    assert not job.exhausted
+
+
+def test_a_finished_job_is_not_abandoned() -> None:
+    job = make(range(6))
+    for chunk in _carved(job):
+        job.deliver(chunk, list(chunk.items), mixed=False)
+    assert not job.abandoned
+
+
+def test_a_drop_wakes_who_sleeps() -> None:
+    job = make(range(6))
+    job.drop(_carved(job)[0])
+    job.block(3600.0)  # or the test ends by its time-out
+    job.block(0.0)
