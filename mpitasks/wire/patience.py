@@ -18,7 +18,6 @@ would double the short sleeps (prctl(2), PR_SET_TIMERSLACK).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 import time
@@ -85,5 +84,7 @@ class Patience:
 def sharpen_timers() -> None:
     """Let short sleeps of the calling thread be as short as the kernel can."""
     if sys.platform == "linux":
+        import ctypes
+
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
