@@ -72,7 +72,7 @@ def check_wrong_options(ex: mt.Executor) -> None:
 
 def check_wrong_options_leave_no_executor_open() -> None:
     raises(mt.OptionError, lambda: mt.Executor(priority=1.5))
-    raises(TypeError, lambda: mt.Executor(max_workers=4))
+    raises(TypeError, lambda: mt.Executor(workers=4))
     with mt.Executor() as ex:
         assert ex.submit(echo, 1).result(20) == 1
 
