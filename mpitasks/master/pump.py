@@ -268,6 +268,7 @@ class Pump:
             return not self._scheduler.running_workers()
 
         self.drive(all_left, time.sleep, seconds)
+        self._transport.wake()  # the background thread may doze
         self.background.stop()
         with self._lock:
             self._transport.close()
