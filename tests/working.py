@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -18,6 +20,7 @@ from mpitasks.wire.messages import (
     Goodbye,
     Message,
     Outcomes,
+    Returned,
 )
 from mpitasks.wire.outcomes import Failure, decode_outcome
 from mpitasks.worker.loop import Worker
@@ -32,6 +35,7 @@ class Master:
         self.end, self.worker_end = local_pair()
         self.functions: dict[int, Callable[..., Any]] = {}
         self.replies: list[Outcomes] = []
+        self.returned: list[Returned] = []
 
     def send(
         self,
@@ -63,13 +67,20 @@ class Master:
         """Let the worker work until it stops; return outcomes by task id."""
         self.end.send(1, Dismissal())
         Worker(self.worker_end, WHERE).serve()
-        outcomes: dict[int, Any] = {}
         received: list[Message] = []
         while (arrived := self.end.poll()) is not None:
             assert arrived[0] == 1
             received.append(arrived[1])
         assert received.pop() == Goodbye()
+        return self.read(received)
+
+    def read(self, received: Iterable[Message]) -> dict[int, Any]:
+        """Take in what a worker said; return outcomes by task id."""
+        outcomes: dict[int, Any] = {}
         for reply in received:
+            if isinstance(reply, Returned):
+                self.returned.append(reply)
+                continue
             assert isinstance(reply, Outcomes)
             self.replies.append(reply)
             buffers = list(reply.buffers)
@@ -82,6 +93,106 @@ class Master:
                 outcomes[task_id] = decode_outcome(form, value, own)
             assert buffers == []
         return outcomes
+
+
+class Running(Master):
+    """A master whose worker runs in a thread of its own.
+
+    Args:
+        listens: Whether it has a listener.
+        kind: What the worker is.
+
+    Attributes:
+        worker: The worker.
+    """
+
+    def __init__(self, *, listens: bool = False, kind: type[Worker] = Worker) -> None:
+        super().__init__()
+        self.worker = kind(self.worker_end, WHERE, listens=listens)
+        self.thread = threading.Thread(target=self.worker.serve, daemon=True)
+        self.thread.start()
+        self._received: list[Message] = []
+
+    def give_back(self) -> None:
+        """Do what the listener does when user code takes long."""
+        assert self.worker.lock.acquire(timeout=PATIENCE)
+        self.worker.give_back()
+        self.worker.lock.release()
+
+    def receive(self, kind: type[Message]) -> Any:
+        """Return the next message of that kind; others are kept for the end."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            arrived = self.end.poll()
+            if arrived is None:
+                self.end.wait(1.0)
+                continue
+            self._received.append(arrived[1])
+            if type(arrived[1]) is kind:
+                return arrived[1]
+        raise AssertionError(f"no {kind.__name__} came, but {self._received}")
+
+    def finish(self) -> dict[int, Any]:
+        """Let the worker do what it has and stop; return outcomes by task id."""
+        self.end.send(1, Dismissal())
+        self.receive(Goodbye)
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+        assert self._received.pop() == Goodbye()
+        return self.read(self._received)
+
+
+PATIENCE = 20.0
+"""Seconds after which what a test waits for is taken to hang."""
+
+_gates: list[Gate] = []
+
+
+class Gate:
+    """A door at which tasks wait until the test opens it.
+
+    Tasks know it by its number, since what they know is pickled.
+
+    Attributes:
+        number: Its number.
+        reached: A task waits, or has waited.
+        seen: What tasks brought along, in order.
+    """
+
+    def __init__(self) -> None:
+        self.number = len(_gates)
+        self.reached = threading.Event()
+        self.seen: list[Any] = []
+        self._opened = threading.Event()
+        _gates.append(self)
+
+    def open(self) -> None:
+        """Let tasks through."""
+        self._opened.set()
+
+    def hold(self) -> None:
+        """Wait until it opens."""
+        self.reached.set()
+        assert self._opened.wait(PATIENCE)
+
+    def await_task(self) -> None:
+        """Wait until a task waits."""
+        assert self.reached.wait(PATIENCE)
+
+
+def hold(number: int, value: Any = None) -> Any:
+    """A task that waits at a gate."""
+    _gates[number].seen.append(value)
+    _gates[number].hold()
+    return value
+
+
+def double_or_hold(number: int, at: Any, x: Any) -> Any:
+    """A task for the items of a chunk, one of which waits at a gate."""
+    _gates[number].seen.append(x)
+    if x == at:
+        _gates[number].hold()
+    return x * 2
 
 
 def plain(task_id: int, function: Any, *args: Any) -> Any:

@@ -27,7 +27,7 @@ LOOK_SECONDS_LAST = 0.4
 """The same, for a call that has been running for long; longer by a half each time."""
 
 SLEEP_AFTER_SECONDS = 1.0
-"""With nothing done for so long, and no user code running, it goes to sleep."""
+"""With nothing done for so long, and nothing to do, it goes to sleep."""
 
 
 class Listener(threading.Thread):
@@ -77,6 +77,8 @@ class Listener(threading.Thread):
                             look = LOOK_SECONDS_SENDING
                 finally:
                     worker.lock.release()
-            elif time.monotonic() - changed > SLEEP_AFTER_SECONDS:
+            elif not worker.busy and time.monotonic() - changed > SLEEP_AFTER_SECONDS:
                 self.asleep = True
+                if worker.busy:  # it got work, maybe before it could see that
+                    self.asleep = False
             before = progress

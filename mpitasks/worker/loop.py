@@ -79,6 +79,7 @@ class Worker:
 
     Attributes:
         lock: Held by the thread of the loop, but while it runs user code.
+        busy: Whether it works on a batch.
         begun: How often it began to run user code.
     """
 
@@ -96,6 +97,7 @@ class Worker:
         self._listener = Listener(self) if listens else None
         # What is being done, for the listener: see `give_back`.
         self.lock = threading.Lock()
+        self.busy = False
         self.begun = 0
         self._calls: list[Any] = []
         self._at = 0
@@ -104,9 +106,11 @@ class Worker:
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
         with self.lock:
-            self._serve()
-            if self._listener is not None:
-                self._listener.stop()
+            try:
+                self._serve()
+            finally:
+                if self._listener is not None:
+                    self._listener.stop()
 
     def _serve(self) -> None:
         transport = self._transport
@@ -134,6 +138,7 @@ class Worker:
         batch.buffers = ()
         if batch.functions or batch.forget:
             self._learn(batch, buffers)
+        self.busy = True  # before the look: see `Listener.run`
         if self._listener is not None and self._listener.asleep:
             self._listener.wake()
         clock = time.perf_counter
@@ -173,6 +178,7 @@ class Worker:
             started = ended
         self._flush(1)
         self._settle()
+        self.busy = False
 
     def progress(self) -> tuple[int, int]:
         """Return what changes with each call, or item of a chunk, that is done."""
