@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mpitasks.wire import doorbell
 from mpitasks.wire.doorbell import DOZE_SECONDS, Doorbell
 
 pytestmark = pytest.mark.skipif(
@@ -71,8 +72,48 @@ def test_a_ring_before_the_sleep_ends_it_too(bells: tuple[Doorbell, Doorbell]) -
 
 def test_a_sleep_ends_without_a_ring(bells: tuple[Doorbell, Doorbell]) -> None:
     start = time.monotonic()
-    bells[0].wait(1000.0)
+    assert not bells[0].wait(1000.0)
     assert time.monotonic() - start >= DOZE_SECONDS / 2
+
+
+def test_a_sleep_tells_whether_it_was_rung(bells: tuple[Doorbell, Doorbell]) -> None:
+    assert not bells[0].wait(0.0)
+    for _ in range(3):
+        bells[1].ring(0)
+    assert bells[0].wait(10.0)
+    assert not bells[0].wait(0.0)  # all rings end the same sleep
+
+
+def test_a_rank_may_ring_itself(bells: tuple[Doorbell, Doorbell]) -> None:
+    bells[0].ring(0)
+    assert bells[0].wait(10.0)
+    assert not bells[0].trusted  # that is not its peer
+
+
+def test_only_one_thread_sleeps_on_the_bell(
+    monkeypatch: pytest.MonkeyPatch, bells: tuple[Doorbell, Doorbell]
+) -> None:
+    monkeypatch.setattr(doorbell, "DOZE_SECONDS", 3600.0)
+    rung = []
+    sleeper = threading.Thread(target=lambda: rung.append(bells[0].wait(3600.0)))
+    sleeper.start()
+    pause = threading.Event()
+    while not bells[0]._bed.locked():
+        pause.wait(0.001)
+    for _ in range(3):
+        assert not bells[0].wait(3600.0)  # the others take a nap, and no ring
+    assert sleeper.is_alive()
+    bells[1].ring(0)
+    sleeper.join(20.0)
+    assert rung == [True]
+    assert not bells[0]._bed.locked()
+
+
+def test_who_takes_a_nap_takes_no_ring(bells: tuple[Doorbell, Doorbell]) -> None:
+    bells[1].ring(0)
+    with bells[0]._bed:  # as if another thread slept
+        assert not bells[0].wait(10.0)
+    assert bells[0].wait(10.0)
 
 
 def test_ringing_never_blocks_and_never_fails(

@@ -8,6 +8,7 @@ through `CHECKS` in the same order. A side returns when all its messages have le
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -315,6 +316,33 @@ def _receive_long_frames(end: Transport, peer: int) -> Side:
     assert number_of((yield from receive(end, peer))) == 4
 
 
+def _woken(end: Transport, peer: int) -> Side:
+    end.wake()
+    end.doze(3600.0)  # it was woken before
+    for pause in (end.doze, end.wait):
+        sleeper = threading.Thread(target=pause, args=(3600.0,), daemon=True)
+        sleeper.start()
+        end.wake()
+        sleeper.join(20.0)
+        assert not sleeper.is_alive()
+    nothing(end)  # to wake oneself is no message
+    end.send(peer, numbered(1))
+    assert number_of((yield from receive(end, peer))) == 2
+    end.send(peer, numbered(3))
+    yield from drain(end)
+
+
+def _dozing(end: Transport, peer: int) -> Side:
+    assert number_of((yield from receive(end, peer))) == 1
+    end.send(peer, numbered(2))
+    yield
+    while (arrived := end.poll()) is None:
+        end.doze(3600.0)
+    source, message = arrived
+    assert (source, number_of(message)) == (peer, 3)
+    yield from drain(end)
+
+
 CHECKS: list[Check] = [
     Check("nothing is there until it is sent", _silent_first, _silent_second),
     Check("each kind of message, to the worker", _send_each, _receive_each),
@@ -334,4 +362,5 @@ CHECKS: list[Check] = [
     *_twice("buffers of any kind", _send_kinds, _receive_kinds),
     *_twice("small messages behind large ones", _send_mixed, _receive_mixed),
     *_twice("long frames", _send_long_frames, _receive_long_frames),
+    *_twice("a sleep ends when woken or by a message", _woken, _dozing),
 ]

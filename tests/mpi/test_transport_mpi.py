@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,13 @@ import pytest
 import transport_contract
 from launching import SCRIPTS, Launch, Mpi
 
+BELL = pytest.param(
+    "--bell",
+    marks=pytest.mark.skipif(sys.platform != "linux", reason="there is no doorbell"),
+)
 
-@pytest.mark.parametrize("option", ["--spare-cores", "--crowded", "--any-source"])
+
+@pytest.mark.parametrize("option", ["--spare-cores", "--crowded", "--any-source", BELL])
 def test_the_contract(mpi: Mpi, launch: Launch, option: str) -> None:
     script = SCRIPTS / "transport.py"
     outcome = launch(

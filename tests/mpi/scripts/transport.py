@@ -9,8 +9,10 @@ from __future__ import annotations
 import faulthandler
 import sys
 import traceback
+import uuid
 
 from mpitasks.wire import mpi
+from mpitasks.wire.doorbell import Doorbell
 from transport_contract import CHECKS, drive
 
 
@@ -23,7 +25,11 @@ def main() -> None:
     spare_cores = "--spare-cores" in sys.argv
     # A single peer is received from in another way than any of several.
     peers = range(2) if "--any-source" in sys.argv else [1 - rank]
-    end = mpi.MpiTransport(comm, peers, spare_cores)
+    bell = None
+    if "--bell" in sys.argv:
+        bell = Doorbell(comm.bcast(uuid.uuid4().hex), rank, [1 - rank])
+        comm.Barrier()  # before anybody rings
+    end = mpi.MpiTransport(comm, peers, spare_cores, bell)
     assert end.rank == rank
     for check in CHECKS:
         if rank == 0:
@@ -31,6 +37,7 @@ def main() -> None:
         side = check.worker if rank else check.master
         drive(side(end, 1 - rank), end)
     comm.Barrier()
+    assert bell is None or bell.trusted
     assert end.poll() is None
     assert not end.sending()
     end.close()
