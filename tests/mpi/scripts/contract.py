@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import sys
 
+import contract_balance
 import contract_errors
 import contract_functions
 import contract_futures
@@ -26,6 +27,7 @@ MODULES = [
     contract_waiting,
     contract_lifecycle,
     contract_options,
+    contract_balance,
     contract_functions,
     contract_values,
     contract_errors,
