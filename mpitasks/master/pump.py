@@ -135,6 +135,8 @@ class Pump:
                 self._run_callbacks()
             return
         self._inbox.append(call)
+        if self.driven and len(self._inbox) == 1:
+            self._transport.wake()  # the driver may sleep, and would not look here
         self._since_turn += 1
         if self._since_turn >= SUBMITS_PER_TURN:
             self.nudge()
