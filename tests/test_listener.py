@@ -210,16 +210,17 @@ def _hold_with(number: int, argument: object) -> None:
 def test_work_that_comes_while_it_goes_to_sleep_keeps_it_awake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The worker looks whether it sleeps between its own look and its sleep."""
+    """The listener first says that it sleeps, and then looks whether it may."""
     monkeypatch.setattr(listeners, "SLEEP_AFTER_SECONDS", -1.0)
 
     class Starting(Watched):
-        asked = 0
+        """Has work as soon as the listener says that it sleeps."""
+
         busy = property(lambda self: self.ask(), lambda self, _: None)  # type: ignore[assignment]
 
         def ask(self) -> bool:
-            self.asked += 1
-            return self.asked > 1
+            assert self._listener is not None
+            return self._listener.asleep
 
     master = Running(listens=True, kind=Starting)  # and holds the worker's lock
     listener = listener_of(master)

@@ -77,8 +77,8 @@ class Listener(threading.Thread):
                             look = LOOK_SECONDS_SENDING
                 finally:
                     worker.lock.release()
-            elif not worker.busy and time.monotonic() - changed > SLEEP_AFTER_SECONDS:
+            elif time.monotonic() - changed > SLEEP_AFTER_SECONDS:
                 self.asleep = True
-                if worker.busy:  # it got work, maybe before it could see that
+                if worker.busy:  # this look comes last: it gets busy, then looks here
                     self.asleep = False
             before = progress
