@@ -6,10 +6,12 @@ the ladder, counted from the last thing that happened:
     spin    return at once; only while every rank on the node has its own core
     yield   `os.sched_yield`: 0.8 us if nobody else wants the core. (`time.sleep(0)`
             costs 50 to 80 us since CPython 3.11, gh-125997.)
-    sleep   from 50 us, growing by half, up to 0.8 ms; up to 4 ms after a second, since
-            each look costs some 60 us with the wake-up (measured on a virtual machine)
-    doze    until a doorbell rings (`mpitasks.wire.doorbell`), if there is
-            one that all who may send ring
+    doze    until a doorbell rings (`mpitasks.wire.doorbell`), if there is one that all
+            who may send ring; after 2 ms, or at once where ranks share cores: there a
+            rank that waits takes time from one that works
+    sleep   otherwise; from 50 us, growing by half, up to 0.8 ms; up to 4 ms after a
+            second, since each look costs some 60 us with the wake-up (measured on a
+            virtual machine)
 
 The timer slack of the thread is set to its minimum, since the default of 50 us
 would double the short sleeps (prctl(2), PR_SET_TIMERSLACK).
@@ -32,7 +34,7 @@ SLEEP_FIRST = 50e-6
 SLEEP_LAST = 0.8e-3
 SLEEP_LONG_IDLE = 4e-3
 LONG_IDLE_SECONDS = 1.0
-DOZE_AFTER_SECONDS_CROWDED = 0.3e-3
+DOZE_AFTER_SECONDS_CROWDED = 30e-6
 
 _PR_SET_TIMERSLACK = 29
 
@@ -71,10 +73,10 @@ class Patience:
         idle = now - self.idle_since
         if idle < self._spin:
             return
+        if idle >= self.doze_after and self._doze(limit):
+            return
         if idle < self._yield:
             os.sched_yield()
-            return
-        if idle >= self.doze_after and self._doze(limit):
             return
         time.sleep(max(min(self._sleep, limit), 0.0))
         last = SLEEP_LAST if idle < LONG_IDLE_SECONDS else SLEEP_LONG_IDLE
