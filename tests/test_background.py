@@ -80,10 +80,30 @@ def test_it_sleeps_when_nothing_is_outstanding(
     pump.outstanding = 0
     thread.wake()
     reach(lambda: thread.rest == ASLEEP)
-    assert not pump.nudged.acquire(blocking=False)
+    while pump.nudged.acquire(blocking=False):
+        pass
     pump.outstanding = 1
     thread.wake()
     assert pump.nudged.acquire(timeout=20)
+
+
+def test_it_turns_before_it_sleeps_so_that_what_is_sent_is_let_go(
+    thread: Background, pump: FakePump
+) -> None:
+    pump.outstanding = 0
+    thread.wake()
+    assert pump.nudged.acquire(timeout=20)
+    reach(lambda: thread.rest == ASLEEP)
+
+
+def test_it_does_not_turn_beside_a_drive_with_nothing_outstanding(
+    thread: Background, pump: FakePump
+) -> None:
+    pump.outstanding = 0
+    pump.driven = True
+    thread.wake()
+    reach(lambda: thread.rest == ASLEEP)
+    assert pump.turns == 0
 
 
 def test_it_rests_deeply_beside_one_long_drive_and_turns_after_it(

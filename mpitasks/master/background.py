@@ -75,6 +75,8 @@ class Background(threading.Thread):
         while not self._stopped:
             if not pump.outstanding:
                 lingered = time.monotonic() - last_work > LINGER_SECONDS
+                if not lingered and not pump.driven:
+                    pump.nudge()  # lets go of what is sent: of the user's arrays
                 self._rest(ASLEEP if lingered else NAPPING)
                 continue
             last_work = time.monotonic()
