@@ -96,6 +96,18 @@ def test_it_turns_before_it_sleeps_so_that_what_is_sent_is_let_go(
     reach(lambda: thread.rest == ASLEEP)
 
 
+def test_it_turns_when_it_is_woken_for_work_that_is_done_already(
+    thread: Background, pump: FakePump
+) -> None:
+    pump.outstanding = 0
+    thread.wake()
+    reach(lambda: thread.rest == ASLEEP)
+    while pump.nudged.acquire(blocking=False):
+        pass
+    thread.wake()
+    assert pump.nudged.acquire(timeout=20)
+
+
 def test_it_does_not_turn_beside_a_drive_with_nothing_outstanding(
     thread: Background, pump: FakePump
 ) -> None:

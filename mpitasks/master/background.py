@@ -77,7 +77,9 @@ class Background(threading.Thread):
                 lingered = time.monotonic() - last_work > LINGER_SECONDS
                 if not lingered and not pump.driven:
                     pump.nudge()  # lets go of what is sent: of the user's arrays
-                self._rest(ASLEEP if lingered else NAPPING)
+                    turns = pump.turns
+                if self._rest(ASLEEP if lingered else NAPPING):
+                    last_work = time.monotonic()  # even if it is done already
                 continue
             last_work = time.monotonic()
             if pump.driven:
