@@ -83,9 +83,11 @@ class Background(threading.Thread):
                 continue
             last_work = time.monotonic()
             if pump.driven:
+                pause = TURN_SECONDS
                 self._rest(DEEP if pump.drives == drives else NAPPING)
             elif pump.turns != turns:
                 turns = pump.turns
+                pause = TURN_SECONDS
                 if self._rest(NAPPING):
                     turns = pump.turns  # wanted now, whoever else is about
                 continue
