@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpitasks.core.events import (
     Assign,
@@ -34,7 +34,6 @@ from mpitasks.core.events import (
     Rank,
     Stop,
     StopRequested,
-    Task,
     TasksSubmitted,
     WorkerJoined,
     WorkerLeft,
@@ -45,13 +44,13 @@ from mpitasks.core.events import (
 )
 from mpitasks.core.scheduler import Scheduler
 from mpitasks.errors import InternalError, MpiTasksError, WorkerLost
-from mpitasks.master import future
+from mpitasks.master import settling
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
+from mpitasks.master.batches import Batches
 from mpitasks.master.calls import Call, Chunk
-from mpitasks.master.functions import Function, Functions
+from mpitasks.master.functions import Functions
 from mpitasks.wire import messages
-from mpitasks.wire.messages import LIST, Batch, Goodbye, Outcomes, Returned
-from mpitasks.wire.outcomes import Failure, decode_outcome
+from mpitasks.wire.messages import Goodbye, Outcomes, Returned
 
 if TYPE_CHECKING:
     from mpitasks.wire.transport import Transport
@@ -63,24 +62,22 @@ SUBMITS_PER_TURN = 32
 """While no worker wants more, every so many submits take a turn all the same."""
 MOST_SECONDS = 0.05
 """Nobody waits for longer without a look around."""
-FUNCTIONS_PER_WORKER = 256
-"""A worker keeps so many functions; older ones are sent again when they come back."""
 
 
 class Pump:
     """Turns submitted calls into messages and outcomes into results.
-
-    Attributes:
-        turns: How many turns were taken.
-        driven: Whether a thread waits and takes turns meanwhile.
-        drives: How often a thread began to.
-        background: Takes turns while nobody else does.
 
     Args:
         transport: How to reach the workers; the pump's own from now on.
         ranks: The workers.
         threads: Whether any thread may use the transport, one at a time. If not,
             nothing turns the pump in the background.
+
+    Attributes:
+        turns: How many turns were taken.
+        driven: Whether a thread waits and takes turns meanwhile.
+        drives: How often a thread began to.
+        background: Takes turns while nobody else does.
     """
 
     def __init__(
@@ -97,11 +94,11 @@ class Pump:
         self.turns = 0
         self.drives = 0
         self.driven = False
-        self._known: dict[Rank, dict[int, None]] = {}
+        self._ranks = list(ranks)
+        self._batches = Batches(self._ranks)
         self._callbacks: deque[Callable[[], None]] = deque()
         self._error: MpiTasksError | None = None
-        for rank in ranks:
-            self._known[rank] = {}
+        for rank in self._ranks:
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
         self.background = Background(self, enabled=threads)
 
@@ -263,7 +260,7 @@ class Pump:
         """
         if self._error is not None:
             self.background.stop()
-            return list(self._known)
+            return self._ranks.copy()
         self._handle_now(StopRequested())
 
         def all_left() -> bool:
@@ -332,10 +329,11 @@ class Pump:
         """Let the scheduler decide, and do it."""
         for action in self._scheduler.handle(event, time.monotonic()):
             if type(action) is Assign:
-                self._assign(action)
+                batch = self._batches.make(action.rank, action.tasks)
+                self._transport.send(action.rank, batch)
             elif type(action) is Complete:
                 # Only reports complete tasks, and they come as messages.
-                self._complete(action.tasks, event)  # type: ignore[arg-type]
+                settling.complete(action.tasks, event)  # type: ignore[arg-type]
             elif type(action) is Cancelled:
                 for task in action.tasks:
                     if type(task) is Call:
@@ -343,82 +341,9 @@ class Pump:
                     elif type(task) is Chunk:
                         task.job.drop(task)
             elif type(action) is Fail:
-                self._fail(action.tasks, self._error or _lost(action.rank))
+                settling.fail(action.tasks, self._error or _lost(action.rank))
             elif type(action) is Stop:
                 self._transport.send(action.rank, messages.Dismissal())
-
-    def _assign(self, action: Assign) -> None:
-        known = self._known[action.rank]
-        calls: list[Any] = []
-        buffers: list[Any] = []
-        functions: dict[int, Function] = {}  # those that the worker lacks
-        for task in action.tasks:
-            if type(task) is Call:
-                calls.append(task.wire)
-                if task.buffers:
-                    buffers += task.buffers
-                target = task.target
-            else:
-                assert type(task) is Chunk  # the master makes no other tasks
-                wire, own = task.job.encode(task)
-                calls.append(wire)
-                buffers += own
-                target = task.job.target
-            if target.id not in known:
-                functions[target.id] = target
-        batch = Batch(calls, (), (), buffers)
-        if functions:
-            self._teach(known, functions, batch)
-        self._transport.send(action.rank, batch)
-
-    def _teach(
-        self, known: dict[int, None], functions: dict[int, Function], batch: Batch
-    ) -> None:
-        """Put functions into a batch, and have the worker forget the oldest it has.
-
-        It does so before it runs the batch, which may use known ones as well: so the
-        oldest are taken from those that the batch does not use.
-        """
-        batch.functions = [
-            (target.id, target.frame, len(target.buffers))
-            for target in functions.values()
-        ]
-        own = [buffer for target in functions.values() for buffer in target.buffers]
-        batch.buffers = [*own, *batch.buffers]
-        known.update(dict.fromkeys(functions))
-        if len(known) > FUNCTIONS_PER_WORKER:
-            used = {call[1] for call in batch.calls}
-            oldest = [function for function in known if function not in used]
-            batch.forget = oldest[: len(known) - FUNCTIONS_PER_WORKER]
-            for function in batch.forget:
-                del known[function]
-
-    def _complete(self, tasks: list[Task | None], outcomes: Outcomes) -> None:
-        values = outcomes.values
-        if outcomes.forms:
-            buffers = outcomes.buffers
-            buffers.reverse()
-            for at, (form, count) in outcomes.forms.items():
-                own = [buffers.pop() for _ in range(count)]
-                values[at] = decode_outcome(form, values[at], own, _label(tasks[at]))
-        futures = []
-        for at, task in enumerate(tasks):
-            if type(task) is Call:
-                futures.append(task.future)
-            elif type(task) is Chunk:
-                form, _ = outcomes.forms[at]
-                task.job.deliver(task, values[at], mixed=form != LIST)
-        if len(futures) != len(tasks):  # some are chunks, or late
-            values = [v for t, v in zip(tasks, values, strict=True) if type(t) is Call]
-        future.settle(futures, values)
-
-    def _fail(self, tasks: list[Task], error: MpiTasksError) -> None:
-        failure = Failure(error)
-        calls = [task for task in tasks if type(task) is Call]
-        future.settle([call.future for call in calls], [failure] * len(calls))
-        for task in tasks:
-            if type(task) is Chunk:
-                task.job.deliver(task, failure, mixed=True)
 
     def _break(self, error: BaseException) -> None:
         """Something is wrong with the engine: fail what is outstanding, and say why.
@@ -435,10 +360,10 @@ class Pump:
         if self._error is None:
             self._error = error
         now = time.monotonic()
-        for rank in self._known:
+        for rank in self._ranks:
             for action in self._scheduler.handle(RankLost(rank), now):
                 if type(action) is Fail:
-                    self._fail(action.tasks, self._error)
+                    settling.fail(action.tasks, self._error)
         if interrupt is not None:
             raise interrupt
 
@@ -451,14 +376,6 @@ class Pump:
             except IndexError:  # another thread took it
                 return
             callback()
-
-
-def _label(task: Task | None) -> str | None:
-    if type(task) is Call:
-        return task.options.label
-    if type(task) is Chunk:
-        return task.job.options.label
-    return None  # the outcome is late
 
 
 def _lost(rank: Rank | None) -> WorkerLost:

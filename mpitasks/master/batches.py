@@ -1,0 +1,80 @@
+"""Tasks of one assignment, packed as the message that a worker gets.
+
+Remembers which functions each worker has, so that each is sent once. What goes to
+whom was decided before, by the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.master.calls import Call, Chunk
+from mpitasks.wire.messages import Batch
+
+if TYPE_CHECKING:
+    from mpitasks.core.events import FunctionId, Rank, Task
+    from mpitasks.master.functions import Function
+
+__all__ = ["FUNCTIONS_PER_WORKER", "Batches"]
+
+FUNCTIONS_PER_WORKER = 256
+"""A worker keeps so many functions; older ones are sent again when they come back."""
+
+
+class Batches:
+    """Makes the batches of a run.
+
+    Args:
+        ranks: The workers.
+    """
+
+    def __init__(self, ranks: Iterable[Rank]) -> None:
+        self._known: dict[Rank, dict[FunctionId, None]] = {rank: {} for rank in ranks}
+
+    def make(self, rank: Rank, tasks: Iterable[Task]) -> Batch:
+        """Return the tasks as a message to the worker, with the functions it lacks."""
+        known = self._known[rank]
+        calls: list[Any] = []
+        buffers: list[Any] = []
+        functions: dict[FunctionId, Function] = {}  # those that the worker lacks
+        for task in tasks:
+            if type(task) is Call:
+                calls.append(task.wire)
+                if task.buffers:
+                    buffers += task.buffers
+                target = task.target
+            else:
+                assert type(task) is Chunk  # the master makes no other tasks
+                wire, own = task.job.encode(task)
+                calls.append(wire)
+                buffers += own
+                target = task.job.target
+            if target.id not in known:
+                functions[target.id] = target
+        batch = Batch(calls, (), (), buffers)
+        if functions:
+            _teach(known, functions, batch)
+        return batch
+
+
+def _teach(
+    known: dict[FunctionId, None], functions: dict[FunctionId, Function], batch: Batch
+) -> None:
+    """Put functions into a batch, and have the worker forget the oldest it has.
+
+    It does so before it runs the batch, which may use known ones as well: so the
+    oldest are taken from those that the batch does not use.
+    """
+    batch.functions = [
+        (target.id, target.frame, len(target.buffers)) for target in functions.values()
+    ]
+    own = [buffer for target in functions.values() for buffer in target.buffers]
+    batch.buffers = [*own, *batch.buffers]
+    known.update(dict.fromkeys(functions))
+    if len(known) > FUNCTIONS_PER_WORKER:
+        used = {call[1] for call in batch.calls}
+        oldest = [function for function in known if function not in used]
+        batch.forget = oldest[: len(known) - FUNCTIONS_PER_WORKER]
+        for function in batch.forget:
+            del known[function]
