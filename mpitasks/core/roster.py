@@ -35,6 +35,7 @@ class Worker:
         tasks: What it holds, by id.
         batches: Expected seconds of each batch it holds, oldest first; inf if unknown.
         used: Whether it is not one too many.
+        filed: Where the roster has it.
     """
 
     __slots__ = ("batches", "filed", "rank", "state", "tasks", "used")
@@ -129,11 +130,6 @@ class Roster:
         """Whether a worker would take a single task now."""
         return bool(self._idle or self._short)
 
-    @property
-    def any_idle(self) -> bool:
-        """Whether a worker holds nothing."""
-        return bool(self._idle)
-
     def pick_idle(self) -> Worker | None:
         """Return the worker that became idle last, which is awake best, if any is."""
         return next(reversed(self._idle.values())) if self._idle else None
@@ -147,7 +143,7 @@ class Roster:
             queued: Items in the queue.
         """
         if self._idle:
-            return next(reversed(self._idle.values()))
+            return self.pick_idle()
         if self._short:
             return next(iter(self._short.values()))
         if self._longer and queued > policy.DEEP_QUEUE * self.used:

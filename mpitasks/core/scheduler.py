@@ -126,7 +126,6 @@ class Scheduler:
     Args:
         ids: Where chunk ids are taken from; the same iterator gives the calls
             their ids, so that ids are unique in the run.
-
     """
 
     def __init__(self, ids: Iterator[TaskId] | None = None) -> None:
@@ -229,9 +228,8 @@ class Scheduler:
             assert bool(worker.tasks) <= bool(worker.batches)
         assert assigned == self._assigned
         assert (self._queue.items > 0) == (self._queue.head() is not None)
-        assert not (self._queue.items and self._roster.any_idle), (
-            "work waits beside an idle worker"
-        )
+        idle = self._roster.pick_idle()
+        assert idle is None or not self._queue.items, "work waits beside an idle worker"
 
     # Workers.
 
@@ -378,12 +376,13 @@ class Scheduler:
             self._profiles.observe(cost)
         tasks = []
         finished = failed = 0
+        failing = set(event.failed) if event.failed else ()
         for id in event.ids:
             task = worker.tasks.pop(id, None)
             tasks.append(task)
             if task is not None:
                 finished += task.count
-                if event.failed and id in event.failed:
+                if id in failing:
                     task.state = _FAIL[task.state]
                     failed += task.count
                 else:

@@ -1,4 +1,4 @@
-"""Transport over MPI point-to-point. The only module that imports mpi4py.
+"""Transport over MPI point-to-point. All of the engine's MPI is here.
 
 Frames travel with one tag, buffers with another, all on a private duplicate of the
 world. A frame says how many buffers follow and how long they are, and since MPI keeps
@@ -105,7 +105,7 @@ _Sends = list[tuple[MPI.Request, Buffer]]
 
 
 class _Posted:
-    """Takes frames of one source by a receive that is always posted.
+    """Takes frames of one source by a persistent receive, posted at each look.
 
     Looking whether it is done costs half of an `Iprobe`, and no `Recv` follows.
     """
