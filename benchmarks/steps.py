@@ -9,6 +9,7 @@ ranks must be on one host, whose clock they share. By hand only: no part of `run
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -98,11 +99,10 @@ def measure(executor: mpitasks.Executor) -> list[list[float]]:
         sent, gone, came, read = own[4 * call : 4 * call + 4]
         there, known, reply, left = other[4 * call : 4 * call + 4]
         way = [start, sent, gone, there, known, reply, left, came, read, end]
-        rows.append([b - a for a, b in zip(way, way[1:], strict=False)])
-        rows[-1][2] = (
-            there - sent
-        )  # what Isend takes after the message left is no delay
-        rows[-1][6] = came - reply
+        steps_of_call = [b - a for a, b in itertools.pairwise(way)]
+        # What Isend still takes when the message has left is no part of its way.
+        steps_of_call[2], steps_of_call[6] = there - sent, came - reply
+        rows.append(steps_of_call)
     return rows
 
 
