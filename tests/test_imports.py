@@ -19,11 +19,12 @@ PACKAGE = Path(mpitasks.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
+    "settings": {"errors", "options"},
     "core": {"core", "options", "errors"},
     "wire": {"wire", "core", "options", "errors"},
-    "master": {"master", "wire", "core", "options", "errors"},
-    "worker": {"worker", "wire", "core", "options", "errors"},
-    "observe": {"observe", "wire", "core", "options", "errors"},
+    "master": {"master", "wire", "core", "settings", "options", "errors"},
+    "worker": {"worker", "wire", "core", "settings", "options", "errors"},
+    "observe": {"observe", "wire", "core", "settings", "options", "errors"},
     "launch": {
         "",
         "launch",
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
         "observe",
         "wire",
         "core",
+        "settings",
         "options",
         "errors",
     },

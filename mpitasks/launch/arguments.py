@@ -15,6 +15,7 @@ from mpitasks.errors import ConfigurationError
 from mpitasks.launch.mpiexec import exec_mpiexec
 from mpitasks.launch.script import Program, Script
 from mpitasks.launch.verbs import find_verb
+from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
     from mpitasks.launch.environment import LaunchHint
@@ -32,6 +33,10 @@ measure this machine:             mpitasks -n 8 bench fibonacci (bench --help)
 
 exit codes: the script's own; 1 after an exception in it; 70 internal error;
 78 wrong set-up; 128 + n after signal n"""
+
+
+FOR_RANKS = ("start_timeout",)
+"""Options that each rank must know, and that ``-n`` therefore passes on."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--start-timeout",
         type=float,
         metavar="SECONDS",
+        default=60.0,
         help="how long to wait for all ranks to be there (60)",
     )
     parser.add_argument(
@@ -76,8 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def understand(
     words: Sequence[str], hint: LaunchHint | None
-) -> tuple[Program, float | None]:
-    """Return what is to be run, and how long to wait for the ranks, if that was said.
+) -> tuple[Program, Settings]:
+    """Return what is to be run, and what is asked of the run.
 
     Does not return where the words ask for an mpiexec: this process becomes it.
 
@@ -87,13 +93,19 @@ def understand(
     """
     options = build_parser().parse_args(words)
     program = _program(options)
-    if options.start_timeout is not None and not options.start_timeout > 0:
+    settings = _settings(options)
+    if options.n is not None:
+        _start_mpiexec(options, program, hint)
+    return program, settings
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Check the options that concern the run, and return them."""
+    if not options.start_timeout > 0:
         raise ConfigurationError(
             f"--start-timeout needs seconds above 0, not {options.start_timeout}"
         )
-    if options.n is not None:
-        _start_mpiexec(options, program, hint)
-    return program, options.start_timeout
+    return Settings(start_seconds=options.start_timeout)
 
 
 def _start_mpiexec(
@@ -106,10 +118,21 @@ def _start_mpiexec(
         )
     if not program.is_module:  # where modules are found is set later
         program.check()
-    words = program.words()
-    if options.start_timeout:
-        words = ["--start-timeout", str(options.start_timeout), *words]
+    words = [*_restated(options), *program.words()]
     exec_mpiexec(options.n, shlex.split(options.mpiexec_args), words)
+
+
+def _restated(options: argparse.Namespace) -> list[str]:
+    """Return the words that make the same `Settings` on each rank."""
+    parser = build_parser()
+    words: list[str] = []
+    for name in FOR_RANKS:
+        value = getattr(options, name)
+        if value == parser.get_default(name):
+            continue
+        option = "--" + name.replace("_", "-")
+        words += [option] if value is True else [option, str(value)]
+    return words
 
 
 def _program(options: argparse.Namespace) -> Program:

@@ -23,6 +23,7 @@ from typing import NoReturn
 from mpitasks.errors import ConfigurationError, LaunchError
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.script import VERBS, Program, Script
+from mpitasks.settings import Settings
 
 __all__ = ["EXIT_INTERNAL", "EXIT_SETUP", "main"]
 
@@ -42,18 +43,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         if words and not words[0].startswith("-") and words[0] not in VERBS:
             program: Program = Script(words[0], tuple(words[1:]))
-            start_seconds = None
+            settings = Settings()
         else:
             from mpitasks.launch.arguments import understand
 
-            program, start_seconds = understand(words, hint)
+            program, settings = understand(words, hint)
     except ConfigurationError as error:
         # Every rank comes to the same end; one of them says so.
         _exit_with_line(error, quiet=hint is not None and hint.rank != 0)
-    _run(program, start_seconds)
+    _run(program, settings)
 
 
-def _run(script: Program, start_seconds: float | None) -> NoReturn:
+def _run(script: Program, settings: Settings) -> NoReturn:
     """Meet the other ranks; run the script here, or serve."""
     script.prepare()
     _buffer_lines()
@@ -63,7 +64,7 @@ def _run(script: Program, start_seconds: float | None) -> NoReturn:
     from mpitasks.launch import run
 
     try:
-        role = run.join(start_seconds or run.START_SECONDS)
+        role = run.join(settings)
     except (ConfigurationError, LaunchError) as error:
         _end_with_line(error)
     except KeyboardInterrupt as stop:

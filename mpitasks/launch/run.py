@@ -20,6 +20,7 @@ import mpitasks
 from mpitasks.errors import ConfigurationError, LaunchError
 from mpitasks.launch.environment import launch_hint, refuse_lone_copy
 from mpitasks.master import session as sessions
+from mpitasks.settings import Settings
 from mpitasks.wire.doorbell import Doorbell
 from mpitasks.wire.messages import Hello, Welcome
 
@@ -28,15 +29,12 @@ if TYPE_CHECKING:
 
     from mpitasks.master.executor import Executor
 
-__all__ = ["START_SECONDS", "Role", "join", "leave", "run"]
+__all__ = ["Role", "join", "leave", "run"]
 
 T = TypeVar("T")
 
 FORWARD_SECONDS = 0.1
 """Launchers get so long to forward what was printed; they drop it after an abort."""
-
-START_SECONDS = 60.0
-"""How long rank 0 waits for the others to say hello."""
 
 GRACE_SECONDS = 1.0
 """How long workers get to finish what they run when the run ends with an error."""
@@ -68,7 +66,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
     """
     if sessions.installed():
         return _call(main)
-    role = join(START_SECONDS)
+    role = join(Settings())
     if role is Role.WORKER:
         return None
     failed = True
@@ -95,7 +93,7 @@ def _call(main: Callable[[Executor], T]) -> T:
     return result
 
 
-def join(seconds: float) -> Role:
+def join(settings: Settings) -> Role:
     """Meet the other ranks of the world, if this process was launched by an MPI.
 
     On rank 0 this installs the session and returns. On any other rank it serves
@@ -103,13 +101,14 @@ def join(seconds: float) -> Role:
     was launched together with others.
 
     Args:
-        seconds: How long to wait for the others.
+        settings: What the command line asks.
 
     Raises:
         LaunchError: Ranks are missing, or do not fit together.
         ConfigurationError: The launcher does not fit the MPI library, or there is no
             MPI library.
     """
+    sessions.configure(settings)
     hint = launch_hint()
     if hint is None:
         return Role.ALONE
@@ -124,7 +123,7 @@ def join(seconds: float) -> Role:
     if rank == 0:
         from mpitasks.master.pump import Pump
 
-        hellos = mpi.gather_hellos(comm, own, seconds)
+        hellos = mpi.gather_hellos(comm, own, settings.start_seconds)
         _check_hellos(hellos)
         welcomes = _welcomes(hellos)
         workers = range(1, size)
@@ -136,7 +135,7 @@ def join(seconds: float) -> Role:
     from mpitasks.worker.loop import Worker
 
     sessions.install_worker(rank)
-    answer = mpi.say_hello(comm, own, seconds + GOODBYE_SECONDS)
+    answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
     transport = _transport(mpi, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
     Worker(transport, where, listens=mpi.threads_may_overlap()).serve()

@@ -58,7 +58,9 @@ class Executor(concurrent.futures.Executor):
                 )
             if max_workers < 1:
                 raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
-        self._options = DEFAULTS.replace(**options)
+        self._options = DEFAULTS.replace(
+            **{**session.settings().task_options, **options}
+        )
         self._lease = session.current().open(max_workers)
 
     @property

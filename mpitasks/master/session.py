@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import ConfigurationError
+from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
     from mpitasks.master.pump import Pump
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Lease",
     "Session",
+    "configure",
     "current",
     "install",
     "install_worker",
     "installed",
+    "settings",
     "uninstall",
 ]
 
@@ -86,7 +89,19 @@ IN_TASK = (
 
 _current: Session | None = None
 _worker_rank: int | None = None
+_settings = Settings()
 _lock = threading.Lock()
+
+
+def configure(settings: Settings) -> None:
+    """Say what the command line asks of the run."""
+    global _settings
+    _settings = settings
+
+
+def settings() -> Settings:
+    """Return what the command line asks of the run."""
+    return _settings
 
 
 def install(session: Session) -> None:

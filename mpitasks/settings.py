@@ -1,0 +1,26 @@
+"""What the command line asks of a run: one frozen record, the same on every rank.
+
+`mpitasks.launch.arguments` makes it, from nothing but the words; the launcher and the
+session read it. What a single Executor or task is asked, is in `mpitasks.options`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a run.
+
+    Attributes:
+        start_seconds: How long rank 0 waits for the other ranks to say hello.
+        task_options: Options of `mpitasks.TaskOptions` that every Executor starts
+            with, unless it is given others.
+    """
+
+    start_seconds: float = 60.0
+    task_options: dict[str, Any] = field(default_factory=dict)
