@@ -14,7 +14,7 @@ import mpitasks
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.mpiexec import exec_mpiexec
 from mpitasks.launch.script import Program, Script
-from mpitasks.launch.verbs import find_verb
+from mpitasks.launch.verbs import UsageError, find_verb
 from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,6 +111,12 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _start_mpiexec(
     options: argparse.Namespace, program: Program, hint: LaunchHint | None
 ) -> NoReturn:
+    if program.is_lone:
+        name = program.words()[0]
+        raise UsageError(
+            f"{name} is one process and needs no ranks: leave out -n {options.n} "
+            f"before it ({name} --help shows what may stand behind it)"
+        )
     if hint is not None:
         raise ConfigurationError(
             f"-n starts an mpiexec, but {hint.launcher} already started this; leave "

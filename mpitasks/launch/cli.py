@@ -61,6 +61,8 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     _expect_signals()
     # Our own message comes before, and is the one that helps.
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
+    if script.is_lone:
+        _run_lone(script)
     from mpitasks.launch import run
 
     try:
@@ -85,6 +87,14 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     _run_here(script, alone=alone)
 
 
+def _run_lone(program: Program) -> NoReturn:
+    """Run a program of one process: of several copies, the first."""
+    hint = launch_hint()
+    if hint is not None and hint.rank != 0:
+        _end(0)
+    _run_here(program, alone=True)
+
+
 def _run_here(script: Program, *, alone: bool) -> NoReturn:
     """Run the script in this process; then let the workers go, and exit as it did."""
     raised: BaseException | None = None
@@ -104,11 +114,11 @@ def _run_here(script: Program, *, alone: bool) -> NoReturn:
 
 def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoReturn:
     """Let the workers go and exit, after showing what the script raised."""
-    from mpitasks.launch import run
-
     if alone:
         _show(raised)
         _end(code)
+    from mpitasks.launch import run
+
     try:
         clean = run.leave(failed=code != 0)
     except KeyboardInterrupt as stop:

@@ -19,11 +19,15 @@ from typing import Protocol
 
 from mpitasks.errors import ConfigurationError
 
-__all__ = ["VERBS", "Program", "Script"]
+__all__ = ["LONE_VERBS", "VERBS", "Program", "Script"]
 
 VERBS = {"bench": "mpitasks.launch.bench.command"}
 """Words that name a program of mpitasks itself in the place of a script, and where each
 lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
+
+LONE_VERBS: frozenset[str] = frozenset()
+"""Those of them that are programs of one process: they meet no other ranks, load no
+MPI, and so work on a login node as well."""
 
 
 class Program(Protocol):
@@ -32,6 +36,10 @@ class Program(Protocol):
     @property
     def is_module(self) -> bool:
         """Whether it is a module, which is found only once `sys.path` is set."""
+
+    @property
+    def is_lone(self) -> bool:
+        """Whether it is a program of one process, which meets no other ranks."""
 
     def words(self) -> list[str]:
         """Return the command line words that name it."""
@@ -58,11 +66,13 @@ class Script:
         target: A path, or a module's dotted name.
         args: What follows it on the command line.
         is_module: Whether `target` is a module's name.
+        is_lone: As in `Program`; a script never is.
     """
 
     target: str
     args: tuple[str, ...]
     is_module: bool = False
+    is_lone: bool = False
 
     def words(self) -> list[str]:
         """Return the command line words that name it."""

@@ -2,7 +2,10 @@
 
 ``mpitasks bench ...`` stands where a script would, and runs as one: on rank 0, with the
 other ranks as workers. A module of a verb has ``parse(words)``, which looks at nothing
-but the words, since every rank calls it, and ``main(options)``, which rank 0 runs.
+but the words, since every rank calls it, and ``main(options)``, which rank 0 runs; what
+it returns, if it is a number, becomes the exit code. A lone verb (`LONE_VERBS`) meets
+no other ranks; where a launcher started several copies all the same, only the first
+runs it.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.environment import launch_hint
-from mpitasks.launch.script import VERBS
+from mpitasks.launch.script import LONE_VERBS, VERBS
 
 __all__ = ["UsageError", "Verb", "VerbParser", "find_verb"]
+
+
+EXIT_SETUP = 78
 
 
 class UsageError(ConfigurationError):
@@ -57,6 +63,11 @@ class Verb:
         """Return the command line words that name it."""
         return [self.name, *self.args]
 
+    @property
+    def is_lone(self) -> bool:
+        """Whether it is a program of one process, which meets no other ranks."""
+        return self.name in LONE_VERBS
+
     def prepare(self) -> None:
         """Set `sys.argv`; messages of the launch name the program by it."""
         sys.argv[:] = [" ".join([self.name, *self.args[:1]]), *self.args[1:]]
@@ -68,13 +79,16 @@ class Verb:
         """Run it, in this process, now.
 
         Raises:
-            SystemExit: The words do not fit what is there; one line has said so.
+            SystemExit: With its exit code, if it is not 0. Where the words do not fit
+                what is there, one line has said so.
         """
         try:
-            importlib.import_module(VERBS[self.name]).main(self.options)
-        except UsageError as error:
+            code = importlib.import_module(VERBS[self.name]).main(self.options)
+        except ConfigurationError as error:
             print(f"mpitasks: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(error.exit_code) from None
+            code = getattr(error, "exit_code", EXIT_SETUP)
+        if code:
+            raise SystemExit(code)
 
 
 def find_verb(name: str, args: Sequence[str]) -> Verb | None:
