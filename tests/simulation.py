@@ -127,16 +127,16 @@ class Simulation:
         self._order = itertools.count()  # breaks ties between events of one time
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         for rank in range(workers):
-            self._handle(WorkerJoined(rank))
+            self.handle(WorkerJoined(rank))
 
     def submit(self, seconds: Sequence[float], *, function: int = 0) -> None:
         """Submit one call for each duration, in one event."""
         tasks = [TimedTask(next(self.ids), function, [time]) for time in seconds]
-        self._handle(TasksSubmitted(tasks))
+        self.handle(TasksSubmitted(tasks))
 
     def extend(self, seconds: Sequence[float], *, function: int = 0) -> None:
         """Submit a bulk job of one item for each duration."""
-        self._handle(BulkExtended(TimedBulk(function, seconds), len(seconds)))
+        self.handle(BulkExtended(TimedBulk(function, seconds), len(seconds)))
 
     def run(self) -> float:
         """Let everything happen; return when the last outcome was there."""
@@ -155,7 +155,8 @@ class Simulation:
 
     # The master.
 
-    def _handle(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
+        """Let the scheduler decide about the event, and do it."""
         for action in self.scheduler.handle(event, self.now):
             if type(action) is Assign:
                 self._assign(action)
@@ -175,12 +176,12 @@ class Simulation:
     def _take_report(self, event: OutcomesArrived) -> None:
         for _ in event.ids:
             self._workers[event.rank].held.popleft()
-        self._handle(event)
+        self.handle(event)
 
     def _take_back(self, event: TasksReturned, tasks: Sequence[TimedTask]) -> None:
         for task in tasks:
             self._workers[event.rank].held.remove(task)
-        self._handle(event)
+        self.handle(event)
 
     # The workers.
 

@@ -24,6 +24,8 @@ __all__ = [
     "Cancelled",
     "Complete",
     "Cost",
+    "DrainRequested",
+    "EndSet",
     "Event",
     "Fail",
     "FunctionId",
@@ -90,6 +92,9 @@ class Task:
 
     __slots__ = ("count", "function", "id", "nbytes", "priority", "state")
 
+    timeout: float | None = None
+    """Seconds that an item may take at most, where the user has said so."""
+
     def __init__(
         self,
         id: TaskId,
@@ -127,6 +132,9 @@ class Bulk:
     """
 
     __slots__ = ("cancelled", "chunksize", "function", "priority", "ready")
+
+    timeout: float | None = None
+    """As in `Task`."""
 
     def __init__(
         self,
@@ -275,6 +283,18 @@ class OutcomesArrived:
 
 
 @dataclass(slots=True)
+class EndSet:
+    """Whatever is started from now on should be finished by `at`."""
+
+    at: float
+
+
+@dataclass(slots=True)
+class DrainRequested:
+    """Nothing new is to be started any more; what workers have, they finish."""
+
+
+@dataclass(slots=True)
 class StopRequested:
     """The run is over: let every worker go."""
 
@@ -291,6 +311,8 @@ Event = (
     | CancelRequested
     | QueueCancelled
     | OutcomesArrived
+    | EndSet
+    | DrainRequested
     | StopRequested
 )
 

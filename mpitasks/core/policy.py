@@ -8,6 +8,7 @@ What lives here never changes a task's or worker's state: that is
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from mpitasks.core.events import Bulk, Cost, FunctionId, Task, TaskState
@@ -49,6 +50,9 @@ SMOOTHING = 0.3
 
 KNOWN_FUNCTIONS = 4096
 """Functions whose durations are remembered; the longest known is forgotten first."""
+
+ASIDE = -math.inf
+"""The priority of what nobody could finish in time, below all that users can give."""
 
 _QUEUED = TaskState.QUEUED  # an attribute of an enum costs 0.2 us on CPython 3.11
 
@@ -128,8 +132,8 @@ class ReadyQueue:
 
     def __init__(self) -> None:
         self.items = 0
-        self._levels: dict[int, deque[Task | Bulk]] = {}
-        self._order: list[int] = []  # priorities in use, highest first
+        self._levels: dict[float, deque[Task | Bulk]] = {}
+        self._order: list[float] = []  # priorities in use, highest first
 
     def add(self, entry: Task | Bulk, items: int) -> None:
         """Put a task, or a bulk job with new items, at the end of its level."""
@@ -193,7 +197,14 @@ class ReadyQueue:
             self._level(task.priority).appendleft(task)
             self.items += task.count
 
-    def _level(self, priority: int) -> deque[Task | Bulk]:
+    def set_aside(self) -> bool:
+        """Move the head behind everything else; return whether it was not there yet."""
+        if self._order[0] == ASIDE:
+            return False
+        self._level(ASIDE).append(self._levels[self._order[0]].popleft())
+        return True
+
+    def _level(self, priority: float) -> deque[Task | Bulk]:
         level = self._levels.get(priority)
         if level is None:
             level = self._levels[priority] = deque()

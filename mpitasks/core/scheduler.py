@@ -28,6 +28,7 @@ The lowest ranks are used, as many as wanted (`WorkersLimited`); the others are 
 and get nothing. A worker holds at most two batches: one it works on and one sent
 ahead, so that it never waits for the master (`CREDIT`). Outcomes of tasks that a
 worker does not hold, for instance of a worker declared lost, are late and ignored.
+Near the job's end, what could not be finished stays queued (`mpitasks.core.ending`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpitasks.core import policy
+from mpitasks.core.ending import Ending
 from mpitasks.core.events import (
     Action,
     Assign,
@@ -48,6 +50,8 @@ from mpitasks.core.events import (
     Cancelled,
     CancelRequested,
     Complete,
+    DrainRequested,
+    EndSet,
     Event,
     Fail,
     OutcomesArrived,
@@ -133,6 +137,7 @@ class Scheduler:
         self._queue = policy.ReadyQueue()
         self._profiles = policy.Profiles()
         self._roster = Roster()
+        self._ending: Ending | None = None  # None while there is no end in sight
         self._assigned = 0
         self._succeeded = 0
         self._failed = 0
@@ -150,6 +155,8 @@ class Scheduler:
                 CancelRequested: self._cancel_requested,
                 QueueCancelled: self._queue_cancelled,
                 OutcomesArrived: self._outcomes_arrived,
+                EndSet: self._end_set,
+                DrainRequested: self._drain_requested,
                 StopRequested: self._stop_requested,
             }
         )
@@ -169,7 +176,7 @@ class Scheduler:
         if self._queue.items:
             if self._roster.used:
                 sends: list[Action] = []
-                self._dispatch(sends)
+                self._dispatch(sends, now)
                 actions = sends + actions
             elif self._roster:
                 self._fail_queue(actions)
@@ -195,6 +202,11 @@ class Scheduler:
     def outstanding(self) -> int:
         """Items that were submitted and are neither done nor cancelled."""
         return self._queue.items + self._assigned
+
+    @property
+    def stranded(self) -> bool:
+        """Whether all that is left waits, and none of it will be started any more."""
+        return self._ending is not None and self._queue.items > 0 == self._assigned
 
     @property
     def num_workers(self) -> int:
@@ -228,8 +240,9 @@ class Scheduler:
             assert bool(worker.tasks) <= bool(worker.batches)
         assert assigned == self._assigned
         assert (self._queue.items > 0) == (self._queue.head() is not None)
-        idle = self._roster.pick_idle()
-        assert idle is None or not self._queue.items, "work waits beside an idle worker"
+        if self._ending is None:
+            idle = self._roster.pick_idle()
+            assert idle is None or not self._queue.items, "an idle worker beside work"
 
     # Workers.
 
@@ -291,13 +304,27 @@ class Scheduler:
             self._roster.retire(worker)
         return worker
 
+    # The end.
+
+    def _end_set(self, event: EndSet, actions: list[Action]) -> None:
+        self._foresee_end().at = event.at
+
+    def _drain_requested(self, event: DrainRequested, actions: list[Action]) -> None:
+        self._foresee_end().draining = True
+
+    def _foresee_end(self) -> Ending:
+        if self._ending is None:
+            known = {id: profile.seconds for id, profile in self._profiles.items()}
+            self._ending = Ending(known)
+        return self._ending
+
     # Tasks.
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
         tasks = event.tasks
         if len(tasks) == 1 and tasks[0].state in _SUBMIT:
             worker = self._roster.pick_idle()
-            if worker is not None:
+            if worker is not None and self._ending is None:
                 # Nothing waits and a worker does: straight through the queue.
                 task = tasks[0]
                 task.state = _SUBMIT[task.state]
@@ -374,6 +401,8 @@ class Scheduler:
             raise TransitionError(f"worker {event.rank} finished a batch it never had")
         for cost in event.costs:
             self._profiles.observe(cost)
+        if self._ending is not None:
+            self._ending.observe(event.costs)
         tasks = []
         finished = failed = 0
         failing = set(event.failed) if event.failed else ()
@@ -414,9 +443,12 @@ class Scheduler:
 
     # Which worker gets what.
 
-    def _dispatch(self, actions: list[Action]) -> None:
+    def _dispatch(self, actions: list[Action], now: float) -> None:
         queue = self._queue
+        ending = self._ending
         while queue.items and (worker := self._roster.pick(queue.items)) is not None:
+            if ending and not ending.choose(queue, now + sum(worker.batches)):
+                return
             self._assign(worker, *self._take_batch(), actions)
 
     def _assign(
