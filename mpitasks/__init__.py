@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteTraceback,
         SerializationError,
+        TaskTimeout,
+        TooManyFailures,
         TransitionError,
         TransportError,
         WorkerLost,
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from mpitasks.master.executor import Executor
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
+    from mpitasks.worker.context import CurrentTask, current_task
 
 _HOMES = {
     "Executor": "mpitasks.master.executor",
     "Future": "mpitasks.master.future",
+    "CurrentTask": "mpitasks.worker.context",
     "TaskOptions": "mpitasks.options",
+    "current_task": "mpitasks.worker.context",
     "run": "mpitasks.launch.run",
     **dict.fromkeys(
         [
@@ -47,6 +52,8 @@ _HOMES = {
             "RemoteError",
             "RemoteTraceback",
             "SerializationError",
+            "TaskTimeout",
+            "TooManyFailures",
             "TransitionError",
             "TransportError",
             "WorkerLost",
@@ -57,6 +64,7 @@ _HOMES = {
 
 __all__ = [
     "ConfigurationError",
+    "CurrentTask",
     "Executor",
     "ExecutorClosedError",
     "Future",
@@ -68,10 +76,13 @@ __all__ = [
     "RemoteTraceback",
     "SerializationError",
     "TaskOptions",
+    "TaskTimeout",
+    "TooManyFailures",
     "TransitionError",
     "TransportError",
     "WorkerLost",
     "__version__",
+    "current_task",
     "run",
 ]
 

@@ -6,6 +6,8 @@
     |-- ExecutorClosedError     yours: used after shutdown; a RuntimeError
     |-- SerializationError      yours: cannot be pickled; a PicklingError
     |-- RemoteError             the task's: its exception could not be pickled
+    |-- TaskTimeout             the task's: it ran longer than allowed; a TimeoutError
+    |-- TooManyFailures         the tasks': more of them failed than allowed
     |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
     |-- LaunchError             the world's: ranks missing or unlike (exit code 78)
     |-- TransportError          the world's: a message came damaged or not at all
@@ -46,6 +48,14 @@ class SerializationError(MpiTasksError, pickle.PicklingError):
 
 class RemoteError(MpiTasksError):
     """Stands for a task's exception that could not be pickled, with its text."""
+
+
+class TaskTimeout(MpiTasksError, TimeoutError):
+    """The task ran longer than its ``timeout``."""
+
+
+class TooManyFailures(MpiTasksError):
+    """More tasks failed than ``max_failures`` allows; the last is the cause."""
 
 
 class WorkerLost(MpiTasksError, concurrent.futures.BrokenExecutor):

@@ -7,13 +7,32 @@ Everything behind `Executor.with_options` and `Executor(...)` may trust a
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from mpitasks.errors import OptionError
 
-__all__ = ["DEFAULTS", "TaskOptions"]
+__all__ = ["DEFAULTS", "TaskOptions", "Terms"]
+
+
+class Terms(NamedTuple):
+    """What a worker must know of a task beyond the call itself.
+
+    Attributes:
+        label: The task's name, if it has one.
+        attempt: Which attempt this is, from 1 on.
+        timeout: Seconds that the task, or each item of a chunk, may take.
+        isolate: Whether it runs in a child process of its rank.
+        memory_limit: Bytes that the child may hold.
+    """
+
+    label: str | None = None
+    attempt: int = 1
+    timeout: float | None = None
+    isolate: bool = False
+    memory_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +45,25 @@ class TaskOptions:
         label: A name for the tasks, shown in messages about them.
         priority: Tasks of a higher priority are sent first; among equals the
             earlier submitted goes first. Any integer; the default is 0.
+        retries: How often a task, or an item of a map, that raised is tried again.
+        retry_on: Exception types that are worth another attempt.
+        retry_delay: Seconds before the second attempt; doubled for each further one,
+            up to 5 minutes.
+        timeout: Seconds that a task, or each item of a map, may run. Then
+            `mpitasks.TaskTimeout` is raised in it; see ``docs/failures.md`` for what
+            cannot be interrupted.
+        isolate: Run the task in a child process of its rank, so that a crash costs
+            nothing but the task.
+        memory_limit: Bytes of resident memory that an isolated task may hold.
+        max_crashes: How many times a task may lose its rank before it fails with
+            `mpitasks.WorkerLost`, where the MPI survives such a loss.
+        max_failures: How many items of a map may fail; with one more the map ends
+            with `mpitasks.TooManyFailures`. None for any number.
+        fail_fast: A map raises the first exception that arrives, in whatever place,
+            and runs nothing more.
+        return_exceptions: A map yields exceptions as values instead of raising them,
+            as `asyncio.gather` does.
+        terms: What a worker must know of these options; None if nothing.
 
     Raises:
         OptionError: A value is out of its range or of a wrong type.
@@ -34,15 +72,43 @@ class TaskOptions:
     chunksize: int | None = None
     label: str | None = None
     priority: int = 0
+    retries: int = 0
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    retry_delay: float = 0.0
+    timeout: float | None = None
+    isolate: bool = False
+    memory_limit: int | None = None
+    max_crashes: int = 3
+    max_failures: int | None = None
+    fail_fast: bool = False
+    return_exceptions: bool = False
+    terms: Terms | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.chunksize is not None:
-            _require_int("chunksize", self.chunksize)
-            if self.chunksize < 1:
-                raise OptionError(f"chunksize must be at least 1, not {self.chunksize}")
+        for name, least in _INTEGERS.items():
+            value = getattr(self, name)
+            if value is not None or name in _REQUIRED:
+                _require_int(name, value, least)
+        for name in ("retry_delay", "timeout"):
+            value = getattr(self, name)
+            if value is not None or name == "retry_delay":
+                _require_seconds(name, value, above_zero=name == "timeout")
+        for name in ("isolate", "fail_fast", "return_exceptions"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionError(
+                    f"{name} must be True or False, not {getattr(self, name)!r}"
+                )
         if self.label is not None and not isinstance(self.label, str):
             raise OptionError(f"label must be a string, not {self.label!r}")
-        _require_int("priority", self.priority)
+        _require_exceptions(self.retry_on)
+        if self.memory_limit is not None and not self.isolate:
+            raise OptionError(
+                "memory_limit needs isolate=True: only a task in a process of its own "
+                "can be watched and ended without its rank"
+            )
+        terms = Terms(self.label, 1, self.timeout, self.isolate, self.memory_limit)
+        # The frozen dataclass lets nobody else set it.
+        object.__setattr__(self, "terms", None if terms == Terms() else terms)
 
     def replace(self, **changes: Any) -> TaskOptions:
         """Return a copy with the given options changed.
@@ -51,7 +117,7 @@ class TaskOptions:
             TypeError: An option of that name does not exist.
             OptionError: A value is out of its range or of a wrong type.
         """
-        known = [field.name for field in dataclasses.fields(self)]
+        known = [field.name for field in dataclasses.fields(self) if field.init]
         for name in changes:
             if name not in known:
                 raise TypeError(
@@ -60,14 +126,50 @@ class TaskOptions:
         return dataclasses.replace(self, **changes)
 
 
-def _require_int(name: str, value: object) -> None:
+_INTEGERS: dict[str, int | None] = {
+    "chunksize": 1,
+    "priority": None,
+    "retries": 0,
+    "memory_limit": 1,
+    "max_crashes": 1,
+    "max_failures": 0,
+}
+"""Options that are integers, and the least that each may be."""
+
+_REQUIRED = frozenset({"priority", "retries", "max_crashes"})
+"""Those of them that cannot be None."""
+
+
+def _require_int(name: str, value: object, least: int | None) -> None:
     """Accept what can serve as an index, NumPy's integers too."""
     try:
-        operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise OptionError(f"{name} must be an integer, not {value!r}") from None
     if isinstance(value, bool):
         raise OptionError(f"{name} must be an integer, not {value!r}")
+    if least is not None and number < least:
+        raise OptionError(f"{name} must be at least {least}, not {value}")
+
+
+def _require_seconds(name: str, value: Any, *, above_zero: bool) -> None:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if isinstance(value, (bool, str)) or not math.isfinite(seconds) or seconds < 0:
+        raise OptionError(f"{name} must be a number of seconds, not {value!r}")
+    if above_zero and not seconds:
+        raise OptionError(f"{name} must be more than 0 seconds; None is no limit")
+
+
+def _require_exceptions(kinds: object) -> None:
+    several = kinds if isinstance(kinds, tuple) else (kinds,)
+    for kind in several:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise OptionError(
+                f"retry_on must be an exception type or a tuple of them, not {kinds!r}"
+            )
 
 
 DEFAULTS = TaskOptions()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
+import re
 from typing import Any
 
 import pytest
 
 from mpitasks.errors import OptionError
-from mpitasks.options import DEFAULTS, TaskOptions
+from mpitasks.options import DEFAULTS, TaskOptions, Terms
 
 
 def test_the_defaults() -> None:
@@ -26,6 +28,11 @@ def test_the_defaults() -> None:
         {"label": "fit"},
         {"priority": -5},
         {"chunksize": 2, "label": "x", "priority": 3},
+        {"retries": 2, "retry_on": OSError, "retry_delay": 0},
+        {"retry_on": (OSError, KeyError), "timeout": 0.5},
+        {"isolate": True, "memory_limit": 1 << 30},
+        {"max_failures": 0, "fail_fast": True, "return_exceptions": True},
+        {"max_crashes": 1},
     ],
 )
 def test_good_values(options: dict[str, Any]) -> None:
@@ -46,6 +53,29 @@ def test_good_values(options: dict[str, Any]) -> None:
         ({"priority": None}, "priority must be an integer, not None"),
         ({"priority": 0.5}, "priority must be an integer, not 0.5"),
         ({"priority": False}, "priority must be an integer, not False"),
+        ({"retries": -1}, "retries must be at least 0, not -1"),
+        ({"retries": None}, "retries must be an integer, not None"),
+        ({"max_crashes": 0}, "max_crashes must be at least 1, not 0"),
+        ({"max_failures": -1}, "max_failures must be at least 0, not -1"),
+        ({"timeout": 0}, "timeout must be more than 0 seconds; None is no limit"),
+        ({"timeout": -1.0}, "timeout must be a number of seconds, not -1.0"),
+        ({"timeout": "4"}, "timeout must be a number of seconds, not '4'"),
+        ({"timeout": math.inf}, "timeout must be a number of seconds, not inf"),
+        ({"retry_delay": None}, "retry_delay must be a number of seconds, not None"),
+        ({"fail_fast": 1}, "fail_fast must be True or False, not 1"),
+        ({"isolate": None}, "isolate must be True or False, not None"),
+        (
+            {"retry_on": (OSError, 3)},
+            re.escape(
+                "retry_on must be an exception type or a tuple of them, not "
+                "(<class 'OSError'>, 3)"
+            ),
+        ),
+        (
+            {"memory_limit": 5},
+            "memory_limit needs isolate=True: only a task in a process of its own can "
+            "be watched and ended without its rank",
+        ),
     ],
 )
 def test_bad_values(options: dict[str, Any], message: str) -> None:
@@ -65,7 +95,7 @@ def test_replace_leaves_the_rest_and_the_original() -> None:
 def test_an_unknown_option_is_named_with_the_known_ones() -> None:
     with pytest.raises(TypeError) as caught:
         DEFAULTS.replace(chunk_size=3)
-    names = ", ".join(field.name for field in dataclasses.fields(TaskOptions))
+    names = ", ".join(f.name for f in dataclasses.fields(TaskOptions) if f.init)
     expected = f"unknown option 'chunk_size'; the options are {names}"
     assert str(caught.value) == expected
 
@@ -78,3 +108,11 @@ def test_options_cannot_be_changed() -> None:
 def test_options_pickle() -> None:
     options = TaskOptions(chunksize=3, label="a", priority=-1)
     assert pickle.loads(pickle.dumps(options)) == options
+
+
+def test_a_worker_is_told_terms_only_where_they_differ() -> None:
+    assert TaskOptions(retries=3, priority=2, chunksize=4).terms is None
+    assert TaskOptions(label="fit").terms == Terms("fit")
+    made = TaskOptions(isolate=True, timeout=2, memory_limit=1 << 20)
+    assert made.terms == Terms(None, 1, 2, True, 1 << 20)
+    assert made.replace(isolate=False, timeout=None, memory_limit=None).terms is None

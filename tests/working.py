@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from mpitasks.options import Terms
 from mpitasks.wire import codec, messages
 from mpitasks.wire.local import local_pair
 from mpitasks.wire.messages import (
@@ -41,6 +42,7 @@ class Master:
         self,
         *calls: tuple[int, Any, int, Any, list[Any]],
         forget: Iterable[Callable[..., Any]] = (),
+        terms: dict[int, Terms] | None = None,
     ) -> None:
         """Send one batch; a call is (task id, function, mode, payload, buffers)."""
         functions, buffers, others = [], [], []
@@ -55,6 +57,8 @@ class Master:
             batch.calls.append((task_id, number, mode, payload, len(own)))
             others += own
         batch.buffers = buffers + others
+        if terms:
+            batch.terms = {task_id: tuple(own) for task_id, own in terms.items()}
         self.end.send(1, batch)
 
     def _id(self, function: Callable[..., Any]) -> int:

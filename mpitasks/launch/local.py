@@ -19,6 +19,7 @@ from mpitasks.launch.environment import launch_hint
 from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session
 from mpitasks.wire.local import local_pair
+from mpitasks.worker import context
 from mpitasks.worker.loop import Worker
 
 __all__ = ["start_local"]
@@ -40,12 +41,18 @@ def start_local() -> Session:
     _refuse_copies(script)
     print(NOTICE.format(script=script), file=sys.stderr)
     master_end, worker_end = local_pair()
-    where = f"the process itself (host {socket.gethostname()}, pid {os.getpid()})"
+    host = socket.gethostname()
+    where = f"the process itself (host {host}, pid {os.getpid()})"
     worker = Worker(worker_end, where)
     thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
     thread.start()
     pump = Pump(master_end, [worker_end.rank])
-    session = Session(pump, lambda: threading.current_thread() is thread)
+
+    def in_task() -> bool:
+        return threading.current_thread() is thread
+
+    context.provide(lambda: worker.current_task(0, host) if in_task() else None)
+    session = Session(pump, in_task)
     atexit.register(_finish, pump)
     return session
 

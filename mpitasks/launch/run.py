@@ -132,13 +132,16 @@ def join(settings: Settings) -> Role:
         pump = Pump(transport, workers, threads=mpi.threads_allowed())
         sessions.install(sessions.Session(pump))
         return Role.MASTER
+    from mpitasks.worker import context
     from mpitasks.worker.loop import Worker
 
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
     transport = _transport(mpi, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
-    Worker(transport, where, listens=mpi.threads_may_overlap()).serve()
+    worker = Worker(transport, where, listens=mpi.threads_may_overlap())
+    context.provide(lambda: worker.current_task(rank, own.host))
+    worker.serve()
     sessions.uninstall()
     return Role.WORKER
 

@@ -38,21 +38,26 @@ class Batches:
         calls: list[Any] = []
         buffers: list[Any] = []
         functions: dict[FunctionId, Function] = {}  # those that the worker lacks
+        terms: dict[int, Any] = {}
         for task in tasks:
             if type(task) is Call:
                 calls.append(task.wire)
                 if task.buffers:
                     buffers += task.buffers
                 target = task.target
+                if task.terms is not None:
+                    terms[task.id] = tuple(task.terms)
             else:
                 assert type(task) is Chunk  # the master makes no other tasks
+                if task.terms is not None:
+                    terms[task.id] = tuple(task.terms)
                 wire, own = task.job.encode(task)
                 calls.append(wire)
                 buffers += own
                 target = task.job.target
             if target.id not in known:
                 functions[target.id] = target
-        batch = Batch(calls, (), (), buffers)
+        batch = Batch(calls, (), (), terms or None, buffers)
         if functions:
             _teach(known, functions, batch)
         return batch

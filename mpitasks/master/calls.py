@@ -37,10 +37,11 @@ class Call(Task):
         wire: The call as it stands in a message.
         buffers: Its out-of-band buffers: the memory of the user's own arrays.
         options: What was asked for it.
+        terms: What the worker must know of that; None if nothing.
         future: Who waits for it.
     """
 
-    __slots__ = ("buffers", "future", "options", "target", "wire")
+    __slots__ = ("buffers", "future", "options", "target", "terms", "wire")
 
     future: Future
     wire: tuple[int, int, int, Any, int]
@@ -64,6 +65,7 @@ class Call(Task):
         self.count = 1
         self.priority = options.priority
         self.options = options
+        self.terms = options.terms
         self.state = _NEW
         self.target = target
         if not kwargs and codec.is_plain(args):
@@ -98,9 +100,10 @@ class Chunk(Task):
         job: The job that they are from.
         start: The index of the first in the job.
         items: The items; each a tuple of arguments if the job says so.
+        terms: As those of a `Call`.
     """
 
-    __slots__ = ("items", "job", "start")
+    __slots__ = ("items", "job", "start", "terms")
 
     def __init__(
         self, id: TaskId, job: Job, start: int, items: list[Any] | range
@@ -109,6 +112,7 @@ class Chunk(Task):
         self.job = job
         self.start = start
         self.items = items
+        self.terms = job.options.terms
 
     def split(self, task_id: TaskId, keep: int) -> Chunk:
         rest = Chunk(task_id, self.job, self.start + keep, self.items[keep:])

@@ -93,6 +93,9 @@ class Batch:
     Their buffers come first in `buffers`."""
     forget: Sequence[int] = ()
     """Functions that the master will send again before it uses them."""
+    terms: dict[int, tuple[Any, ...]] | None = None
+    """Fields of the `mpitasks.options.Terms` of the calls, by their ids, that have
+    other terms than the default."""
     buffers: Sequence[Buffer] = ()
 
 
@@ -165,7 +168,14 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
     if type(message) is Batch:
         buffers = message.buffers
         sizes = _sizes(buffers) if buffers else ()
-        frame = (_BATCH, sizes, message.calls, message.functions, message.forget)
+        frame = (
+            _BATCH,
+            sizes,
+            message.calls,
+            message.functions,
+            message.forget,
+            message.terms,
+        )
         return pickle.dumps(frame, 5), buffers
     if type(message) is Outcomes:
         buffers = message.buffers

@@ -18,6 +18,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError, SerializationError
+from mpitasks.options import Terms
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Buffer, Unsendable
 from mpitasks.wire.diagnose import describe
@@ -43,6 +44,7 @@ from mpitasks.wire.outcomes import (
     encode_items,
     encode_value,
 )
+from mpitasks.worker.context import CurrentTask
 from mpitasks.worker.listener import Listener
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ class Worker:
         self._calls: list[Any] = []
         self._at = 0
         self._chunk: tuple[list[Any], list[Any]] | None = None
+        self._terms: Terms | None = None  # of the call; None for the default
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
@@ -150,6 +153,9 @@ class Worker:
             if self._reply_bytes or started - self._flushed > FLUSH_SECONDS:
                 self._flush_if_due(started)
             own = [buffers.pop() for _ in range(count)] if count else []
+            if batch.terms is not None:
+                terms = batch.terms.get(task_id)
+                self._terms = None if terms is None else Terms(*terms)
             if mode in _CALLS:
                 items = 1
                 form, value, sent = self._call(function_id, mode, payload, own)
@@ -176,9 +182,18 @@ class Worker:
             cost[2] += ended - started
             cost[3] += nbytes
             started = ended
+        self._terms = None
         self._flush(1)
         self._settle()
         self.busy = False
+
+    def current_task(self, rank: int, host: str) -> CurrentTask | None:
+        """Return the task that is running here, on this rank and host, if one is."""
+        if not self.busy or not self._at:
+            return None
+        terms = self._terms or Terms()
+        task_id = self._calls[self._at - 1][0]
+        return CurrentTask(task_id, terms.attempt, terms.label, rank, host)
 
     def progress(self) -> tuple[int, int]:
         """Return what changes with each call, or item of a chunk, that is done."""
@@ -230,6 +245,8 @@ class Worker:
             if mode != CALL_PLAIN:
                 args, kwargs = self._decode(payload, buffers, "the arguments")
                 buffers.clear()
+            if self._terms is not None:
+                function = self._within_limits(function)
             self.begun += 1
             self.lock.release()
             try:
@@ -246,6 +263,8 @@ class Worker:
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> tuple[int, Form]:
         function = self._functions[function_id]
+        if self._terms is not None:
+            function = self._within_limits(function)
         values: list[Any] = []
         if mode in _PLAIN_MAPS:
             # A list, since the listener may take the end of it away.
@@ -279,6 +298,15 @@ class Worker:
                 values.append(Failure(error))
         self._chunk = None
         return len(payload), encode_items(values, self._where)
+
+    def _within_limits(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as the terms of this call want it to be called."""
+        assert self._terms is not None
+        if self._terms.timeout is None:
+            return function
+        from mpitasks.worker.limits import Limited
+
+        return Limited(function, self._terms.timeout)
 
     def _decode(self, frame: bytes, buffers: list[Buffer], what: str) -> Any:
         try:

@@ -1,0 +1,103 @@
+"""A time limit on user code that runs in the rank itself.
+
+In the main thread an interval timer raises `TaskTimeout` (setitimer(2); the signal
+also ends a sleep or a read); in any other thread, as in the size-1 mode, a timer thread
+has the interpreter raise it. Neither can interrupt a call into C that does not come
+back to the interpreter: such a task is overdue, and that is the master's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mpitasks.errors import TaskTimeout
+
+__all__ = ["Limited"]
+
+AGAIN_SECONDS = 1.0
+"""Code that swallows the exception gets it again so often."""
+
+
+class Limited:
+    """A function, each call of which may take so many seconds.
+
+    Args:
+        function: The function.
+        seconds: The limit.
+    """
+
+    def __init__(self, function: Callable[..., Any], seconds: float) -> None:
+        self._function = function
+        self._message = f"the task took longer than its limit of {seconds:g} s"
+        self._seconds = seconds
+        self._running = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function.
+
+        Raises:
+            TaskTimeout: It took too long.
+        """
+        if threading.current_thread() is threading.main_thread():
+            return self._call_on_timer(args, kwargs)
+        return self._call_beside_timer(args, kwargs)
+
+    def _call_on_timer(self, args: Any, kwargs: Any) -> Any:
+        before = signal.signal(signal.SIGALRM, self._ring)
+        self._running = True
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds, AGAIN_SECONDS)
+            return self._function(*args, **kwargs)
+        finally:
+            self._running = False  # from here on a late signal does nothing
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _ring(self, number: int, frame: Any) -> None:
+        if self._running:
+            raise TaskTimeout(self._message)
+
+    def _call_beside_timer(self, args: Any, kwargs: Any) -> Any:
+        thread = threading.get_ident()
+        lock = threading.Lock()
+        ended = threading.Event()
+        raised = False
+
+        def interrupt() -> None:
+            nonlocal raised
+            seconds = self._seconds
+            while not ended.wait(seconds):
+                with lock:
+                    if not ended.is_set():
+                        raised = True
+                        _raise_in(thread, TaskTimeout)
+                seconds = AGAIN_SECONDS
+
+        timer = threading.Thread(target=interrupt, name="mpitasks-limit", daemon=True)
+        timer.start()
+        try:
+            return self._function(*args, **kwargs)
+        except TaskTimeout as error:
+            if raised and not error.args:
+                raise TaskTimeout(self._message).with_traceback(
+                    error.__traceback__
+                ) from None
+            raise
+        finally:
+            # It may be raised here still, as the function ended.
+            with contextlib.suppress(TaskTimeout), lock:
+                ended.set()
+                _raise_in(thread, None)
+            ended.set()
+            timer.join()
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Have a thread raise an exception, or take back one that it has not raised yet."""
+    what = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
