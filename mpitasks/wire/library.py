@@ -1,0 +1,70 @@
+"""The MPI library: loaded without being started, looked at, then started.
+
+mpi4py starts MPI when it is imported, and an MPI that does not fit its launcher may end
+the process there. So the import and the start are two steps here; between them the
+library can already say what it is. Messages are sent elsewhere (`mpitasks.wire.mpi`).
+"""
+
+from __future__ import annotations
+
+import mpi4py
+
+__all__ = ["initialize", "load", "name", "thread_level", "version"]
+
+_LEVELS = ("single", "funneled", "serialized", "multiple")  # as mpi4py.rc has them
+
+
+def load() -> None:
+    """Load the library that mpi4py finds, and do not start it.
+
+    At the exit of Python mpi4py ends MPI, as it does where it has started it itself.
+
+    Raises:
+        ImportError: mpi4py fits no library that is here.
+        RuntimeError: There is no library.
+    """
+    own = mpi4py.rc.initialize
+    mpi4py.rc.initialize = False
+    if mpi4py.rc.finalize is None:
+        mpi4py.rc.finalize = True
+    try:
+        from mpi4py import MPI  # noqa: F401
+    finally:
+        mpi4py.rc.initialize = own
+
+
+def version() -> str:
+    """Return all that the library says of itself; it need not have been started."""
+    from mpi4py import MPI
+
+    return MPI.Get_library_version()
+
+
+def name() -> str:
+    """Return the library's name and version in one line."""
+    return version().splitlines()[0].strip("\0 ,")
+
+
+def initialize() -> None:
+    """Start MPI, unless the user did; with the threads that `mpi4py.rc` asks for."""
+    from mpi4py import MPI
+
+    if MPI.Is_initialized():
+        return
+    if mpi4py.rc.threads:
+        MPI.Init_thread(_levels()[_LEVELS.index(mpi4py.rc.thread_level)])
+    else:
+        MPI.Init()
+
+
+def thread_level() -> str:
+    """Return what MPI, which was started, allows threads to do."""
+    from mpi4py import MPI
+
+    return _LEVELS[_levels().index(MPI.Query_thread())]
+
+
+def _levels() -> list[int]:
+    from mpi4py import MPI
+
+    return [getattr(MPI, f"THREAD_{name.upper()}") for name in _LEVELS]
