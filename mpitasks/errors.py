@@ -2,7 +2,8 @@
 
     MpiTasksError
     |-- ConfigurationError      yours: launch or set-up is wrong (exit code 78)
-    |   `-- OptionError         yours: an option's value is impossible; a ValueError
+    |   |-- OptionError         yours: an option's value is impossible; a ValueError
+    |   `-- JournalError        yours: the journal cannot be opened or written
     |-- ExecutorClosedError     yours: used after shutdown; a RuntimeError
     |-- SerializationError      yours: cannot be pickled; a PicklingError
     |-- RemoteError             the task's: its exception could not be pickled
@@ -36,6 +37,10 @@ class ConfigurationError(MpiTasksError):
 
 class OptionError(ConfigurationError, ValueError):
     """An option was given a value that it cannot have."""
+
+
+class JournalError(ConfigurationError):
+    """The journal is in use, is no journal, or cannot be written: disk full, rights."""
 
 
 class ExecutorClosedError(MpiTasksError, RuntimeError):

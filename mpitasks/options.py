@@ -63,6 +63,9 @@ class TaskOptions:
             and runs nothing more.
         return_exceptions: A map yields exceptions as values instead of raising them,
             as `asyncio.gather` does.
+        key: What tells the calls apart in a journal, in the place of their arguments:
+            a value for `submit`; for a map a function of the same arguments that
+            returns one. See ``docs/resume.md``.
         terms: What a worker must know of these options; None if nothing.
 
     Raises:
@@ -82,6 +85,7 @@ class TaskOptions:
     max_failures: int | None = None
     fail_fast: bool = False
     return_exceptions: bool = False
+    key: Any = None
     terms: Terms | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
@@ -101,6 +105,7 @@ class TaskOptions:
         if self.label is not None and not isinstance(self.label, str):
             raise OptionError(f"label must be a string, not {self.label!r}")
         _require_exceptions(self.retry_on)
+        _require_key(self.key)
         if self.memory_limit is not None and not self.isolate:
             raise OptionError(
                 "memory_limit needs isolate=True: only a task in a process of its own "
@@ -170,6 +175,19 @@ def _require_exceptions(kinds: object) -> None:
             raise OptionError(
                 f"retry_on must be an exception type or a tuple of them, not {kinds!r}"
             )
+
+
+def _require_key(key: Any) -> None:
+    """Accept what is the same in the next run: text, numbers, tuples of them."""
+    if key is None or callable(key) or isinstance(key, (str, bytes, int, float)):
+        return
+    if not isinstance(key, tuple):
+        raise OptionError(
+            f"key must be text, a number, a tuple of them, or a function of the "
+            f"arguments that returns one, not {key!r}"
+        )
+    for part in key:
+        _require_key(part)
 
 
 DEFAULTS = TaskOptions()

@@ -20,7 +20,14 @@ class Settings:
         start_seconds: How long rank 0 waits for the other ranks to say hello.
         task_options: Options of `mpitasks.TaskOptions` that every Executor starts
             with, unless it is given others.
+        journal: The file of the journal; None for none.
+        keep_failures: Whether calls that failed in an earlier run stay failed.
+        journal_errors: What to do when the journal cannot be written any more:
+            "stop", or "continue" without it.
     """
 
     start_seconds: float = 60.0
     task_options: dict[str, Any] = field(default_factory=dict)
+    journal: str | None = None
+    keep_failures: bool = False
+    journal_errors: str = "stop"

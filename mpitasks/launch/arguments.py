@@ -35,7 +35,7 @@ exit codes: the script's own; 1 after an exception in it; 70 internal error;
 78 wrong set-up; 128 + n after signal n"""
 
 
-FOR_RANKS = ("start_timeout",)
+FOR_RANKS = ("start_timeout", "journal", "keep_failures", "journal_errors")
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
 
@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=60.0,
         help="how long to wait for all ranks to be there (60)",
     )
+    _add_journal(parser)
     parser.add_argument(
         "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
     )
@@ -78,6 +79,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("script", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
+
+
+def _add_journal(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "journal", "finished results on disk; the same command again has them at once"
+    )
+    group.add_argument("--journal", metavar="FILE", help="keep results in this file")
+    group.add_argument(
+        "--keep-failures",
+        action="store_true",
+        help="do not run again what failed in an earlier run",
+    )
+    group.add_argument(
+        "--journal-errors",
+        choices=["stop", "continue"],
+        default="stop",
+        help="what to do when the journal cannot be written: disk full, say (stop)",
+    )
 
 
 def understand(
@@ -105,7 +124,12 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise ConfigurationError(
             f"--start-timeout needs seconds above 0, not {options.start_timeout}"
         )
-    return Settings(start_seconds=options.start_timeout)
+    return Settings(
+        start_seconds=options.start_timeout,
+        journal=options.journal,
+        keep_failures=options.keep_failures,
+        journal_errors=options.journal_errors,
+    )
 
 
 def _start_mpiexec(

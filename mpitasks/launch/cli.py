@@ -67,6 +67,10 @@ def _run(script: Program, settings: Settings) -> NoReturn:
 
     try:
         role = run.join(settings)
+        if settings.journal is not None and role is not run.Role.WORKER:
+            from mpitasks.master import journals
+
+            journals.start(settings)
     except (ConfigurationError, LaunchError) as error:
         _end_with_line(error)
     except KeyboardInterrupt as stop:
@@ -171,6 +175,9 @@ def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
     number = stop.number if isinstance(stop, _Terminated) else signal.SIGINT
     print(f"mpitasks: stopped by {number.name}", file=sys.stderr, flush=True)
     sys.stdout.flush()
+    journals = sys.modules.get("mpitasks.master.journals")
+    if journals is not None:
+        journals.end_journals()
     if "mpitasks.wire.mpi" in sys.modules:
         _end(EXIT_SIGNAL + number, abort=True)
     os._exit(EXIT_SIGNAL + number)  # a task may be running in the worker thread

@@ -16,6 +16,7 @@ import threading
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.environment import launch_hint
+from mpitasks.master import journals
 from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session
 from mpitasks.wire.local import local_pair
@@ -77,7 +78,9 @@ def _finish(pump: Pump) -> None:
     After Ctrl-C nothing is waited for; the task in the worker thread ends with the
     process.
     """
-    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
-        return
-    pump.finish()
+    try:
+        if not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+            pump.finish()
+    finally:
+        journals.end_journals()
     pump.close(5.0)

@@ -23,6 +23,7 @@ from mpitasks.launch.environment import (
     refuse_lone_copy,
     refuse_misfit,
 )
+from mpitasks.master import journals
 from mpitasks.master import session as sessions
 from mpitasks.settings import Settings
 from mpitasks.wire.doorbell import Doorbell
@@ -162,14 +163,17 @@ def leave(*, failed: bool) -> bool:
     session = sessions.current()
     sessions.uninstall()
     pump = session.pump
-    if failed:
-        pump.cancel_queue()
-        if not pump.finish(GRACE_SECONDS):
-            # The run will be aborted. Nobody is let go before: an mpiexec of Open MPI
-            # may crash when a rank aborts while others are in MPI_Finalize.
-            return False
-    else:
-        pump.finish()
+    try:
+        if failed:
+            pump.cancel_queue()
+            if not pump.finish(GRACE_SECONDS):
+                # The run will be aborted. Nobody is let go before: an mpiexec of Open
+                # MPI may crash when a rank aborts while others are in MPI_Finalize.
+                return False
+        else:
+            pump.finish()
+    finally:
+        journals.end_journals()
     return not pump.close(GOODBYE_SECONDS)
 
 

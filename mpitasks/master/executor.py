@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
+import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mpitasks.errors import (
     ConfigurationError,
@@ -12,13 +14,16 @@ from mpitasks.errors import (
     OptionError,
     SerializationError,
 )
-from mpitasks.master import session
+from mpitasks.master import journals, session
 from mpitasks.master.calls import Call
 from mpitasks.master.future import Future, settle
 from mpitasks.master.job import Job
 from mpitasks.master.stream import Stream
 from mpitasks.options import DEFAULTS, TaskOptions
 from mpitasks.wire.outcomes import Failure
+
+if TYPE_CHECKING:
+    from mpitasks.master.journal.records import Entry
 
 __all__ = ["Executor"]
 
@@ -37,9 +42,19 @@ class Executor(concurrent.futures.Executor):
     Args:
         max_workers: Use only so many of the workers, those of the lowest ranks; None
             for all there are. The number that it comes to is `num_workers`.
+        journal: A file for finished results: when the same script runs again, they
+            come from there, and only what is missing is computed. None for the one
+            of the command line's ``--journal``, if there is one. See
+            ``docs/resume.md``.
+        keep_failures: Do not run again what failed in an earlier run; None for what
+            the command line says.
+        journal_errors: When the journal cannot be written any more (a full disk),
+            "stop" with a `JournalError`, or "continue" without it, after a warning;
+            None for what the command line says.
         **options: Defaults for the tasks; see `with_options`.
 
     Raises:
+        JournalError: The journal is in use, is no journal, or cannot be written.
         ConfigurationError: Another Executor is open, or this is not the script's
             process on rank 0.
         OptionError: An option has a value that it cannot have.
@@ -50,7 +65,15 @@ class Executor(concurrent.futures.Executor):
         ...     squares = list(executor.map(math.sqrt, range(100)))
     """
 
-    def __init__(self, max_workers: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        keep_failures: bool | None = None,
+        journal_errors: str | None = None,
+        **options: Any,
+    ) -> None:
         if max_workers is not None:
             if not isinstance(max_workers, int) or isinstance(max_workers, bool):
                 raise TypeError(
@@ -58,10 +81,17 @@ class Executor(concurrent.futures.Executor):
                 )
             if max_workers < 1:
                 raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
-        self._options = DEFAULTS.replace(
-            **{**session.settings().task_options, **options}
-        )
-        self._lease = session.current().open(max_workers)
+        settings = session.settings()
+        self._options = DEFAULTS.replace(**{**settings.task_options, **options})
+        opener = None
+        if journal is not None:
+            opener = functools.partial(
+                journals.open_journal,
+                journal,
+                keep_failures=_told(keep_failures, settings.keep_failures),
+                errors=_told(journal_errors, settings.journal_errors),
+            )
+        self._lease = session.current().open(max_workers, opener)
 
     @property
     def num_workers(self) -> int:
@@ -108,6 +138,11 @@ class Executor(concurrent.futures.Executor):
         if lease.closed:
             raise ExecutorClosedError("cannot schedule new futures after shutdown")
         pump = lease.pump
+        entry = None
+        if lease.journal is not None:
+            entry, found = self._find(fn, args, kwargs)
+            if found is not None:
+                return found
         try:
             target = pump.functions.register(fn)
             call = Call(next(pump.ids), target, args, kwargs, self._options)
@@ -118,6 +153,8 @@ class Executor(concurrent.futures.Executor):
             settle([future], [Failure(error)])
             return future
         call.future = future = Future(call, pump)
+        if entry is not None:
+            future.entry = entry
         pump.submit(call)
         return future
 
@@ -202,6 +239,7 @@ class Executor(concurrent.futures.Executor):
             if lease.session.runs_tasks_here():
                 raise ConfigurationError(session.IN_TASK)
             lease.pump.finish()
+            lease.close_journal()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         """Shut down, waiting for what is outstanding; after Ctrl-C, not waiting."""
@@ -210,6 +248,20 @@ class Executor(concurrent.futures.Executor):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"an Executor cannot be sent to a worker; {session.IN_TASK}")
+
+    def _find(
+        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Entry | None, Future | None]:
+        """Return where a call is to be recorded, and its future if it is there."""
+        from mpitasks.master.journal.recorder import MISSING
+
+        assert self._lease.journal is not None
+        entry, outcome = self._lease.journal.find(fn, args, kwargs, self._options)
+        if outcome is MISSING:
+            return entry, None
+        future = Future(None, self._lease.pump)
+        settle([future], [outcome])
+        return entry, future
 
     def _stream(
         self,
@@ -226,15 +278,26 @@ class Executor(concurrent.futures.Executor):
         options = self._options
         if chunksize is not None:
             options = options.replace(chunksize=chunksize)
-        target = self._lease.pump.functions.register(fn)
-        job = Job(
-            target,
-            items,
-            star=star,
-            ordered=ordered,
-            options=options,
-        )
-        return Stream(self._lease, job, timeout)
+        if options.key is not None and not callable(options.key):
+            raise OptionError(
+                f"a map needs a key for each item: a function of it, not "
+                f"{options.key!r}"
+            )
+        lease = self._lease
+        target = lease.pump.functions.register(fn)
+        kinds: dict[str, Any] = {"star": star, "ordered": ordered, "options": options}
+        met = None if lease.journal is None else lease.journal.meet(fn)
+        if lease.journal is None or met is None:
+            job = Job(target, items, **kinds)
+        else:
+            from mpitasks.master.journal.job import RecordedJob
+
+            job = RecordedJob(lease.journal, met, lease.pump, target, items, **kinds)
+        return Stream(lease, job, timeout)
+
+
+def _told(value: T | None, default: T) -> T:
+    return default if value is None else value
 
 
 def _window(buffersize: int | None) -> Callable[[], int] | None:

@@ -49,6 +49,8 @@ class Future(concurrent.futures.Future[Any]):
     _done_callbacks: Any = ()
     _watched: threading.Condition | None = None
     _call: Call | None
+    entry: Any = None
+    """What the call is to a journal, if it has one."""
 
     def __init__(self, call: Call | None, pump: Pump) -> None:
         self._call = call

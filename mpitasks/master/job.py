@@ -193,13 +193,17 @@ class Job(Bulk):
         buffers: list[Buffer] = []
         for index, item in enumerate(items, chunk.start):
             try:
-                frame, own = codec.encode(item, f"item {index}")
+                frame, own = codec.encode(item, f"item {self.position(index)}")
             except SerializationError as error:
                 frame, own = codec.encode(Unsendable(error), "the error")
             entries.append((frame, len(own)))
             buffers += own
         mode = STARMAP if self._star else MAP
         return (*head, mode, entries, len(buffers)), buffers
+
+    def position(self, index: int) -> int:
+        """Return which of the user's items this is."""
+        return index
 
     def _plain(self, items: list[Any] | range) -> bool:
         if type(items) is range:

@@ -17,7 +17,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mpitasks.core.events import (
@@ -34,6 +34,7 @@ from mpitasks.core.events import (
     Rank,
     Stop,
     StopRequested,
+    Task,
     TasksSubmitted,
     WorkerJoined,
     WorkerLeft,
@@ -78,6 +79,7 @@ class Pump:
         driven: Whether a thread waits and takes turns meanwhile.
         drives: How often a thread began to.
         background: Takes turns while nobody else does.
+        record: Told of what is done, before it is settled, if there is a journal.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Pump:
         self._batches = Batches(self._ranks)
         self._callbacks: deque[Callable[[], None]] = deque()
         self._error: MpiTasksError | None = None
+        self.record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
         for rank in self._ranks:
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
         self.background = Background(self, enabled=threads)
@@ -253,6 +256,14 @@ class Pump:
         """Have `callback` run soon, when no lock is held."""
         self._callbacks.append(callback)
 
+    def abandon(self, error: MpiTasksError) -> None:
+        """The run cannot go on: fail all that is outstanding, and what comes, so."""
+        with self._lock:
+            self._break(error)
+        self._transport.wake()
+        if self._callbacks:
+            self._run_callbacks()
+
     def close(self, seconds: float) -> list[Rank]:
         """Stop the workers; return those that did not say goodbye in time.
 
@@ -333,6 +344,8 @@ class Pump:
                 self._transport.send(action.rank, batch)
             elif type(action) is Complete:
                 # Only reports complete tasks, and they come as messages.
+                if self.record is not None:
+                    self.record(action.tasks, event)  # type: ignore[arg-type]
                 settling.complete(action.tasks, event)  # type: ignore[arg-type]
             elif type(action) is Cancelled:
                 for task in action.tasks:

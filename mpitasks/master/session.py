@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import ConfigurationError
+from mpitasks.master import journals
 from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
+    from mpitasks.master.journal.recorder import Journal
     from mpitasks.master.pump import Pump
 
 __all__ = [
@@ -36,14 +38,28 @@ class Lease:
     Attributes:
         pump: The session's pump.
         closed: Whether the Executor was shut down.
+        journal: Where its results are kept, if anywhere.
+        owns: Whether the journal is the Executor's own.
     """
 
-    __slots__ = ("closed", "pump", "session")
+    __slots__ = ("closed", "journal", "owns", "pump", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.pump = session.pump
         self.closed = False
+        self.journal: Journal | None = journals.run_journal()
+        self.owns = False
+
+    def close_journal(self) -> None:
+        """Close the Executor's own journal, when all of its calls are done.
+
+        Raises:
+            JournalError: It could not be written.
+        """
+        if self.owns and self.journal is not None:
+            self.owns = False
+            journals.close_journal(self.journal)
 
 
 class Session:
@@ -63,11 +79,20 @@ class Session:
         self._lease: Lease | None = None
         self._lock = threading.Lock()
 
-    def open(self, max_workers: int | None = None) -> Lease:
+    def open(
+        self,
+        max_workers: int | None = None,
+        open_journal: Callable[[], Journal] | None = None,
+    ) -> Lease:
         """Let an Executor use the session, and so many of its workers.
+
+        Args:
+            max_workers: How many; None for all.
+            open_journal: Opens the Executor's own journal, if it has one.
 
         Raises:
             ConfigurationError: Another one does, or the caller is a task.
+            JournalError: The journal cannot be opened.
         """
         if self.runs_tasks_here():
             raise ConfigurationError(IN_TASK)
@@ -77,9 +102,22 @@ class Session:
                     "an Executor is open already, and a run has one at a time: pass "
                     "that one along, or shut it down before you make another"
                 )
-            self._lease = Lease(self)
+            last, self._lease = self._lease, Lease(self)
+        lease = self._lease
+        try:
+            if last is not None and last.owns:  # it was shut down without waiting
+                self.pump.finish()
+                last.close_journal()
+            if open_journal is not None:
+                lease.journal = open_journal()
+                lease.owns = True
+            if lease.journal is not None:
+                lease.journal.attach(self.pump)
+        except BaseException:
+            lease.closed = True
+            raise
         self.pump.limit_workers(max_workers)
-        return self._lease
+        return lease
 
 
 IN_TASK = (

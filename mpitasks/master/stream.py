@@ -19,10 +19,20 @@ if TYPE_CHECKING:
     from mpitasks.master.job import Job
     from mpitasks.master.session import Lease
 
-__all__ = ["Stream"]
+__all__ = ["Deferred", "Stream"]
 
 CHUNKS_PER_WORKER = 4
 """How many chunks for each worker are taken from the iterables ahead of the results."""
+
+
+class Deferred:
+    """Stands for a result that is read when its turn comes."""
+
+    __slots__ = ()
+
+    def fetch(self) -> Any:
+        """Return the result, or the `Failure` that it was."""
+        raise NotImplementedError
 
 
 class Stream:
@@ -102,13 +112,14 @@ class Stream:
             limit = self._window() - job.unyielded
             if limit < 1:
                 return
-        if job.sourceless:
-            return
-        if self._lease.closed:
-            raise ExecutorClosedError("cannot schedule new futures after shutdown")
-        count = job.pull(limit)
-        if count:
-            self._pump.extend(job, count)
+        while not job.sourceless:
+            if self._lease.closed:
+                raise ExecutorClosedError("cannot schedule new futures after shutdown")
+            count = job.pull(limit)
+            if count:
+                self._pump.extend(job, count)
+            if limit is not None:
+                return
 
     def _end_job(self) -> None:
         if not self._job.exhausted:
@@ -120,6 +131,8 @@ def _unwrapped(values: list[Any]) -> Iterator[Any]:
     """Yield the values, keeping none that was yielded; raise at the first Failure."""
     values.reverse()
     while values:
+        if isinstance(values[-1], Deferred):
+            values[-1] = values[-1].fetch()
         if type(values[-1]) is Failure:
             raise values.pop().error
         yield values.pop()

@@ -1,0 +1,235 @@
+"""A bulk job with a journal: items whose results are there are never sent.
+
+To the scheduler and the workers there are only the items that are missing; they have
+numbers of their own, and `_positions` tells which item of the user's each is. Results
+that are found wait as `Stored` at their place, and are read when their turn comes, so
+that arrays of gigabytes are not all in memory at once.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.master.calls import Call, Chunk
+from mpitasks.master.future import Future
+from mpitasks.master.job import Job
+from mpitasks.master.journal.folder import Damaged
+from mpitasks.master.journal.records import (
+    NO_KEY,
+    Entry,
+    Records,
+    now,
+    plain_items,
+    split_items,
+)
+from mpitasks.master.stream import Deferred
+from mpitasks.wire.messages import ITEMS, LIST
+from mpitasks.wire.outcomes import Failure
+
+if TYPE_CHECKING:
+    from mpitasks.master.functions import Function
+    from mpitasks.master.journal.recorder import Journal, Met
+    from mpitasks.master.pump import Pump
+    from mpitasks.options import TaskOptions
+
+__all__ = ["RecordedJob"]
+
+ITEMS_AT_ONCE = 512
+"""Keys take time: after so many items, the workers get what is missing of them."""
+
+STORED_AT_ONCE = 64
+
+
+class RecordedJob(Job):
+    """A function and its items, some of which are in a journal."""
+
+    __slots__ = (
+        "_entries",
+        "_handed",
+        "_journal",
+        "_keys",
+        "_met",
+        "_positions",
+        "_pump",
+        "_stored",
+    )
+
+    def __init__(
+        self,
+        journal: Journal,
+        met: Met,
+        pump: Pump,
+        target: Function,
+        source: Iterable[Any],
+        *,
+        star: bool,
+        ordered: bool,
+        options: TaskOptions,
+    ) -> None:
+        super().__init__(target, source, star=star, ordered=ordered, options=options)
+        self._journal = journal
+        self._met = met
+        self._pump = pump
+        self._stored: dict[int, Stored] = {}  # found, by position, not handed out yet
+        # Of the missing items, by their own numbers:
+        self._positions = array("q")
+        self._keys = bytearray()
+        self._entries: dict[int, Entry] = {}  # those with more to tell than a key
+        self._handed = 0  # of these, whose results were handed out
+
+    # The consuming thread's side.
+
+    def pull(self, limit: int | None) -> int:
+        """Take items from the source; return how many of them are missing.
+
+        Without a limit these are some items at a time, so that the workers need not
+        wait for all keys: call it again until it is `sourceless`.
+        """
+        source = self._source
+        if source is None:
+            return 0
+        count = ITEMS_AT_ONCE if limit is None else limit
+        iterator = self._source = iter(source)
+        fresh = list(islice(iterator, count))
+        if len(fresh) < count:
+            self._source = None
+        before = len(self._positions)
+        for item in fresh:
+            self._sort(item)
+        return len(self._positions) - before
+
+    def _sort(self, item: Any) -> None:
+        """Put an item where it belongs: its result is there, or it is to be run."""
+        args = item if self._star else (item,)
+        entry, found = self._journal.enter(self._met, args, {}, self.options)
+        position = self.pulled
+        self.pulled += 1
+        if found:
+            assert entry is not None  # what has no key is not found
+            self._stored[position] = Stored(self, item, entry, found)
+            return
+        assert isinstance(self._items, list)  # ranges are taken apart here
+        if entry is not None and (entry.replaces or entry.given is not None):
+            self._entries[len(self._positions)] = entry
+        self._keys += NO_KEY if entry is None else entry.key
+        self._positions.append(position)
+        self._items.append(item)
+
+    def has_news(self) -> bool:
+        if not self._ordered:
+            return bool(self._stored or self._arrived)
+        return self._taken in self._stored or self._handed in self._arrived
+
+    def close(self) -> None:
+        super().close()
+        self._stored.clear()
+
+    def take(self) -> tuple[int, list[Any], bool]:
+        start = self._taken if self._ordered else next(iter(self._stored), -1)
+        if start in self._stored:
+            values: list[Any] = []
+            while len(values) < STORED_AT_ONCE and start + len(values) in self._stored:
+                values.append(self._stored.pop(start + len(values)))
+            self._taken += len(values)
+            return start, values, True
+        first = self._handed if self._ordered else next(iter(self._arrived))
+        values, mixed = self._arrived.pop(first)
+        positions = self._positions[first : first + len(values)]
+        start = positions[0]
+        count = len(values)
+        if positions[-1] != start + count - 1:  # results that were found lie between
+            count = next(at for at in range(count) if positions[at] != start + at)
+            self._arrived[first + count] = values[count:], mixed
+            values = values[:count]
+        self._handed += count
+        self._taken += count
+        return start, values, mixed
+
+    def rerun(self, stored: Stored) -> Any:
+        """Have a worker compute a result after all, and return it."""
+        pump = self._pump
+        args = stored.item if self._star else (stored.item,)
+        call = Call(next(pump.ids), self.target, args, {}, self.options)
+        call.future = future = Future(call, pump)
+        future.entry = stored.entry
+        pump.submit(call)
+        error = future.exception()
+        return Failure(error) if error is not None else future.result()
+
+    # The pump's side.
+
+    def position(self, index: int) -> int:
+        return self._positions[index]
+
+    def record(
+        self, chunk: Chunk, form: int, payload: Any, buffers: Sequence[Any]
+    ) -> None:
+        """Record what came of a chunk."""
+        if form == LIST:
+            self._journal.note_all(self._records(chunk, payload), chunk.count)
+            return
+        if form == ITEMS:
+            outcomes = split_items(payload, buffers)
+        else:  # an error of all of it
+            outcomes = ((at, form, payload, buffers) for at in range(chunk.count))
+        entries = list(self._chunk_entries(chunk))
+        for at, own_form, own, sent in outcomes:
+            entry = entries[at]
+            if entry is not None:
+                self._journal.note(entry, own_form, own, sent)
+
+    def _records(self, chunk: Chunk, frame: Any) -> Records:
+        start, end = chunk.start, chunk.start + chunk.count
+        size = len(NO_KEY)
+        shown = chunk.items if plain_items(chunk.items) else None
+        entries = {
+            at - start: self._entries.pop(at)
+            for at in (range(start, end) if self._entries else ())
+            if at in self._entries
+        }
+        keys = bytes(self._keys[start * size : end * size])
+        common = Entry(self._journal, b"", self._met[1], label=self.options.label)
+        return Records(common, keys, shown, frame, now(), entries)
+
+    def _chunk_entries(self, chunk: Chunk) -> Iterator[Entry | None]:
+        size = len(NO_KEY)
+        label = self.options.label
+        for at, item in enumerate(chunk.items, chunk.start):
+            key = bytes(self._keys[at * size : (at + 1) * size])
+            if key == NO_KEY:
+                yield None
+                continue
+            entry = self._entries.pop(at, None)
+            if entry is None:
+                args = (item,) if plain_items([item]) else None
+                entry = Entry(self._journal, key, self._met[1], args=args, label=label)
+            yield entry
+
+
+class Stored(Deferred):
+    """A result that is in the journal, in its place among the results of a job.
+
+    Attributes:
+        job: The job.
+        item: The item.
+        entry: What the item is to the journal.
+        number: Where the result is.
+    """
+
+    __slots__ = ("entry", "item", "job", "number")
+
+    def __init__(self, job: RecordedJob, item: Any, entry: Entry, number: int) -> None:
+        self.job = job
+        self.item = item
+        self.entry = entry
+        self.number = number
+
+    def fetch(self) -> Any:
+        try:
+            return self.entry.journal.load(self.number)
+        except Damaged:
+            self.entry.replaces = self.number
+            return self.job.rerun(self)

@@ -1,0 +1,328 @@
+"""`Journal`: what the executor and the pump see of a journal.
+
+`enter` answers, before a call is submitted, whether its result is there; `record` takes
+what came of it, under the pump's lock, and leaves the writing to the writer's thread.
+Two locks: one for the keys (submitting threads), one for the database (the writer, and
+who reads a result). Neither is held while the other, or the pump's, is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.errors import JournalError
+from mpitasks.master.calls import Call, Chunk
+from mpitasks.master.journal.folder import Damaged, Folder
+from mpitasks.master.journal.job import RecordedJob
+from mpitasks.master.journal.keys import Identity, Keys
+from mpitasks.master.journal.opening import cannot_write, open_locked
+from mpitasks.master.journal.records import (
+    Entry,
+    Record,
+    Records,
+    copied,
+    decode_row,
+    now,
+    to_row,
+)
+from mpitasks.master.journal.store import FunctionRow
+from mpitasks.master.journal.summary import Summary
+from mpitasks.master.journal.walk import Unkeyable
+from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
+from mpitasks.wire import codec
+from mpitasks.wire.messages import ERROR, PLAIN
+
+if TYPE_CHECKING:
+    from mpitasks.core.events import Task
+    from mpitasks.master.pump import Pump
+    from mpitasks.options import TaskOptions
+    from mpitasks.wire.messages import Outcomes
+
+__all__ = ["MISSING", "Journal", "Met", "record"]
+
+Met = tuple[Identity, int]
+"""A function of this run, and its number in the journal."""
+
+MISSING: Any = object()
+"""In the place of an outcome that the journal does not have."""
+
+CLOSE_SECONDS = 60.0
+"""So long the end of a run waits for the disk, before it says what is lost."""
+
+
+class Journal:
+    """An open journal.
+
+    Args:
+        path: Its file.
+        keep_failures: Whether calls that failed in an earlier run stay failed.
+        goes_on: Whether the run goes on without a journal when it cannot be written.
+
+    Attributes:
+        path: As given, absolute.
+        summary: What came of the calls so far.
+        goes_on: As given.
+        error: Why it cannot be written, if it cannot.
+
+    Raises:
+        JournalError: It cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, *, keep_failures: bool = False, goes_on: bool = False
+    ) -> None:
+        self.path = path.absolute()
+        self.summary = Summary(path)
+        self._keep_failures = keep_failures
+        self.goes_on = goes_on
+        self._stop: Callable[[JournalError], None] | None = None
+        self.error: JournalError | None = None
+        self._closed = False
+        self._lock, self._store = open_locked(self.path)
+        self._folder = Folder(self.path)
+        self._keys = Keys()
+        self._keys_lock = threading.Lock()
+        self._base_lock = threading.Lock()
+        try:
+            self._load()
+        except sqlite3.Error as error:
+            self._store.close()
+            self._lock.release()
+            raise cannot_write(path, error) from error
+        self._writer = Writer(self._write, self._cannot_write, str(path), QUEUE_BYTES)
+        self._writer.start()
+
+    def _load(self) -> None:
+        """Read all keys."""
+        self._functions = self._store.functions()
+        self._numbers = {row.digest: n for n, row in self._functions.items()}
+        self._next = max(self._functions, default=0) + 1
+        self._met: dict[bytes, int] = {}  # functions of this run, by digest
+        self._found: dict[bytes, int] = {}
+        self._stale: dict[bytes, int] = {}  # to be replaced by the next attempt
+        self._results: dict[int, int] = {}  # how many there are, by function
+        for number, key, function, failed in self._store.index():
+            self._results[function] = self._results.get(function, 0) + 1
+            if failed and not self._keep_failures:
+                self._stale[key] = number
+            else:
+                self._found[key] = number
+
+    # For the executor, from any thread.
+
+    def attach(self, pump: Pump) -> None:
+        """Be told of what is done, and know how to stop the run."""
+        pump.record = record
+        self._stop = pump.abandon
+        if self.error is not None and not self.goes_on:
+            raise self.error
+
+    def find(
+        self,
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> tuple[Entry | None, Any]:
+        """Return where a call is to be recorded, and its outcome, or `MISSING`."""
+        met = self.meet(fn)
+        if met is None:
+            return None, MISSING
+        entry, found = self.enter(met, args, kwargs, options)
+        if found:
+            assert entry is not None  # what has no key is not found
+            try:
+                return entry, self.load(found)
+            except Damaged:
+                entry.replaces = found
+        return entry, MISSING
+
+    def meet(self, function: Any) -> Met | None:
+        """Return what a function is and its number, or None if it has no key."""
+        with self._keys_lock:
+            try:
+                identity = self._keys.identify(function)
+            except Exception as error:  # of user code too: pickling hooks run here
+                self.summary.unkeyable(repr(function), str(error))
+                return None
+            return identity, self._number(identity)
+
+    def enter(
+        self,
+        met: Met,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> tuple[Entry | None, int]:
+        """Return where a call is to be recorded, and the number of its result.
+
+        Returns:
+            The entry, None if the call has no key; and the row where its result is
+            found, 0 if it is not.
+        """
+        identity, function = met
+        given = options.key
+        if callable(given):
+            given = given(*args, **kwargs)
+        with self._keys_lock:
+            try:
+                if given is None:
+                    key = self._keys.key(identity, args, kwargs)
+                else:
+                    key = self._keys.user_key(identity, given)
+            except Unkeyable as error:
+                self.summary.unkeyable(identity.name, str(error))
+                return None, 0
+            key = self._keys.number(key)
+            found = self._found.pop(key, 0)
+            if not found:
+                replaces = self._stale.pop(key, 0)
+        shown = args if not kwargs and codec.is_plain(args) else None
+        if found:
+            return Entry(self, key, function, found, given, shown, options.label), found
+        entry = Entry(self, key, function, replaces, given, shown, options.label)
+        return entry, 0
+
+    def load(self, number: int) -> Any:
+        """Return a result, or the `Failure` that it was.
+
+        Raises:
+            Damaged: It is not there any more as it was. That was said.
+        """
+        try:
+            with self._base_lock:
+                row = self._store.read(number)
+            value = decode_row(row, self._folder)
+        except Damaged as error:
+            self.summary.damaged(str(error))
+            raise
+        self.summary.came_back += 1
+        return value
+
+    # For the pump, under its lock.
+
+    def note(
+        self, entry: Entry, form: int, payload: Any, buffers: Sequence[Any]
+    ) -> None:
+        """Record the outcome of a call."""
+        record = Record(entry, form, payload, buffers, now())
+        nbytes = record.nbytes()
+        if buffers and nbytes <= QUEUE_BYTES:
+            record.buffers = copied(buffers)
+        self.summary.note(failed=form == ERROR)
+        self._writer.put(record, nbytes)
+        if nbytes > QUEUE_BYTES:
+            self._writer.flush(float("inf"))  # there is no room for a copy
+
+    def note_all(self, records: Records, count: int) -> None:
+        """Record the outcomes of a chunk of plain results."""
+        self.summary.note(count=count)
+        self._writer.put(records, len(records.frame) + count * 300)
+
+    # For the end.
+
+    def flush(self, seconds: float = CLOSE_SECONDS) -> bool:
+        """Have everything on disk now; return whether it is."""
+        return self._closed or self._writer.flush(seconds)
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> bool:
+        """Write what is left, close, and print the summary; return whether all is well.
+
+        May be called again.
+        """
+        if self._closed:
+            return self.error is None
+        self._closed = True
+        written = self._writer.stop(seconds)
+        if written or self._writer.error is not None:
+            with self._base_lock:
+                self._store.close()
+            self._lock.release()
+        elif self.error is None:
+            self.error = JournalError(
+                f"the journal {self.path} was not written within {seconds:.0f} s"
+            )
+        self.summary.print(None if self.error is None else str(self.error))
+        return self.error is None or self.goes_on
+
+    def _number(self, identity: Identity) -> int:
+        """Return the number of a function; say once if it is not what it was."""
+        known = self._met.get(identity.digest)
+        if known is not None:
+            return known
+        number = self._numbers.get(identity.digest)
+        if number is None:
+            number, self._next = self._next, self._next + 1
+            parts = {name: part.hex()[:8] for name, part in identity.parts.items()}
+            row = FunctionRow(identity.name, identity.digest, json.dumps(parts))
+            older = {
+                n: f for n, f in self._functions.items() if f.name == identity.name
+            }
+            unused = sum(self._results.get(n, 0) for n in older)
+            if unused:
+                latest = json.loads(older[max(older)].parts)
+                self.summary.changed(identity.name, latest, parts, unused)
+            self._writer.put((number, row), 0)
+        self._met[identity.digest] = number
+        return number
+
+    # In the writer's thread.
+
+    def _write(self, items: list[Any]) -> None:
+        functions = []
+        rows = []
+        replaced = []
+        for record in _records(items):
+            if not isinstance(record, Record):
+                functions.append(record)
+                continue
+            rows.append(to_row(record, self._folder))
+            if record.entry.replaces:
+                replaced.append(record.entry.replaces)
+        self._folder.sync()
+        with self._base_lock:
+            self._store.write(rows, replaced=replaced, functions=functions)
+        self.summary.written += len(rows)
+
+    def _cannot_write(self, error: Exception) -> None:
+        self.error = cannot_write(self.path, error)
+        self.error.__cause__ = error
+        if self.goes_on:
+            self.summary.goes_on(str(error))
+        elif self._stop is not None:
+            self._stop(self.error)
+
+
+def _records(items: list[Any]) -> Iterator[Any]:
+    for item in items:
+        if type(item) is Records:
+            yield from item.singly()
+        else:
+            yield item
+
+
+def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
+    """Record what a report says of the tasks that have a place in a journal.
+
+    Under the pump's lock, before anything of the report is decoded.
+    """
+    buffers = outcomes.buffers
+    forms = outcomes.forms
+    start = 0
+    for at, task in enumerate(tasks):
+        form, count = forms.get(at, (PLAIN, 0))
+        own = buffers[start : start + count]
+        start += count
+        if type(task) is Call:
+            entry = task.future.entry
+            if entry is not None:
+                entry.journal.note(entry, form, outcomes.values[at], own)
+        elif type(task) is Chunk:
+            job = task.job
+            if isinstance(job, RecordedJob):
+                job.record(task, form, outcomes.values[at], own)

@@ -1,0 +1,227 @@
+"""What is recorded of a call, and how it becomes a row and a value again.
+
+Results are kept as they came from the worker, a frame and its buffers, so nothing is
+pickled twice. But the buffers become the memory of the arrays that the script gets, and
+may change there before they are written: so they are copied when they are recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpitasks.master.journal.folder import Damaged, Folder
+from mpitasks.master.journal.store import Row
+from mpitasks.master.journal.writer import LARGE_BYTES
+from mpitasks.wire import codec
+from mpitasks.wire.buffers import BufferPool
+from mpitasks.wire.messages import ERROR, PLAIN, VALUE
+from mpitasks.wire.outcomes import Failure, decode_outcome
+
+__all__ = [
+    "Entry",
+    "Record",
+    "Records",
+    "copied",
+    "decode_row",
+    "plain_items",
+    "to_row",
+]
+
+TEXT_LENGTH = 200
+"""Arguments and keys of the user stand in the journal as so much text."""
+
+ROW_BYTES = 300
+"""What a small result takes in memory and in the journal, about."""
+
+_pool = BufferPool(256 << 20)  # fresh memory would cost more than the copies
+
+
+@dataclass(slots=True)
+class Entry:
+    """A call that is to be recorded when it is done.
+
+    Attributes:
+        journal: Where; a `mpitasks.master.journal.recorder.Journal`.
+        key: Its key.
+        function: The number of its function in the journal.
+        replaces: The number of the row of its last attempt, in another run; 0 for none.
+        given: The key that the user gave.
+        args: The arguments if they are plain.
+        label: The task's label.
+    """
+
+    journal: Any
+    key: bytes
+    function: int
+    replaces: int = 0
+    given: Any = None
+    args: tuple[Any, ...] | None = None
+    label: str | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """An outcome of an entry: form, payload and buffers as they came."""
+
+    entry: Entry
+    form: int
+    payload: Any
+    buffers: Sequence[Any]
+    at: float
+
+    def nbytes(self) -> int:
+        """Return what it weighs."""
+        own = sum(len(buffer) for buffer in self.buffers)
+        if self.form != PLAIN:
+            own += len(self.payload)
+        return own + ROW_BYTES
+
+
+@dataclass(slots=True)
+class Records:
+    """The outcome of a chunk whose results are all plain.
+
+    Attributes:
+        entry: What the items have in common.
+        keys: Their keys, one after another.
+        items: Their arguments, or None if they are not plain.
+        frame: Frame of the list of their results.
+        at: When it came.
+        entries: Entries of the items of which there is more to tell, by position.
+    """
+
+    entry: Entry
+    keys: bytes
+    items: Sequence[Any] | None
+    frame: Any
+    at: float
+    entries: dict[int, Entry]
+
+    def singly(self) -> Iterator[Record]:
+        """Yield the record of each item that has a key."""
+        size = len(NO_KEY)
+        common = self.entry
+        for at, value in enumerate(codec.decode(self.frame)):
+            key = self.keys[at * size : (at + 1) * size]
+            if key == NO_KEY:
+                continue
+            entry = self.entries.get(at)
+            if entry is None:
+                args = None
+                if self.items is not None:
+                    item = self.items[at]
+                    args = item if type(item) is tuple else (item,)
+                number, label = common.function, common.label
+                entry = Entry(common.journal, key, number, args=args, label=label)
+            yield Record(entry, PLAIN, value, (), self.at)
+
+
+NO_KEY = bytes(16)
+"""In the place of the key of an item that has none."""
+
+
+def plain_items(items: Any) -> bool:
+    """Whether the arguments of a chunk are plain, so that they can be shown."""
+    if type(items) is range:
+        return True
+    return all(
+        codec.is_plain(item if type(item) is tuple else (item,)) for item in items
+    )
+
+
+def copied(buffers: Sequence[Any]) -> list[Any]:
+    """Return copies of buffers."""
+    copies = []
+    for buffer in buffers:
+        source = np.frombuffer(buffer, np.uint8)
+        copy = _pool.take(source.nbytes)
+        np.copyto(copy, source)
+        copies.append(copy.data)
+    return copies
+
+
+def to_row(record: Record, folder: Folder) -> Row:
+    """Return the row of a record; write its file, if it is large.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    entry = record.entry
+    form, payload = record.form, record.payload
+    frame = pickle.dumps(payload, 5) if form == PLAIN else payload
+    parts = [frame, *record.buffers]
+    sizes = [len(part) for part in parts]
+    body = file = sums = None
+    if sum(sizes) >= LARGE_BYTES:
+        file, sums = folder.write(entry.key, parts)
+    else:
+        body = bytes(frame) if len(parts) == 1 else b"".join(parts)
+    return Row(
+        entry.key,
+        entry.function,
+        int(form == ERROR),
+        form,
+        json.dumps(sizes) if len(sizes) > 1 else str(sizes[0]),
+        body,
+        file,
+        sums,
+        None if entry.given is None else str(entry.given)[:TEXT_LENGTH],
+        None if entry.args is None else repr(entry.args)[:TEXT_LENGTH],
+        entry.label,
+        record.at,
+    )
+
+
+def decode_row(row: Row, folder: Folder) -> Any:
+    """Return the value of a row, or the `Failure` that it was.
+
+    Raises:
+        Damaged: It cannot be read, or cannot be unpickled any more.
+    """
+    try:
+        told = json.loads(row.sizes)
+    except ValueError as error:
+        raise Damaged("its row is not what was written") from error
+    sizes = [told] if isinstance(told, int) else told
+    if row.file is not None:
+        frame, *buffers = folder.read(row.file, sizes, row.sums or b"")
+    else:
+        frame, *buffers = _split(row.body or b"", sizes)
+    if row.form == PLAIN:
+        return pickle.loads(frame)
+    value = decode_outcome(row.form, frame, buffers, row.label)
+    if row.form == VALUE and type(value) is Failure:
+        raise Damaged(str(value.error)) from value.error
+    return value
+
+
+def _split(body: bytes, sizes: Sequence[int]) -> list[Any]:
+    parts: list[Any] = []
+    start = 0
+    for size in sizes:
+        part = body[start : start + size]
+        parts.append(bytearray(part) if parts else part)  # arrays must be writable
+        start += size
+    return parts
+
+
+def split_items(
+    payload: Sequence[tuple[int, Any, int]], buffers: Sequence[Any]
+) -> Iterator[tuple[int, int, Any, Sequence[Any]]]:
+    """Yield (position, form, payload, buffers) of each item of a chunk."""
+    start = 0
+    for at, (own_form, own, count) in enumerate(payload):
+        yield at, own_form, own, buffers[start : start + count]
+        start += count
+
+
+def now() -> float:
+    """Return the time as it stands in the journal."""
+    return time.time()

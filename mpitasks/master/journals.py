@@ -1,0 +1,124 @@
+"""Which journals are open in this run, and seeing them safely to their end.
+
+The launcher opens the one of the command line before the script starts; an Executor
+may bring its own. Whoever ends the run, however it ends, calls `end_journals`; who must
+be sure of the disk before that, `flush_journals`. What a journal does, is in
+`mpitasks.master.journal`, which is loaded only if there is one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from mpitasks.errors import OptionError
+
+if TYPE_CHECKING:
+    from mpitasks.master.journal.recorder import Journal
+    from mpitasks.settings import Settings
+
+__all__ = [
+    "close_journal",
+    "end_journals",
+    "flush_journals",
+    "open_journal",
+    "run_journal",
+    "start",
+]
+
+END_SECONDS = 60.0
+"""So long the end of a run waits for the disk, before it says what is lost."""
+
+_open: list[Journal] = []
+_of_run: Journal | None = None
+
+
+def start(settings: Settings) -> None:
+    """Open the journal that the command line asks for, if it does.
+
+    Raises:
+        JournalError: It cannot be opened.
+    """
+    global _of_run
+    if settings.journal is not None:
+        _of_run = open_journal(
+            settings.journal,
+            keep_failures=settings.keep_failures,
+            errors=settings.journal_errors,
+        )
+
+
+def run_journal() -> Journal | None:
+    """Return the journal of the command line, if there is one."""
+    return _of_run
+
+
+def open_journal(
+    path: str | os.PathLike[str], *, keep_failures: bool, errors: str
+) -> Journal:
+    """Open a journal.
+
+    Raises:
+        JournalError: It cannot be opened.
+        OptionError: `errors` is neither "stop" nor "continue".
+    """
+    if errors not in ("stop", "continue"):
+        raise OptionError(
+            f"journal_errors must be 'stop' or 'continue', not {errors!r}"
+        )
+    from pathlib import Path
+
+    from mpitasks.master.journal.recorder import Journal
+
+    if not _open:
+        atexit.register(_end_at_exit)
+    journal = Journal(
+        Path(path), keep_failures=keep_failures, goes_on=errors == "continue"
+    )
+    _open.append(journal)
+    return journal
+
+
+def close_journal(journal: Journal) -> None:
+    """Close an Executor's journal.
+
+    Raises:
+        JournalError: It could not be written, and the run was to stop then.
+    """
+    if journal in _open:
+        _open.remove(journal)
+    journal.close(END_SECONDS)
+    if journal.error is not None and not journal.goes_on:
+        raise journal.error
+
+
+def flush_journals(seconds: float = END_SECONDS) -> bool:
+    """Have all that was recorded on disk; return whether it is, within so long."""
+    flushed = [journal.flush(seconds) for journal in _open]  # each of them
+    return all(flushed)
+
+
+def end_journals(seconds: float = END_SECONDS) -> bool:
+    """Write what is left, close the journals and print their summaries.
+
+    May be called again, and at any time: after an exception, in a signal handler's
+    wake. Results that come later are not kept.
+
+    Returns:
+        Whether all results are on disk that should be.
+    """
+    global _of_run
+    _of_run = None
+    well = True
+    while _open:
+        well = _open.pop().close(seconds) and well
+    return well
+
+
+def _end_at_exit() -> None:
+    """The end of a process that nobody else ended: without a launch, say."""
+    session = sys.modules.get("mpitasks.master.session")
+    if session is None or not session.installed():
+        end_journals()
