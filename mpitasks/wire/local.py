@@ -33,6 +33,7 @@ class LocalTransport:
         self.rank = rank
         self._mailboxes = mailboxes
         self._own = mailboxes[rank]
+        self._gone: set[int] = set()
 
     def send(self, rank: int, message: Message) -> None:
         frame, buffers = messages.pack(message)
@@ -45,10 +46,15 @@ class LocalTransport:
         if not self._own.parcels:
             return None
         source, frame, buffers = self._own.parcels.popleft()
+        if source in self._gone:
+            return None
         message, _ = messages.unpack(frame)
         if buffers:
             message.buffers = buffers  # type: ignore[union-attr]
         return source, message
+
+    def abandon(self, rank: int) -> None:
+        self._gone.add(rank)
 
     def sending(self) -> bool:
         return False

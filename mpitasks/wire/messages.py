@@ -45,9 +45,12 @@ __all__ = [
     "Dismissal",
     "Goodbye",
     "Hello",
+    "Inquiry",
+    "Lost",
     "Message",
     "Outcomes",
     "Returned",
+    "Sign",
     "Welcome",
     "announce",
     "pack",
@@ -70,6 +73,8 @@ class Hello:
     python: str
     version: str
     library: str
+    machine: str = ""
+    """Two ranks that say the same here see each other's processes."""
 
 
 @dataclass(slots=True)
@@ -81,6 +86,8 @@ class Welcome:
     """Whether the worker's node has a core for each of its ranks."""
     run: str
     """A name that no other run has."""
+    master: int | None = None
+    """The process id of rank 0, if the worker sees its processes."""
 
 
 @dataclass(slots=True)
@@ -102,6 +109,9 @@ class Batch:
 @dataclass(slots=True)
 class Dismissal:
     """Master to worker: the run is over; say goodbye."""
+
+    maimed: bool = False
+    """Whether ranks were lost: then MPI must be left without its own farewell."""
 
 
 @dataclass(slots=True)
@@ -130,6 +140,21 @@ class Goodbye:
 
 
 @dataclass(slots=True)
+class Inquiry:
+    """Master to worker that has been silent: are you there?"""
+
+
+@dataclass(slots=True)
+class Sign:
+    """Worker to master: a sign of life."""
+
+
+@dataclass(slots=True)
+class Lost:
+    """In the place of a message, from the transport itself: the rank is dead."""
+
+
+@dataclass(slots=True)
 class Announcement:
     """In the place of a message whose frame is too long for the transport.
 
@@ -141,7 +166,17 @@ class Announcement:
 
 
 Message = (
-    Hello | Welcome | Batch | Dismissal | Outcomes | Returned | Goodbye | Announcement
+    Hello
+    | Welcome
+    | Batch
+    | Dismissal
+    | Outcomes
+    | Returned
+    | Goodbye
+    | Announcement
+    | Inquiry
+    | Sign
+    | Lost
 )
 
 ANNOUNCED_SIZES = 128
@@ -156,6 +191,9 @@ _KINDS: tuple[type, ...] = (
     Returned,
     Goodbye,
     Announcement,
+    Inquiry,
+    Sign,
+    Lost,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _BATCH, _OUTCOMES = _NUMBERS[Batch], _NUMBERS[Outcomes]

@@ -12,19 +12,31 @@ Importing this module initialises MPI, unless the user did.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
-from mpitasks.errors import LaunchError, TransportError
+from mpitasks.errors import TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD, Buffer
-from mpitasks.wire.messages import Announcement, Hello, Message, Welcome
+from mpitasks.wire.failures import Failures, Send, still_pending
+from mpitasks.wire.messages import Announcement, Lost, Message
 from mpitasks.wire.patience import SLEEP_LAST, Patience
+from mpitasks.wire.world import (
+    abort,
+    finalize,
+    gather_hellos,
+    library_version,
+    private,
+    say_hello,
+    threads_allowed,
+    threads_may_overlap,
+    welcome,
+    world,
+)
 
 if TYPE_CHECKING:
     from mpitasks.wire.buffers import BufferPool
@@ -56,32 +68,6 @@ much for one as for all."""
 
 TAG_FRAME = 1
 TAG_BUFFER = 2
-TAG_HELLO = 30201  # on the user's own world, hence an unlikely number
-
-
-def world() -> MPI.Intracomm:
-    """Return the communicator of all ranks that were started."""
-    return MPI.COMM_WORLD
-
-
-def library_version() -> str:
-    """Return the MPI library's name and version in one line."""
-    return MPI.Get_library_version().splitlines()[0].strip("\0 ,")
-
-
-def threads_allowed() -> bool:
-    """Whether this MPI lets any thread call it, one at a time.
-
-    mpi4py asks for MPI_THREAD_MULTIPLE; SERIALIZED is enough for mpitasks.
-    """
-    level: int = MPI.Query_thread()
-    return level >= MPI.THREAD_SERIALIZED
-
-
-def threads_may_overlap() -> bool:
-    """Whether this MPI lets several threads call it at the same time."""
-    level: int = MPI.Query_thread()
-    return level >= MPI.THREAD_MULTIPLE
 
 
 class _Incoming:
@@ -98,10 +84,6 @@ class _Incoming:
         self.message = message
         self.buffers = buffers
         self.requests = requests
-
-
-_Sends = list[tuple[MPI.Request, Buffer]]
-"""Sends in flight, and the memory that they send from."""
 
 
 class _Posted:
@@ -160,6 +142,16 @@ class _Probed:
         """Nothing to let go of."""
 
 
+class _Deaf:
+    """Takes nothing: the only source is dead."""
+
+    def take(self) -> None:
+        """Return nothing."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 class MpiTransport:
     """One rank's end; see `mpitasks.wire.transport.Transport` for what the methods do.
 
@@ -168,6 +160,7 @@ class MpiTransport:
         peers: The ranks that messages come from.
         spare_cores: Whether every rank of this node has a core of its own.
         bell: What wakes this rank and others, if the system has it.
+        survives: Whether this MPI goes on when a rank dies, and says so.
     """
 
     def __init__(
@@ -176,6 +169,8 @@ class MpiTransport:
         peers: Sequence[int],
         spare_cores: bool,
         bell: Doorbell | None = None,
+        *,
+        survives: bool = False,
     ) -> None:
         self.rank: int = comm.Get_rank()
         self._comm = comm
@@ -189,14 +184,24 @@ class MpiTransport:
         if bell is not None:
             for peer in peers:
                 bell.ring(peer)  # so that it knows that it can be rung
+        self._inbox: _Posted | _Probed | _Deaf
         self._inbox = _Posted(comm, peers[0]) if len(peers) == 1 else _Probed(comm)
         self._pool: BufferPool | None = None
         # Per source, messages not yet complete, or behind such a one.
         self._incoming: dict[int, deque[_Incoming]] = {}
         # Per source, sizes out of an announcement of several frames.
         self._announced: dict[int, list[int]] = {}
-        self._frames: _Sends = []
-        self._buffers: _Sends = []
+        self._frames: list[Send] = []
+        self._buffers: list[Send] = []
+        # Of ranks that are gone.
+        self._failures = Failures(comm) if survives else None
+        self._failed: deque[int] = deque()  # reported by MPI, not yet by us
+        self._gone: set[int] = set()
+        self._remains: list[Any] = []  # memory that MPI may still touch
+        if survives:
+            self.poll = self._poll_surviving
+        else:
+            self.poll = self._poll
 
     def send(self, rank: int, message: Message) -> None:
         began = time.perf_counter()
@@ -208,7 +213,7 @@ class MpiTransport:
                 self._send(rank, part, TAG_FRAME, self._frames)
         self._send(rank, frame, TAG_FRAME, self._frames)
         if len(self._frames) > FRAMES_UNREAPED:
-            _reap(self._frames)
+            self.sending()
         for buffer in buffers:
             for segment in _segments(buffer):
                 self._send(rank, segment, TAG_BUFFER, self._buffers)
@@ -220,7 +225,9 @@ class MpiTransport:
                 self._bell.ring(rank)
             self._last_sent[rank] = began
 
-    def poll(self) -> tuple[int, Message] | None:
+    poll: Callable[[], tuple[int, Message] | None]
+
+    def _poll(self) -> tuple[int, Message] | None:
         if self._buffers:
             _reap(self._buffers)
         if self._incoming:
@@ -246,6 +253,43 @@ class MpiTransport:
             _reap(self._frames)  # so that nothing is on its way when it sleeps
         return None
 
+    def _poll_surviving(self) -> tuple[int, Message] | None:
+        """Poll; after the last message of a rank that MPI says is dead, say so."""
+        arrived = None
+        try:
+            while (arrived := self._poll()) is not None:
+                if arrived[0] not in self._gone:
+                    return arrived
+        except MPI.Exception as error:
+            self._learn(error)
+        if self._failed:
+            return self._failed.popleft(), Lost()
+        return None
+
+    def _learn(self, error: MPI.Exception) -> None:
+        """Take note of who is dead after a call raised `error`."""
+        if self._failures is None:
+            raise error
+        for rank in self._failures.learn(error):
+            self._incoming.pop(rank, None)
+            if isinstance(self._inbox, _Posted):
+                self._inbox = _Deaf()
+            if rank not in self._gone:
+                self._failed.append(rank)
+        for sends in (self._frames, self._buffers, self._remains):
+            sends[:] = still_pending(sends)
+
+    def abandon(self, rank: int) -> None:
+        self._gone.add(rank)
+        self.poll = self._poll_surviving  # which looks who has sent what came
+        self._announced.pop(rank, None)
+        for incoming in self._incoming.pop(rank, ()):
+            # MPI may still write there, if it does not know yet.
+            self._remains += [(r, incoming.buffers, rank) for r in incoming.requests]
+        for sends in (self._frames, self._buffers):
+            self._remains += [send for send in sends if send[2] == rank]
+            sends[:] = [send for send in sends if send[2] != rank]
+
     def doze(self, limit: float) -> None:
         if not self._await_bell(limit):
             time.sleep(min(limit, SLEEP_LAST))
@@ -266,10 +310,13 @@ class MpiTransport:
         return True
 
     def sending(self) -> bool:
-        if self._frames:
-            _reap(self._frames)
-        if self._buffers:
-            _reap(self._buffers)
+        try:
+            if self._frames:
+                _reap(self._frames)
+            if self._buffers:
+                _reap(self._buffers)
+        except MPI.Exception as error:
+            self._learn(error)
         return bool(self._frames or self._buffers)
 
     def close(self) -> None:
@@ -281,18 +328,25 @@ class MpiTransport:
         end = time.monotonic() + 5.0
         while self.sending() and time.monotonic() < end:
             time.sleep(0)
-        self._inbox.close()
+        if not self._gone:
+            self._inbox.close()
         if self._bell is not None:
             self._bell.close()
 
-    def _send(self, rank: int, buffer: Buffer, tag: int, sends: _Sends) -> None:
+    def _send(self, rank: int, buffer: Buffer, tag: int, sends: list[Send]) -> None:
         try:
-            sends.append((self._comm.Isend((buffer, MPI.BYTE), rank, tag), buffer))
+            request = self._comm.Isend((buffer, MPI.BYTE), rank, tag)
+            sends.append((request, buffer, rank))
         except MPI.Exception as error:
+            if self._failures is not None:
+                self._learn(error)
+                return
             raise TransportError(f"sending to rank {rank} failed: {error}") from error
 
     def _expect(self, source: int, message: Message, sizes: Sequence[int]) -> None:
         """Post the receives for a message's buffers and put it in its line."""
+        if source in self._gone:
+            return
         buffers: list[Buffer] = [self._take_buffer(size) for size in sizes]
         requests = [
             self._comm.Irecv([segment, MPI.BYTE], source, TAG_BUFFER)
@@ -330,9 +384,9 @@ class MpiTransport:
         return None
 
 
-def _reap(sends: _Sends) -> None:
+def _reap(sends: list[Send]) -> None:
     """Let go of what is sent."""
-    done = MPI.Request.Testsome([request for request, _ in sends])
+    done = MPI.Request.Testsome([request for request, _, _ in sends])
     if done:
         finished = set(done)
         sends[:] = [send for at, send in enumerate(sends) if at not in finished]
@@ -345,80 +399,3 @@ def _segments(buffer: Buffer) -> Iterator[Any]:
     view = view.cast("B")
     for start in range(0, view.nbytes, SEGMENT_BYTES):
         yield view[start : start + SEGMENT_BYTES]
-
-
-# Start and end. Hellos go over the user's own world, point to point and as plain
-# dicts: a collective call would wait for a missing rank for ever, and a rank of
-# another version has other classes.
-
-
-def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello]:
-    """On rank 0: hear every rank say who it is.
-
-    Raises:
-        LaunchError: Ranks did not say hello in time; the message names them.
-    """
-    size = comm.Get_size()
-    hellos = {0: own}
-    patience = Patience(spare_cores=False)
-    end = time.monotonic() + seconds
-    status = MPI.Status()
-    names = [field.name for field in dataclasses.fields(Hello)]
-    while len(hellos) < size:
-        if comm.Iprobe(MPI.ANY_SOURCE, TAG_HELLO, status):
-            source = status.Get_source()
-            said = comm.recv(source=source, tag=TAG_HELLO)
-            hellos[source] = Hello(**{name: said.get(name) for name in names})
-            patience.idle_since = 0.0
-        elif time.monotonic() > end:
-            missing = [rank for rank in range(size) if rank not in hellos]
-            raise LaunchError(
-                f"{len(missing)} of {size} ranks did not start within {seconds:g} s: "
-                f"rank {', '.join(map(str, missing))}"
-            )
-        else:
-            patience.pause(end - time.monotonic())
-    return [hellos[rank] for rank in range(size)]
-
-
-def welcome(comm: MPI.Intracomm, welcomes: dict[int, Welcome]) -> None:
-    """On rank 0: let the ranks in."""
-    requests = [
-        comm.isend(dataclasses.asdict(message), rank, TAG_HELLO)
-        for rank, message in welcomes.items()
-    ]
-    MPI.Request.waitall(requests)
-
-
-def say_hello(comm: MPI.Intracomm, own: Hello, seconds: float) -> Welcome:
-    """On any other rank: say who is there, and wait to be let in.
-
-    Raises:
-        LaunchError: Rank 0 did not answer in time.
-    """
-    sent = comm.isend(dataclasses.asdict(own), 0, TAG_HELLO)
-    patience = Patience(spare_cores=False)
-    end = time.monotonic() + seconds
-    while not comm.Iprobe(0, TAG_HELLO):
-        if time.monotonic() > end:
-            raise LaunchError(f"rank 0 did not answer rank {own.rank} in {seconds:g} s")
-        patience.pause(end - time.monotonic())
-    answer = comm.recv(source=0, tag=TAG_HELLO)
-    sent.wait()
-    return Welcome(**answer)
-
-
-def private(comm: MPI.Intracomm) -> MPI.Intracomm:
-    """Return a duplicate of the communicator that nobody else uses. Collective."""
-    return comm.Dup()
-
-
-def finalize() -> None:
-    """End MPI on this rank, once every rank is about to."""
-    if MPI.Is_initialized() and not MPI.Is_finalized():
-        MPI.Finalize()
-
-
-def abort(code: int) -> None:
-    """End the whole job at once, with this exit code."""
-    world().Abort(code)

@@ -30,9 +30,14 @@ class Transport(Protocol):
     def poll(self) -> tuple[int, Message] | None:
         """Return the next complete message and the rank it is from, if there is one.
 
+        `Lost` in the place of a message says that nothing more will come from the rank.
+
         Raises:
             TransportError: A message arrived damaged.
         """
+
+    def abandon(self, rank: int) -> None:
+        """The rank is gone: drop what is on its way from and to it, now and later."""
 
     def sending(self) -> bool:
         """Make progress, and return whether anything sent is still on its way."""

@@ -1,0 +1,114 @@
+"""Rank 0's lookout: finds out that a rank has died or fallen silent, and what then.
+
+A thread of its own sleeps until a process of this machine dies (`mpitasks.wire
+.processes`) and looks every few seconds for ranks that only fell silent: frozen ones
+here, ones that answer no inquiry elsewhere (`mpitasks.core.vigil`). Where the MPI
+survives the death of a rank, the pump is told, and goes on with the others; elsewhere
+the run is ended at once, before somebody waits for the dead rank for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mpitasks.core.vigil import PERIOD_SECONDS, Vigil
+from mpitasks.wire.processes import Watch, frozen
+
+if TYPE_CHECKING:
+    from mpitasks.core.events import Rank
+    from mpitasks.master.pump import Pump
+    from mpitasks.wire.messages import Hello
+
+__all__ = ["Lookout"]
+
+
+class Lookout:
+    """Looks after the workers of a run.
+
+    Args:
+        pump: What is told of losses.
+        hellos: What each rank said of itself, by rank; rank 0's first.
+        end_run: Ends the whole run, saying so; None where the MPI survives a loss.
+        say: Tells the user something.
+    """
+
+    def __init__(
+        self,
+        pump: Pump,
+        hellos: Sequence[Hello],
+        end_run: Callable[[str], None] | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._pump = pump
+        self._hellos = hellos
+        self._end_run = end_run
+        self._say = say
+        own = hellos[0].machine
+        self._here = [h for h in hellos[1:] if h.machine == own]
+        self._elsewhere = [h.rank for h in hellos[1:] if h.machine != own]
+        self._vigils = {"frozen": Vigil(), "silent": Vigil()}
+        self._told: set[Rank] = set()
+        pids = {hello.rank: hello.pid for hello in self._here}
+        self._watch = Watch(pids, self._died, self._look, PERIOD_SECONDS)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._watch.start()
+
+    def stop(self) -> None:
+        """End it: the workers leave."""
+        self._watch.stop()
+
+    def lost(self, rank: Rank, how: str) -> None:
+        """Take note that a rank is gone, and see to it that it stays so."""
+        if rank not in self._pump.running_workers():
+            return  # it said goodbye, or is known to be gone
+        hello = self._hellos[rank]
+        text = f"rank {rank} on {hello.host} (pid {hello.pid}) {how}"
+        if self._end_run is not None:
+            work = self._pump.describe_work(rank)
+            self._end_run(f"{text}{work}")
+            return
+        if hello in self._here:
+            # Whoever is declared dead must not come back; and MPI reports who was
+            # killed, but not who only ended.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(hello.pid, signal.SIGKILL)
+        self._pump.lose(rank, text)
+
+    def _died(self, rank: Rank, how: str) -> None:
+        self.lost(rank, how)
+
+    def _look(self) -> None:
+        """Look for ranks that live and are silent."""
+        now = time.monotonic()
+        running = set(self._pump.running_workers())
+        here = [hello.rank for hello in self._here if hello.rank in running]
+        awake = {rank for rank in here if not frozen(self._hellos[rank].pid)}
+        for rank in self._vigils["frozen"].look(now, here, awake).lost:
+            if self._end_run is None:
+                self.lost(rank, "was frozen")
+            elif rank not in self._told:
+                self._told.add(rank)
+                self._say(self._frozen_text(rank))
+        if self._elsewhere and self._end_run is None:
+            idle = self._pump.idle_ranks()
+            able = [rank for rank in self._elsewhere if rank in idle]
+            found = self._vigils["silent"].look(now, able, self._pump.take_heard())
+            for rank in found.lost:
+                self.lost(rank, "does not answer")
+            self._pump.inquire(found.ask)
+        elif self._pump.outstanding == 0:
+            self._pump.nudge()
+
+    def _frozen_text(self, rank: Rank) -> str:
+        hello = self._hellos[rank]
+        return (
+            f"rank {rank} on {hello.host} is stopped and answers nobody; continue it "
+            f"with: kill -CONT {hello.pid}"
+        )

@@ -1,0 +1,129 @@
+"""The world of ranks: who is there, how it starts, how it ends. MPI without a transport.
+
+Hellos go over the user's own world, point to point and as plain dicts: a collective
+call would wait for a missing rank for ever, and a rank of another version has other
+classes. What is sent while tasks run is in `mpitasks.wire.mpi`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from mpi4py import MPI
+
+from mpitasks.errors import LaunchError
+from mpitasks.wire.messages import Hello, Welcome
+from mpitasks.wire.patience import Patience
+
+__all__ = [
+    "abort",
+    "finalize",
+    "gather_hellos",
+    "library_version",
+    "private",
+    "say_hello",
+    "threads_allowed",
+    "threads_may_overlap",
+    "welcome",
+    "world",
+]
+
+TAG_HELLO = 30201  # on the user's own world, hence an unlikely number
+
+
+def world() -> MPI.Intracomm:
+    """Return the communicator of all ranks that were started."""
+    return MPI.COMM_WORLD
+
+
+def library_version() -> str:
+    """Return the MPI library's name and version in one line."""
+    return MPI.Get_library_version().splitlines()[0].strip("\0 ,")
+
+
+def threads_allowed() -> bool:
+    """Whether this MPI lets any thread call it, one at a time.
+
+    mpi4py asks for MPI_THREAD_MULTIPLE; SERIALIZED is enough for mpitasks.
+    """
+    level: int = MPI.Query_thread()
+    return level >= MPI.THREAD_SERIALIZED
+
+
+def threads_may_overlap() -> bool:
+    """Whether this MPI lets several threads call it at the same time."""
+    level: int = MPI.Query_thread()
+    return level >= MPI.THREAD_MULTIPLE
+
+
+def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello]:
+    """On rank 0: hear every rank say who it is.
+
+    Raises:
+        LaunchError: Ranks did not say hello in time; the message names them.
+    """
+    size = comm.Get_size()
+    hellos = {0: own}
+    patience = Patience(spare_cores=False)
+    end = time.monotonic() + seconds
+    status = MPI.Status()
+    names = [field.name for field in dataclasses.fields(Hello)]
+    while len(hellos) < size:
+        if comm.Iprobe(MPI.ANY_SOURCE, TAG_HELLO, status):
+            source = status.Get_source()
+            said = comm.recv(source=source, tag=TAG_HELLO)
+            hellos[source] = Hello(**{name: said.get(name) for name in names})
+            patience.idle_since = 0.0
+        elif time.monotonic() > end:
+            missing = [rank for rank in range(size) if rank not in hellos]
+            raise LaunchError(
+                f"{len(missing)} of {size} ranks did not start within {seconds:g} s: "
+                f"rank {', '.join(map(str, missing))}"
+            )
+        else:
+            patience.pause(end - time.monotonic())
+    return [hellos[rank] for rank in range(size)]
+
+
+def welcome(comm: MPI.Intracomm, welcomes: dict[int, Welcome]) -> None:
+    """On rank 0: let the ranks in."""
+    requests = [
+        comm.isend(dataclasses.asdict(message), rank, TAG_HELLO)
+        for rank, message in welcomes.items()
+    ]
+    MPI.Request.waitall(requests)
+
+
+def say_hello(comm: MPI.Intracomm, own: Hello, seconds: float) -> Welcome:
+    """On any other rank: say who is there, and wait to be let in.
+
+    Raises:
+        LaunchError: Rank 0 did not answer in time.
+    """
+    sent = comm.isend(dataclasses.asdict(own), 0, TAG_HELLO)
+    patience = Patience(spare_cores=False)
+    end = time.monotonic() + seconds
+    while not comm.Iprobe(0, TAG_HELLO):
+        if time.monotonic() > end:
+            raise LaunchError(f"rank 0 did not answer rank {own.rank} in {seconds:g} s")
+        patience.pause(end - time.monotonic())
+    answer = comm.recv(source=0, tag=TAG_HELLO)
+    sent.wait()
+    return Welcome(**answer)
+
+
+def private(comm: MPI.Intracomm) -> MPI.Intracomm:
+    """Return a duplicate of the communicator that nobody else uses. Collective."""
+    return comm.Dup()
+
+
+def finalize() -> None:
+    """End MPI on this rank, once every rank is about to."""
+    if MPI.Is_initialized() and not MPI.Is_finalized():
+        MPI.Finalize()
+
+
+def abort(code: int) -> None:
+    """End the whole job at once, with this exit code."""
+    world().Abort(code)
