@@ -155,6 +155,7 @@ def test_the_import_upwards_is_late_and_there_once() -> None:
 USERS = {
     "mpi4py": {
         "mpitasks.wire.mpi": False,
+        "mpitasks.wire.failures": False,
         "mpitasks.wire.world": False,
         "mpitasks.wire.library": False,
         "mpitasks.launch.bench.raw": True,

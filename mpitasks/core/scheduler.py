@@ -229,6 +229,11 @@ class Scheduler:
         gone = (WorkerState.STOPPED, WorkerState.LOST)
         return [worker.rank for worker in self._roster if worker.state not in gone]
 
+    def held(self, rank: Rank) -> list[Task]:
+        """Return the tasks that a worker holds, oldest first."""
+        worker = self._roster.get(rank)
+        return [] if worker is None else list(worker.tasks.values())
+
     def check(self) -> None:
         """Assert every invariant. For tests and debugging; walks everything."""
         assigned = 0

@@ -9,9 +9,10 @@ it as silent as death would, and that is no reason to give it up.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mpitasks.core.events import Rank
+if TYPE_CHECKING:
+    from mpitasks.core.events import Rank
 
 __all__ = ["PERIOD_SECONDS", "Findings", "Vigil"]
 

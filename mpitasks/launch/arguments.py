@@ -32,10 +32,17 @@ or let it start one:              mpitasks -n 8 script.py
 measure this machine:             mpitasks -n 8 bench fibonacci (bench --help)
 
 exit codes: the script's own; 1 after an exception in it; 70 internal error;
-78 wrong set-up; 128 + n after signal n"""
+69 a rank died and the MPI does not survive that; 78 wrong set-up;
+128 + n after signal n"""
 
 
-FOR_RANKS = ("start_timeout", "journal", "keep_failures", "journal_errors")
+FOR_RANKS = (
+    "start_timeout",
+    "survive",
+    "journal",
+    "keep_failures",
+    "journal_errors",
+)
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
 
@@ -71,6 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="how long to wait for all ranks to be there (60)",
     )
     _add_journal(parser)
+    parser.add_argument(
+        "--survive",
+        action="store_true",
+        help="go on with the other ranks when one dies (Open MPI 5; see "
+        "docs/failures.md)",
+    )
     parser.add_argument(
         "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
     )
@@ -126,6 +139,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         )
     return Settings(
         start_seconds=options.start_timeout,
+        survive=options.survive,
         journal=options.journal,
         keep_failures=options.keep_failures,
         journal_errors=options.journal_errors,
@@ -149,7 +163,8 @@ def _start_mpiexec(
     if not program.is_module:  # where modules are found is set later
         program.check()
     words = [*_restated(options), *program.words()]
-    exec_mpiexec(options.n, shlex.split(options.mpiexec_args), words)
+    extra = shlex.split(options.mpiexec_args)
+    exec_mpiexec(options.n, extra, words, survive=options.survive)
 
 
 def _restated(options: argparse.Namespace) -> list[str]:

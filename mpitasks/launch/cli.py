@@ -151,8 +151,21 @@ def _end(code: int, *, abort: bool = False) -> NoReturn:
 
             time.sleep(FORWARD_SECONDS)
             mpi.abort(code)
+        if mpi.maimed():
+            _end_maimed(code)
         mpi.finalize()
     sys.exit(code)
+
+
+def _end_maimed(code: int) -> NoReturn:
+    """Exit without MPI's farewell, for which ranks are missing."""
+    import atexit
+
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _end_with_line(error: Exception) -> NoReturn:

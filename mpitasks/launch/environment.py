@@ -59,6 +59,16 @@ class LaunchHint:
     launcher: str
 
 
+def survives_losses(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the MPI goes on when a rank dies: Open MPI 5 with ``--with-ft ulfm``.
+
+    By the variable that mpiexec sets then: the functions are there in any case, and do
+    nothing if it is off.
+    """
+    told = environ.get("OMPI_MCA_mpi_ft_enable", "").lower()
+    return told in ("1", "true", "yes", "enabled", "t", "y")
+
+
 def launch_hint(environ: Mapping[str, str] = os.environ) -> LaunchHint | None:
     """Return what a launcher left in the environment, or None if none did.
 

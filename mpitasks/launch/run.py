@@ -22,12 +22,14 @@ from mpitasks.launch.environment import (
     launch_hint,
     refuse_lone_copy,
     refuse_misfit,
+    survives_losses,
 )
 from mpitasks.master import journals
 from mpitasks.master import session as sessions
 from mpitasks.settings import Settings
 from mpitasks.wire.doorbell import Doorbell
 from mpitasks.wire.messages import Hello, Welcome
+from mpitasks.wire.processes import machine
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -121,12 +123,19 @@ def join(settings: Settings) -> Role:
     mpi = _start_mpi(hint)
     comm = mpi.world()
     rank, size = comm.Get_rank(), comm.Get_size()
+    if settings.survive and not survives_losses():
+        raise ConfigurationError(
+            f"--survive needs Open MPI 5 and its mpiexec --with-ft ulfm, and "
+            f"{hint.launcher} started this without; let mpitasks -n {size} --survive "
+            f"start it, or leave out --survive"
+        )
     if size == 1:
         refuse_lone_copy(hint, mpi.library_version())
         return Role.ALONE
     own = _hello(rank, mpi.library_version())
     # Each role imports its own room only: starting many ranks at once is slow enough.
     if rank == 0:
+        from mpitasks.launch import losses
         from mpitasks.master.pump import Pump
 
         hellos = mpi.gather_hellos(comm, own, settings.start_seconds)
@@ -136,10 +145,12 @@ def join(settings: Settings) -> Role:
         mpi.welcome(comm, {rank: welcomes[rank] for rank in workers})
         transport = _transport(mpi, workers, welcomes[0])
         pump = Pump(transport, workers, threads=mpi.threads_allowed())
+        losses.look_out(pump, hellos, survives=survives_losses())
         sessions.install(sessions.Session(pump))
         return Role.MASTER
     from mpitasks.worker import context
     from mpitasks.worker.loop import Worker
+    from mpitasks.worker.orphan import watch_master
 
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
@@ -147,7 +158,12 @@ def join(settings: Settings) -> Role:
     where = f"rank {rank} on {own.host} (pid {own.pid})"
     worker = Worker(transport, where, listens=mpi.threads_may_overlap())
     context.provide(lambda: worker.current_task(rank, own.host))
+    watch = None if answer.master is None else watch_master(answer.master)
     worker.serve()
+    if watch is not None:
+        watch.stop()
+    if worker.maimed:
+        mpi.note_gone(-1, reported=True)
     sessions.uninstall()
     return Role.WORKER
 
@@ -174,6 +190,11 @@ def leave(*, failed: bool) -> bool:
             pump.finish()
     finally:
         journals.end_journals()
+    if failed and pump.losses:
+        from mpitasks.wire import mpi
+
+        if mpi.must_abort():
+            return False
     return not pump.close(GOODBYE_SECONDS)
 
 
@@ -218,6 +239,7 @@ def _hello(rank: int, library: str) -> Hello:
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         version=mpitasks.__version__,
         library=library,
+        machine=machine(),
     )
 
 
@@ -256,8 +278,15 @@ def _welcomes(hellos: list[Hello]) -> list[Welcome]:
         cores[hello.host].update(hello.cores)
         ranks[hello.host] += 1
     run = os.urandom(16).hex()
+    own = hellos[0]
     return [
-        Welcome(len(hellos), ranks[h.host] <= len(cores[h.host]), run) for h in hellos
+        Welcome(
+            size=len(hellos),
+            spare_cores=ranks[hello.host] <= len(cores[hello.host]),
+            run=run,
+            master=own.pid if hello.machine == own.machine else None,
+        )
+        for hello in hellos
     ]
 
 
@@ -267,4 +296,6 @@ def _transport(mpi: ModuleType, peers: Sequence[int], answer: Welcome) -> Any:
     bell = None
     with contextlib.suppress(OSError):
         bell = Doorbell(answer.run, comm.Get_rank(), peers)
-    return mpi.MpiTransport(mpi.private(comm), peers, answer.spare_cores, bell)
+    return mpi.MpiTransport(
+        mpi.private(comm), peers, answer.spare_cores, bell, survives=survives_losses()
+    )

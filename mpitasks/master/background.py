@@ -42,10 +42,12 @@ class Background(threading.Thread):
 
     Attributes:
         rest: How deeply it rests: one of the constants above.
+        enabled: Whether it may turn the pump at all.
     """
 
     def __init__(self, pump: Pump, *, enabled: bool) -> None:
         super().__init__(name="mpitasks-pump", daemon=True)
+        self.enabled = enabled
         self.rest = ASLEEP if enabled else AWAKE  # what is awake is never woken
         self._pump = pump
         self._woken = threading.Event()

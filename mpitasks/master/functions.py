@@ -36,12 +36,16 @@ class Function:
         id: What tasks call it by; unique in the run.
         frame: Its pickle frame.
         buffers: What travels beside the frame.
+        name: What messages call it.
     """
 
-    __slots__ = ("__weakref__", "buffers", "frame", "id")
+    __slots__ = ("__weakref__", "buffers", "frame", "id", "name")
 
-    def __init__(self, id: FunctionId, frame: bytes, buffers: list[Buffer]) -> None:
+    def __init__(
+        self, id: FunctionId, frame: bytes, buffers: list[Buffer], name: str
+    ) -> None:
         self.id = id
+        self.name = name
         self.frame = frame
         self.buffers = buffers
 
@@ -88,7 +92,8 @@ class Functions:
         key = digest.digest()
         entry = self._by_digest.get(key)
         if entry is None:
-            entry = Function(next(self._ids), frame, buffers)
+            name = getattr(function, "__qualname__", None) or repr(type(function))
+            entry = Function(next(self._ids), frame, buffers, name)
             entry = self._by_digest.setdefault(key, entry)
             if not buffers and len(frame) <= RECENT_BYTES:
                 self._recent.append(entry)

@@ -17,14 +17,36 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mpitasks.core.vigil import PERIOD_SECONDS, Vigil
+from mpitasks.master.calls import Call, Chunk
 from mpitasks.wire.processes import Watch, frozen
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Rank
+    from mpitasks.core.events import Rank, Task
     from mpitasks.master.pump import Pump
     from mpitasks.wire.messages import Hello
 
-__all__ = ["Lookout"]
+__all__ = ["Lookout", "describe"]
+
+
+def describe(held: Sequence[Task]) -> str:
+    """Return what a rank was doing, to be put behind what became of it."""
+    if not held:
+        return " while it had no task"
+    first = held[0]
+    more = f" and held {len(held) - 1} more" if len(held) > 1 else ""
+    if isinstance(first, Call):
+        what = f"task {first.id} ({_name(first.options.label, first.target.name)})"
+    else:
+        assert isinstance(first, Chunk)
+        job = first.job
+        end = first.start + first.count
+        name = _name(job.options.label, job.target.name)
+        what = f"items {first.start} to {end - 1} of a map ({name})"
+    return f" while it ran {what}{more}"
+
+
+def _name(label: str | None, function: str) -> str:
+    return function if label is None else f"{label!r}: {function}"
 
 
 class Lookout:
@@ -71,8 +93,7 @@ class Lookout:
         hello = self._hellos[rank]
         text = f"rank {rank} on {hello.host} (pid {hello.pid}) {how}"
         if self._end_run is not None:
-            work = self._pump.describe_work(rank)
-            self._end_run(f"{text}{work}")
+            self._end_run(f"{text}{describe(self._pump.held(rank))}")
             return
         if hello in self._here:
             # Whoever is declared dead must not come back; and MPI reports who was
@@ -97,9 +118,13 @@ class Lookout:
                 self._told.add(rank)
                 self._say(self._frozen_text(rank))
         if self._elsewhere and self._end_run is None:
-            idle = self._pump.idle_ranks()
-            able = [rank for rank in self._elsewhere if rank in idle]
-            found = self._vigils["silent"].look(now, able, self._pump.take_heard())
+            heard, self._pump.heard = self._pump.heard, set()
+            able = [
+                rank
+                for rank in self._elsewhere
+                if rank in running and not self._pump.held(rank)
+            ]
+            found = self._vigils["silent"].look(now, able, heard)
             for rank in found.lost:
                 self.lost(rank, "does not answer")
             self._pump.inquire(found.ask)

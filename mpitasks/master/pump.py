@@ -51,7 +51,7 @@ from mpitasks.master.batches import Batches
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.functions import Functions
 from mpitasks.wire import messages
-from mpitasks.wire.messages import Goodbye, Outcomes, Returned
+from mpitasks.wire.messages import Goodbye, Lost, Outcomes, Returned, Sign
 
 if TYPE_CHECKING:
     from mpitasks.wire.transport import Transport
@@ -101,6 +101,11 @@ class Pump:
         self._callbacks: deque[Callable[[], None]] = deque()
         self._error: MpiTasksError | None = None
         self.record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
+        # For `mpitasks.master.lookout`: who was heard of; and what it found out.
+        self.heard: set[Rank] = set()
+        self.losses: dict[Rank, str] = {}
+        self._lost: deque[Rank] = deque()
+        self.on_close: Callable[[], None] = lambda: None
         for rank in self._ranks:
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
         self.background = Background(self, enabled=threads)
@@ -158,6 +163,33 @@ class Pump:
     def cancel_queue(self) -> None:
         """Take back everything that was not sent yet."""
         self._handle_now(QueueCancelled())
+
+    def lose(self, rank: Rank, how: str) -> None:
+        """Go on without a worker that is gone. From any thread.
+
+        Args:
+            rank: The worker.
+            how: What became of it: "rank 2 on node7 (pid 12) was killed by SIGKILL".
+        """
+        self.losses.setdefault(rank, how)
+        self._lost.append(rank)
+        self._transport.wake()
+        if self.background.enabled:
+            self.nudge()
+
+    def inquire(self, ranks: Iterable[Rank]) -> None:
+        """Ask workers for a sign of life."""
+        with self._lock:
+            for rank in ranks:
+                self._transport.send(rank, messages.Inquiry())
+
+    def held(self, rank: Rank) -> list[Task]:
+        """Return the tasks that a worker holds, oldest first."""
+        return self._scheduler.held(rank)
+
+    def running_workers(self) -> list[Rank]:
+        """Return the workers that have neither left nor are gone."""
+        return self._scheduler.running_workers()
 
     def watch(self) -> None:
         """Somebody waits for a future, and maybe not by driving: turn soon."""
@@ -278,6 +310,7 @@ class Pump:
             return not self._scheduler.running_workers()
 
         self.drive(all_left, time.sleep, seconds)
+        self.on_close()
         self._transport.wake()  # the background thread may doze
         self.background.stop()
         with self._lock:
@@ -315,13 +348,21 @@ class Pump:
             if self._inbox:
                 self._take_inbox()
                 moved = True
+            if self._lost:
+                self._take_loss(self._lost.popleft())
+                moved = True
             arrived = self._transport.poll()
             if arrived is not None:
                 rank, message = arrived
+                self.heard.add(rank)
                 if type(message) is Outcomes or type(message) is Returned:
                     self._handle(message)
                 elif type(message) is Goodbye:
                     self._handle(WorkerLeft(rank))
+                elif type(message) is Lost:
+                    self._take_loss(rank)
+                elif type(message) is Sign:
+                    pass  # it was heard of
                 else:
                     raise InternalError(f"rank {rank} sent {message!r} to the master")
                 moved = True
@@ -335,6 +376,12 @@ class Pump:
         if inbox:  # others may append meanwhile, so it is emptied one by one
             calls = [inbox.popleft() for _ in range(len(inbox))]
             self._handle(TasksSubmitted(calls))
+
+    def _take_loss(self, rank: Rank) -> None:
+        if rank in self._scheduler.running_workers():  # it is known only once
+            self.losses.setdefault(rank, f"rank {rank} died")
+            self._transport.abandon(rank)
+            self._handle(RankLost(rank))
 
     def _handle(self, event: Event) -> None:
         """Let the scheduler decide, and do it."""
@@ -354,9 +401,10 @@ class Pump:
                     elif type(task) is Chunk:
                         task.job.drop(task)
             elif type(action) is Fail:
-                settling.fail(action.tasks, self._error or _lost(action.rank))
+                settling.fail(action.tasks, self._error or self._loss(action.rank))
             elif type(action) is Stop:
-                self._transport.send(action.rank, messages.Dismissal())
+                goodbye = messages.Dismissal(maimed=bool(self.losses))
+                self._transport.send(action.rank, goodbye)
 
     def _break(self, error: BaseException) -> None:
         """Something is wrong with the engine: fail what is outstanding, and say why.
@@ -373,12 +421,21 @@ class Pump:
         if self._error is None:
             self._error = error
         now = time.monotonic()
-        for rank in self._ranks:
+        for rank in self._scheduler.running_workers():
             for action in self._scheduler.handle(RankLost(rank), now):
                 if type(action) is Fail:
                     settling.fail(action.tasks, self._error)
         if interrupt is not None:
             raise interrupt
+
+    def _loss(self, rank: Rank | None) -> WorkerLost:
+        if rank is None:
+            text = "no worker is left to run this task"
+            if self.losses:
+                text = f"{text}: {'; '.join(self.losses.values())}"
+            return WorkerLost(text)
+        how = self.losses.get(rank, f"rank {rank} is gone")
+        return WorkerLost(f"{how} while it held this task")
 
     # After the lock.
 
@@ -389,9 +446,3 @@ class Pump:
             except IndexError:  # another thread took it
                 return
             callback()
-
-
-def _lost(rank: Rank | None) -> WorkerLost:
-    if rank is None:
-        return WorkerLost("no worker is left to run this task")
-    return WorkerLost(f"rank {rank}, which ran this task, is gone")

@@ -9,6 +9,7 @@ of messages from and to them, is in `mpitasks.wire.mpi`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 from mpi4py import MPI
 
 from mpitasks.errors import TransportError
@@ -24,11 +25,14 @@ class Failures:
 
     Args:
         comm: The communicator; its errors must be returned, not abort.
+
+    Attributes:
+        known: The ranks that MPI has reported.
     """
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
-        self._known: set[int] = set()
+        self.known: set[int] = set()
 
     def learn(self, error: MPI.Exception) -> list[int]:
         """Return the ranks whose death is news, after a call raised `error`.
@@ -46,8 +50,8 @@ class Failures:
         own.Free()
         if not ranks:
             raise TransportError(f"MPI failed: {error}") from error
-        news = [rank for rank in ranks if rank not in self._known]
-        self._known.update(news)
+        news = [rank for rank in ranks if rank not in self.known]
+        self.known.update(news)
         return news
 
 

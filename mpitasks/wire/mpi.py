@@ -30,6 +30,9 @@ from mpitasks.wire.world import (
     finalize,
     gather_hellos,
     library_version,
+    maimed,
+    must_abort,
+    note_gone,
     private,
     say_hello,
     threads_allowed,
@@ -48,6 +51,9 @@ __all__ = [
     "finalize",
     "gather_hellos",
     "library_version",
+    "maimed",
+    "must_abort",
+    "note_gone",
     "private",
     "say_hello",
     "threads_allowed",
@@ -274,13 +280,17 @@ class MpiTransport:
             self._incoming.pop(rank, None)
             if isinstance(self._inbox, _Posted):
                 self._inbox = _Deaf()
-            if rank not in self._gone:
+            if rank in self._gone:
+                note_gone(rank, reported=True)
+            else:
                 self._failed.append(rank)
         for sends in (self._frames, self._buffers, self._remains):
             sends[:] = still_pending(sends)
 
     def abandon(self, rank: int) -> None:
         self._gone.add(rank)
+        known = self._failures is not None and rank in self._failures.known
+        note_gone(rank, reported=known)
         self.poll = self._poll_surviving  # which looks who has sent what came
         self._announced.pop(rank, None)
         for incoming in self._incoming.pop(rank, ()):

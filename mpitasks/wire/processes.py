@@ -29,9 +29,8 @@ def machine() -> str:
     """
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            parts.append(file.read().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115 (slow to load)
+        parts.append(_read("/proc/sys/kernel/random/boot_id").strip())
     return " ".join(parts)
 
 
@@ -43,10 +42,18 @@ def frozen(pid: int) -> bool:
 def _stat(pid: int) -> list[str]:
     """Return the fields of the process's state, from the third on, if it has one."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()
+        return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _read(path: str) -> str:
+    """Return a file's text. Without pathlib, which would be slow to load at start."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096).decode(errors="replace")
+    finally:
+        os.close(fd)
 
 
 def _death(pid: int) -> str:

@@ -1,4 +1,4 @@
-"""The world of ranks: who is there, how it starts, how it ends. MPI without a transport.
+"""The world of ranks: who is there, how it starts, how it ends.
 
 Hellos go over the user's own world, point to point and as plain dicts: a collective
 call would wait for a missing rank for ever, and a rank of another version has other
@@ -8,6 +8,7 @@ classes. What is sent while tasks run is in `mpitasks.wire.mpi`.
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 
 from mpi4py import MPI
@@ -21,6 +22,9 @@ __all__ = [
     "finalize",
     "gather_hellos",
     "library_version",
+    "maimed",
+    "must_abort",
+    "note_gone",
     "private",
     "say_hello",
     "threads_allowed",
@@ -118,12 +122,41 @@ def private(comm: MPI.Intracomm) -> MPI.Intracomm:
     return comm.Dup()
 
 
+_gone: set[int] = set()
+_unreported: set[int] = set()
+
+
+def note_gone(rank: int, *, reported: bool) -> None:
+    """Take note that a rank is dead, and whether MPI knows that, too."""
+    _gone.add(rank)
+    (_unreported.discard if reported else _unreported.add)(rank)
+
+
+def maimed() -> bool:
+    """Whether ranks are dead: then MPI must be left without its farewell, which all
+    ranks would have to take part in."""
+    return bool(_gone)
+
+
+def must_abort() -> bool:
+    """Whether only an abort hands on an exit code other than 0.
+
+    Open MPI's mpiexec returns the code of a rank that ended by itself with another, if
+    there is one; MPI says nothing of such ranks.
+    """
+    return bool(_unreported) and len(_gone) < MPI.COMM_WORLD.Get_size() - 1
+
+
 def finalize() -> None:
     """End MPI on this rank, once every rank is about to."""
+    if maimed():
+        return
     if MPI.Is_initialized() and not MPI.Is_finalized():
         MPI.Finalize()
 
 
 def abort(code: int) -> None:
     """End the whole job at once, with this exit code."""
+    if len(_gone) == MPI.COMM_WORLD.Get_size() - 1:
+        os._exit(code)  # the launcher would lose the code of an abort
     world().Abort(code)

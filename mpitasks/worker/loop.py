@@ -34,8 +34,11 @@ from mpitasks.wire.messages import (
     Batch,
     Dismissal,
     Goodbye,
+    Inquiry,
+    Lost,
     Outcomes,
     Returned,
+    Sign,
 )
 from mpitasks.wire.outcomes import (
     Failure,
@@ -46,6 +49,7 @@ from mpitasks.wire.outcomes import (
 )
 from mpitasks.worker.context import CurrentTask
 from mpitasks.worker.listener import Listener
+from mpitasks.worker.orphan import perish
 
 if TYPE_CHECKING:
     from mpitasks.wire.messages import Message
@@ -83,6 +87,7 @@ class Worker:
         lock: Held by the thread of the loop, but while it runs user code.
         busy: Whether it works on a batch.
         begun: How often it began to run user code.
+        maimed: Whether the run ends with ranks lost.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class Worker:
         self.lock = threading.Lock()
         self.busy = False
         self.begun = 0
+        self.maimed = False
         self._calls: list[Any] = []
         self._at = 0
         self._chunk: tuple[list[Any], list[Any]] | None = None
@@ -128,10 +134,15 @@ class Worker:
                 message = arrived[1]
             if type(message) is Batch:
                 self._run_batch(message)
+            elif type(message) is Inquiry:
+                transport.send(MASTER, Sign())
             elif type(message) is Dismissal:
+                self.maimed = message.maimed
                 transport.send(MASTER, Goodbye())
                 transport.close()
                 return
+            elif type(message) is Lost:
+                perish()
             else:
                 raise InternalError(f"a worker was sent {message!r}")
 
@@ -217,6 +228,8 @@ class Worker:
         arrived = self._transport.poll()
         if arrived is not None:
             message = arrived[1]
+            if type(message) is Lost:
+                perish()
             if type(message) is Batch:
                 ids += [call[0] for call in message.calls]
                 message.calls.clear()

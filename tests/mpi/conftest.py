@@ -49,6 +49,12 @@ def any_mpi() -> Mpi:
 
 
 @pytest.fixture
+def openmpi() -> Mpi:
+    """The only MPI that survives the death of a rank."""
+    return required_mpi("openmpi")
+
+
+@pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Launch]:
     """Starts jobs in a folder of their own; kills what a failed test leaves."""
     launch = Launch(tmp_path)

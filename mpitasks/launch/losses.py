@@ -1,0 +1,54 @@
+"""What is done about a rank that dies: go on without it, or end the run and say why.
+
+On rank 0. Who finds out, is in `mpitasks.master.lookout`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mpitasks.master.lookout import Lookout
+
+if TYPE_CHECKING:
+    from mpitasks.master.pump import Pump
+    from mpitasks.wire.messages import Hello
+
+__all__ = ["EXIT_LOST", "look_out"]
+
+EXIT_LOST = 69
+"""A rank died, and the MPI does not survive that. (EX_UNAVAILABLE of sysexits.h)"""
+
+REMEDY = (
+    "With Open MPI 5, mpitasks -n N --survive goes on without it; with isolate=True a "
+    "task that crashes costs no rank"
+)
+
+
+def look_out(pump: Pump, hellos: Sequence[Hello], *, survives: bool) -> None:
+    """Look after the workers until the pump is closed.
+
+    Args:
+        pump: The pump of the run.
+        hellos: What each rank said of itself, by rank.
+        survives: Whether the MPI goes on when a rank dies.
+    """
+    lookout = Lookout(pump, hellos, None if survives else _end_run, _say)
+    pump.on_close = lookout.stop
+    lookout.start()
+
+
+def _say(text: str) -> None:
+    """Write one line at once: the launcher may be about to kill this process."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"mpitasks: {text}\n".encode())
+
+
+def _end_run(text: str) -> None:
+    """Say which rank died, and end the run."""
+    _say(f"{text}; the run ends with it. {REMEDY}")
+    from mpitasks.wire import mpi
+
+    mpi.abort(EXIT_LOST)
