@@ -18,9 +18,12 @@ from mpitasks.wire.messages import (
     Dismissal,
     Goodbye,
     Hello,
+    Inquiry,
+    Lost,
     Message,
     Outcomes,
     Returned,
+    Sign,
     Welcome,
     announce,
     pack,
@@ -28,16 +31,21 @@ from mpitasks.wire.messages import (
 )
 
 ONE_OF_EACH: list[Message] = [
-    Hello(3, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "MPICH 5"),
+    Hello(3, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "MPICH 5", "vm 1"),
     Welcome(8, True, "a"),
+    Welcome(8, True, "a", 4711),
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Dismissal(),
+    Dismissal(maimed=True),
     Outcomes(
         3, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (messages.VALUE, 0)}
     ),
     Returned(3, [4, 5], (2, 7)),
     Returned(3, [], None),
     Goodbye(),
+    Inquiry(),
+    Sign(),
+    Lost(),
 ]
 
 
