@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mpitasks import slurm
     from mpitasks.errors import (
         ConfigurationError,
         ExecutorClosedError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteTraceback,
         SerializationError,
+        SlurmError,
         TaskTimeout,
         TooManyFailures,
         TransitionError,
@@ -54,6 +56,7 @@ _HOMES = {
             "RemoteError",
             "RemoteTraceback",
             "SerializationError",
+            "SlurmError",
             "TaskTimeout",
             "TooManyFailures",
             "TransitionError",
@@ -78,6 +81,7 @@ __all__ = [
     "RemoteError",
     "RemoteTraceback",
     "SerializationError",
+    "SlurmError",
     "TaskOptions",
     "TaskTimeout",
     "TooManyFailures",
@@ -87,10 +91,13 @@ __all__ = [
     "__version__",
     "current_task",
     "run",
+    "slurm",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "slurm":
+        return importlib.import_module("mpitasks.slurm")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'mpitasks' has no attribute {name!r}")

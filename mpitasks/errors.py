@@ -11,6 +11,7 @@
     |-- TooManyFailures         the tasks': more of them failed than allowed
     |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
     |-- LaunchError             the world's: ranks missing or unlike (exit code 78)
+    |-- SlurmError              the world's: SLURM refuses, or does not answer
     |-- TransportError          the world's: a message came damaged or not at all
     `-- InternalError           ours: please report it (exit code 70)
         `-- TransitionError     ours: an event met a state that does not know it
@@ -69,6 +70,10 @@ class WorkerLost(MpiTasksError, concurrent.futures.BrokenExecutor):
 
 class LaunchError(MpiTasksError):
     """Ranks of the world are missing, or do not fit together."""
+
+
+class SlurmError(MpiTasksError):
+    """SLURM refused what was asked of it, or did not answer; with its own words."""
 
 
 class TransportError(MpiTasksError):

@@ -19,6 +19,7 @@ class Settings:
     Attributes:
         start_seconds: How long rank 0 waits for the other ranks to say hello.
         survive: Whether the run must be one that goes on when a worker dies.
+        status: The file that tells how far the run is; None leaves it to the job.
         task_options: Options of `mpitasks.TaskOptions` that every Executor starts
             with, unless it is given others.
         journal: The file of the journal; None for none.
@@ -29,6 +30,7 @@ class Settings:
 
     start_seconds: float = 60.0
     survive: bool = False
+    status: str | None = None
     task_options: dict[str, Any] = field(default_factory=dict)
     journal: str | None = None
     keep_failures: bool = False

@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
         "options",
         "errors",
     },
-    "": {"errors", "options", "master", "launch", "worker"},
+    "slurm": {"launch"},
+    "": {"slurm", "errors", "options", "master", "launch", "worker"},
     "__main__": {"launch"},
 }
 

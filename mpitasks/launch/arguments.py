@@ -42,6 +42,7 @@ FOR_RANKS = (
     "journal",
     "keep_failures",
     "journal_errors",
+    "status",
 )
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
@@ -83,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with the other ranks when one dies (Open MPI 5; see "
         "docs/failures.md)",
+    )
+    parser.add_argument(
+        "--status",
+        metavar="FILE",
+        help="keep a small file that tells how far the run is, for mpitasks status "
+        "(in a SLURM job: mpitasks-JOBID.status)",
     )
     parser.add_argument(
         "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
@@ -143,6 +150,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         journal=options.journal,
         keep_failures=options.keep_failures,
         journal_errors=options.journal_errors,
+        status=options.status,
     )
 
 

@@ -31,6 +31,8 @@ EXIT_INTERNAL = 70
 EXIT_SETUP = 78
 EXIT_SIGNAL = 128  # plus the signal's number, as shells do
 
+BATCH = "SLURM_JOB_ID"  # set in a job, where a run tells how far it is
+
 SPEAK_SECONDS = 0.5
 """Where every rank fails alike, rank 0 gets so long to say it: Open MPI's mpiexec ends
 the others as soon as one has failed."""
@@ -88,6 +90,10 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     except ConfigurationError as error:
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
         _end_here(EXIT_SETUP, None, alone=alone)
+    if settings.status is not None or (BATCH in os.environ and type(script) is Script):
+        from mpitasks.launch import reporting
+
+        reporting.start(settings.status)
     _run_here(script, alone=alone)
 
 
@@ -144,6 +150,7 @@ def _end(code: int, *, abort: bool = False) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    _report_end(code)
     mpi = sys.modules.get("mpitasks.wire.mpi")
     if mpi is not None:
         if abort:
@@ -166,6 +173,13 @@ def _end_maimed(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _report_end(code: int) -> None:
+    """Write the status file for the last time, if there is one."""
+    reporting = sys.modules.get("mpitasks.launch.reporting")
+    if reporting is not None:
+        reporting.finish(code)
 
 
 def _end_with_line(error: Exception) -> NoReturn:
@@ -193,6 +207,7 @@ def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
         journals.end_journals()
     if "mpitasks.wire.mpi" in sys.modules:
         _end(EXIT_SIGNAL + number, abort=True)
+    _report_end(EXIT_SIGNAL + number)
     os._exit(EXIT_SIGNAL + number)  # a task may be running in the worker thread
 
 

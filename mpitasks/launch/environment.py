@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from mpitasks.errors import ConfigurationError, LaunchError
 
 __all__ = [
+    "BatchJob",
     "LaunchHint",
+    "batch_job",
     "launch_hint",
     "local_place",
     "misfit",
@@ -69,6 +71,21 @@ def survives_losses(environ: Mapping[str, str] = os.environ) -> bool:
     return told in ("1", "true", "yes", "enabled", "t", "y")
 
 
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """What the environment says of the SLURM job that this process is part of.
+
+    Attributes:
+        id: As squeue shows it: 12, or 12_3 in an array.
+        folder: Where it was submitted.
+        end: When its time is up, in seconds since 1970; None if not told.
+    """
+
+    id: str
+    folder: str
+    end: int | None
+
+
 def launch_hint(environ: Mapping[str, str] = os.environ) -> LaunchHint | None:
     """Return what a launcher left in the environment, or None if none did.
 
@@ -95,6 +112,19 @@ def local_place(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | No
         if rank is not None and size:
             return rank, size
     return None
+
+
+def batch_job(environ: Mapping[str, str] = os.environ) -> BatchJob | None:
+    """Return what a SLURM job knows of itself, or None outside of one."""
+    id = environ.get("SLURM_JOB_ID")
+    if not id:
+        return None
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    return BatchJob(
+        id=f"{array}_{task}" if array and task else id,
+        folder=environ.get("SLURM_SUBMIT_DIR", ""),
+        end=_number(environ, "SLURM_JOB_END_TIME"),
+    )
 
 
 def misfit(

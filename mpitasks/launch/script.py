@@ -21,11 +21,15 @@ from mpitasks.errors import ConfigurationError
 
 __all__ = ["LONE_VERBS", "VERBS", "Program", "Script"]
 
-VERBS = {"bench": "mpitasks.launch.bench.command"}
+VERBS = {
+    "bench": "mpitasks.launch.bench.command",
+    "status": "mpitasks.launch.slurm.show",
+    "submit": "mpitasks.launch.slurm.command",
+}
 """Words that name a program of mpitasks itself in the place of a script, and where each
 lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
 
-LONE_VERBS: frozenset[str] = frozenset()
+LONE_VERBS = frozenset({"status", "submit"})
 """Those of them that are programs of one process: they meet no other ranks, load no
 MPI, and so work on a login node as well."""
 

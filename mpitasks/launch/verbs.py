@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mpitasks.errors import ConfigurationError
+from mpitasks.errors import ConfigurationError, SlurmError
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.script import LONE_VERBS, VERBS
 
@@ -84,7 +84,7 @@ class Verb:
         """
         try:
             code = importlib.import_module(VERBS[self.name]).main(self.options)
-        except ConfigurationError as error:
+        except (ConfigurationError, SlurmError) as error:
             print(f"mpitasks: {error}", file=sys.stderr, flush=True)
             code = getattr(error, "exit_code", EXIT_SETUP)
         if code:

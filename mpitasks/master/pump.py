@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mpitasks.core.events import (
@@ -43,7 +44,7 @@ from mpitasks.core.events import (
 from mpitasks.core.events import (
     WorkerLost as RankLost,
 )
-from mpitasks.core.scheduler import Scheduler
+from mpitasks.core.scheduler import Scheduler, Statistics
 from mpitasks.errors import InternalError, MpiTasksError, WorkerLost
 from mpitasks.master import settling
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
@@ -123,6 +124,11 @@ class Pump:
         if self._error is not None:
             return 0  # what was failed; the counts of a broken engine are not trusted
         return self._scheduler.outstanding + len(self._inbox)
+
+    def statistics(self) -> Statistics:
+        """Return the counts of about this moment; for onlookers, who take no lock."""
+        counts = self._scheduler.statistics()
+        return replace(counts, queued=counts.queued + len(self._inbox))
 
     def limit_workers(self, count: int | None) -> None:
         """Use only so many of the workers from now on; None for all."""

@@ -27,6 +27,7 @@ __all__ = [
     "install",
     "install_worker",
     "installed",
+    "peek",
     "settings",
     "uninstall",
 ]
@@ -163,6 +164,11 @@ def uninstall() -> None:
 def installed() -> bool:
     """Whether this process is rank 0 of a run already."""
     return _current is not None
+
+
+def peek() -> Session | None:
+    """Return the session of this process, if there is one."""
+    return _current
 
 
 def current() -> Session:

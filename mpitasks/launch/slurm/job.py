@@ -1,0 +1,284 @@
+"""Submitting a job, and what is left in the hand: `Job`.
+
+This is what `mpitasks.slurm` shows; the verb `submit` goes through it as well.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpitasks.errors import ConfigurationError, SlurmError
+from mpitasks.launch.slurm import paths
+from mpitasks.launch.slurm.options import checked_options
+from mpitasks.launch.slurm.probe import choose_launcher, probe
+from mpitasks.launch.slurm.records import Record, call, find_records, summary
+from mpitasks.launch.slurm.script import Plan, job_script
+from mpitasks.launch.slurm.site import find_site
+
+__all__ = ["Job", "Submission", "make_plan", "send", "submit"]
+
+FIRST_LOOK_SECONDS, MOST_SECONDS = 0.25, 5.0
+"""How often a waiting program asks slurmctld: less and less often, to be polite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is to be submitted, before anything is looked up.
+
+    Attributes:
+        target: The script, or a module's name.
+        args: Its arguments.
+        is_module: Whether it is a module.
+        options: Options of the job, by name.
+        sbatch_args: Further words for sbatch.
+        run_words: Further options of ``python -m mpitasks``.
+        launcher: See `mpitasks.launch.slurm.probe.choose_launcher`.
+        journal: Where finished results are kept.
+        requeue: Whether the job is to continue itself.
+        made_by: The command line, for the head of the script.
+    """
+
+    target: str
+    args: tuple[str, ...] = ()
+    is_module: bool = False
+    options: dict[str, str] | None = None
+    sbatch_args: tuple[str, ...] = ()
+    run_words: tuple[str, ...] = ()
+    launcher: str | None = None
+    journal: str | None = None
+    requeue: bool = False
+    made_by: str = "mpitasks.slurm.submit"
+
+
+class Job:
+    """A job that was submitted.
+
+    Attributes:
+        id: Its number, as SLURM gave it.
+        log: Where its output goes. In an array, that of one job has its index in the
+            place of ``%a``.
+        script: The job script.
+    """
+
+    def __init__(self, id: str, log: Path, script: Path) -> None:
+        self.id = id
+        self.log = log
+        self.script = script
+
+    def __repr__(self) -> str:
+        return f"<mpitasks.slurm.Job {self.id}, log {self.log}>"
+
+    def records(self) -> list[Record]:
+        """Return what SLURM knows of it, one record for each job of an array.
+
+        Raises:
+            SlurmError: SLURM does not know it any more, or does not answer.
+        """
+        return find_records(self.id)
+
+    def state(self) -> str:
+        """Return SLURM's name for where it is: PENDING, RUNNING, COMPLETED, FAILED ...
+
+        For an array that of the job that has farthest to go.
+
+        Raises:
+            SlurmError: SLURM does not know it any more, or does not answer.
+        """
+        return summary(self.records())[0]
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it is over; return its exit code, or the highest of an array.
+
+        A job that was ended from outside (cancelled, out of time, its node lost) has
+        128 + n after signal n, else 1. A job that requeues itself is not over.
+
+        Args:
+            timeout: In seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: It is not over by then; it goes on.
+            SlurmError: SLURM does not know it any more, or does not answer.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = FIRST_LOOK_SECONDS
+        while True:
+            records = self.records()
+            if all(record.over for record in records):
+                return summary(records)[1]
+            if end is not None:
+                if time.monotonic() >= end:
+                    raise TimeoutError(f"job {self.id} is not over after {timeout} s")
+                pause = min(pause, max(end - time.monotonic(), 0.0))
+            time.sleep(pause)
+            pause = min(pause * 1.5, MOST_SECONDS)
+
+    def cancel(self) -> None:
+        """End it, or take it out of the queue. One that is over stays as it is.
+
+        Raises:
+            SlurmError: SLURM says no, or does not answer.
+        """
+        call("scancel", self.id)
+
+
+def submit(
+    script: str | os.PathLike[str],
+    args: Sequence[str] = (),
+    *,
+    sbatch_args: Sequence[str] = (),
+    run_args: Sequence[str] = (),
+    launcher: str | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    requeue: bool = False,
+    **options: str | int | None,
+) -> Job:
+    """Submit a script to SLURM, to be run by this interpreter; return at once.
+
+    Args:
+        script: The script; found from the current folder, where the job runs as well.
+        args: Its arguments.
+        sbatch_args: Further words for sbatch, as ``["--exclusive"]``.
+        run_args: Further options of ``python -m mpitasks``.
+        launcher: What starts the ranks, as ``"srun --mpi=pmix"``; None looks which
+            MPI library there is, and takes what fits.
+        journal: The file in which finished results are kept.
+        requeue: Whether the job puts itself into the queue again when its time is
+            nearly up, and continues from the journal.
+        **options: As sbatch has them: nodes, ntasks, ntasks_per_node, cpus_per_task,
+            time (minutes, or text as "1:30:00"), partition, account, qos, mem, gres,
+            array, job_name, output.
+
+    Raises:
+        OptionError: An option is unknown or impossible.
+        ConfigurationError: There is no such script, no SLURM, or no MPI library.
+        SlurmError: sbatch refuses the job; its words are in the message.
+    """
+    words = [os.fspath(script), *args]
+    return send(
+        make_plan(
+            Submission(
+                os.fspath(script),
+                tuple(args),
+                options=checked_options(options),
+                sbatch_args=tuple(sbatch_args),
+                run_words=tuple(run_args),
+                launcher=launcher,
+                journal=None if journal is None else os.fspath(journal),
+                requeue=requeue,
+                made_by=f"mpitasks.slurm.submit({shlex.join(words)!r}, ...)",
+            )
+        )
+    )
+
+
+def make_plan(wanted: Submission) -> Plan:
+    """Look up what the job script depends on.
+
+    Raises:
+        OptionError: An option is impossible.
+        ConfigurationError: There is no such script, or no launcher that fits.
+    """
+    if not wanted.is_module and not Path(wanted.target).exists():
+        raise ConfigurationError(
+            f"there is no script {wanted.target!r} in {Path.cwd()}"
+        )
+    site = find_site(Path.cwd())
+    options = {**site.options, **(wanted.options or {})}
+    array = "array" in options
+    name = options.setdefault("job-name", _job_name(wanted))
+    log = options.setdefault("output", paths.default_log(name, array=array))
+    python = sys.executable
+    if site.environment is not None:
+        python = str(Path(site.environment) / "bin" / "python")
+    journal = wanted.journal
+    if journal is None and wanted.requeue:
+        journal = f"{name}.journal"
+    module = ["-m"] if wanted.is_module else []
+    return Plan(
+        made_by=wanted.made_by,
+        options=checked_options(options),
+        extra=(*site.sbatch_args, *wanted.sbatch_args),
+        launcher=choose_launcher(wanted.launcher or site.launcher, probe(python)),
+        python=python,
+        program=(*module, wanted.target, *wanted.args),
+        run_words=wanted.run_words,
+        status=_status(log, name, array=array),
+        journal=None if journal is None else paths.sweep(journal, array=array),
+        requeue=wanted.requeue,
+        site=site,
+    )
+
+
+def _job_name(wanted: Submission) -> str:
+    return wanted.target if wanted.is_module else Path(wanted.target).stem
+
+
+def _status(log: str, name: str, *, array: bool) -> str:
+    """Return the pattern of the status file: beside the log, where that is a file."""
+    if log.startswith("/dev/"):
+        log = paths.default_log(name, array=array)
+    return paths.beside(log, ".status")
+
+
+def send(plan: Plan) -> Job:
+    """Submit a job; its script is then beside its log.
+
+    Raises:
+        ConfigurationError: There is no SLURM, or nothing can be written there.
+        SlurmError: sbatch refuses the job.
+    """
+    text = job_script(plan)
+    folder = Path(plan.status).parent
+    try:
+        # A job whose log cannot be opened fails without a word.
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"no folder for the log: {error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"the log cannot be written to {folder.absolute()}; name another place "
+            f"with --output"
+        )
+    try:
+        answer = call("sbatch", "--parsable", text=text)
+    except SlurmError as error:
+        options = " ".join(
+            line.removeprefix("#SBATCH ")
+            for line in text.splitlines()
+            if line.startswith("#SBATCH ")
+        )
+        said = str(error).partition("\n")[2]
+        raise SlurmError(
+            f"sbatch refuses the job:\n{said}\nThe command was: sbatch {options}"
+        ) from error
+    match = re.match(r"\d+", answer.strip())
+    if match is None:
+        raise SlurmError(f"sbatch gave no job id but {answer!r}")
+    return _keep(plan, match[0], text)
+
+
+def _keep(plan: Plan, id: str, text: str) -> Job:
+    """Write the script beside the log, under the job's number."""
+    values = {
+        "%": "%",
+        "j": id,
+        "A": id,
+        "x": plan.options["job-name"],
+        "u": os.environ.get("USER", ""),
+    }
+    log = Path.cwd() / paths.fill(plan.options["output"], values)
+    pattern = paths.beside(plan.status, ".sh").replace("_%a", "").replace("%a", "")
+    script = Path.cwd() / paths.fill(pattern, values)
+    try:
+        script.write_text(text)
+        script.chmod(0o755)
+    except OSError as error:
+        print(f"mpitasks: the job script is not kept: {error}", file=sys.stderr)
+    return Job(id, log, script)

@@ -1,0 +1,160 @@
+"""``mpitasks status JOBID|FILE``: how far a job or any run is, from its status file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpitasks.errors import ConfigurationError, SlurmError
+from mpitasks.launch.slurm import paths
+from mpitasks.launch.slurm.records import Record, find_records
+from mpitasks.launch.verbs import UsageError, VerbParser
+from mpitasks.observe import status as statuses
+
+if TYPE_CHECKING:
+    from mpitasks.observe.status import Status
+
+__all__ = ["find_status", "main", "parse", "show_record"]
+
+EPILOG = """\
+A run inside a SLURM job writes its status file by itself; any other one does so with
+--status FILE:   mpiexec -n 8 python -m mpitasks --status fit.status fit.py"""
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return what the words behind ``status`` mean.
+
+    Raises:
+        UsageError: They are wrong.
+    """
+    parser = VerbParser(
+        prog="mpitasks status",
+        description="Show how far a run is: what is done, and how long it will take.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "target", metavar="JOBID|FILE", help="a job of SLURM, or a status file"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print it as JSON, one line for each job"
+    )
+    return parser.parse_args(words)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Show the status.
+
+    Raises:
+        ConfigurationError: There is none to show.
+        SlurmError: SLURM does not know the job, and no file of it is here.
+    """
+    target = options.target
+    if re.fullmatch(r"\d+(_\d+)?", target) and not Path(target).exists():
+        lines = _of_job(target, as_json=options.json)
+    elif Path(target).exists():
+        lines = _of_file(target, as_json=options.json)
+    else:
+        raise UsageError(f"{target!r} is neither a file here nor the id of a job")
+    print("\n".join(lines))
+
+
+def _of_file(path: str, *, as_json: bool) -> list[str]:
+    status = statuses.read(path)
+    if as_json:
+        return [json.dumps(asdict(status))]
+    return statuses.describe(status, time.time())
+
+
+def _of_job(job_id: str, *, as_json: bool) -> list[str]:
+    try:
+        records = find_records(job_id)
+    except (ConfigurationError, SlurmError):
+        # Forgotten by SLURM, or this is another machine: a file may still be here.
+        kept = sorted(str(path) for path in Path().glob(f"*-{job_id}.status"))
+        if not kept:
+            raise
+        return [line for path in kept for line in _of_file(path, as_json=as_json)]
+    now = time.time()
+    found = [(record, find_status(record)) for record in records]
+    if as_json:
+        return [_as_json(record, status) for record, status in found]
+    if len(found) == 1:
+        return show_record(*found[0], now)
+    states = Counter(record.state for record in records)
+    tally = ", ".join(f"{count} {state}" for state, count in states.items())
+    return [f"job {job_id}: {tally}", *(_row(*pair, now) for pair in found)]
+
+
+def _as_json(record: Record, status: Status | None) -> str:
+    return json.dumps(
+        {
+            "job": record.id,
+            "state": record.state,
+            "exit_code": record.exit_code if record.over else None,
+            "status": None if status is None else asdict(status),
+        }
+    )
+
+
+def find_status(record: Record) -> Status | None:
+    """Return what the status file of a job says; None if there is none yet.
+
+    Raises:
+        ConfigurationError: There is one that cannot be read.
+    """
+    candidates = []
+    if record.log is not None and not record.log.startswith("/dev/"):
+        candidates.append(Path(paths.beside(record.log, ".status")))
+    if record.folder is not None:
+        candidates += sorted(Path(record.folder).glob(f"*-{record.id}.status"))
+    for path in candidates:
+        if path.exists():
+            return statuses.read(str(path))
+    return None
+
+
+def show_record(record: Record, status: Status | None, now: float) -> list[str]:
+    """Return the lines that tell of one job.
+
+    Args:
+        record: What SLURM says of it.
+        status: What its status file says, if it has one.
+        now: The time, in seconds since 1970.
+    """
+    head = f"job {record.id} ({record.name}): {record.state}"
+    if record.over:
+        head += f", exit code {record.exit_code}"
+    elif record.state == "PENDING":
+        head += f", waits ({record.reason})"
+    elif record.nodes:
+        head += f" on {record.nodes}"
+    if status is None:
+        told = "no status file" if record.over else "no status yet"
+        return [head, f"{told}; the log is {record.log}"]
+    lines = statuses.describe(status, now)
+    if record.over and not status.over:
+        lines = [f"{status.script}: ended without a last word", lines[1]]
+    return [head, *lines]
+
+
+def _row(record: Record, status: Status | None, now: float) -> str:
+    """Return one line for one job of an array."""
+    row = f"{record.id} {record.state}"
+    if record.over:
+        row += f", exit code {record.exit_code}"
+    if status is None:
+        return row
+    total = status.done + status.running + status.failed + status.waiting
+    row += f": {status.done} of {total} tasks done, {status.failed} failed"
+    if not (record.over or status.over):
+        row += f"; {statuses.progress(status, now)}"
+    return row

@@ -1,0 +1,331 @@
+"""The status file: a small JSON file that tells how far a run is.
+
+Rank 0 replaces it every few seconds, whole, so that a reader never sees half of it.
+`Meter` makes a record of the counts of a moment, and is pure; `Writer` is the thread
+that asks for the counts and writes. The counters are there anyway: a task costs nothing
+more because somebody looks on. `read` and `describe` are for those who do.
+
+What the engine counts, is in `mpitasks.core.scheduler.Statistics`.
+"""
+
+# ruff: noqa: PTH100, PTH105, PTH108, PTH123
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mpitasks.core.scheduler import Statistics
+from mpitasks.errors import ConfigurationError
+
+__all__ = ["FORMAT", "Meter", "Status", "Writer", "describe", "is_stale", "read"]
+
+FORMAT = 1
+"""Raised when a reader of an older mpitasks would misunderstand the file."""
+
+WRITE_SECONDS = 2.0
+RATE_SECONDS = 30.0
+"""The rate is that of the last so many seconds."""
+
+STALE_PERIODS = 10
+"""After so many periods without news, rank 0 is not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is; what the file holds.
+
+    Attributes:
+        state: running, draining, finished, failed or stopped.
+        done: Tasks that succeeded. An item of a map counts as a task.
+        running: Tasks in the hands of workers.
+        failed: Tasks that failed or were lost.
+        waiting: Tasks that wait for a worker.
+        cancelled: Tasks taken back.
+        workers: Workers that take tasks.
+        rate: Tasks finished per second, lately.
+        eta: Seconds until nothing is left at that rate; None if unknown.
+        end: When the job's time is up, in seconds since 1970; None if unknown.
+        started: When the run started, in seconds since 1970.
+        written: When this was written, in seconds since 1970.
+        period: Seconds from one writing to the next.
+        code: The exit code, when the run is over; else None.
+        script: What is run.
+        host: Where rank 0 is.
+        pid: Its process.
+        job: The id of the job; None outside of one.
+    """
+
+    state: str
+    done: int
+    running: int
+    failed: int
+    waiting: int
+    cancelled: int
+    workers: int
+    rate: float
+    eta: float | None
+    end: float | None
+    started: float
+    written: float
+    period: float
+    code: int | None
+    script: str
+    host: str
+    pid: int
+    job: str | None
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended."""
+        return self.code is not None
+
+
+class Meter:
+    """Makes records of counts, and knows the rate from those before. Pure.
+
+    Args:
+        facts: The fields of a `Status` that stay: script, host, pid, job, end,
+            started, period.
+    """
+
+    def __init__(self, **facts: Any) -> None:
+        self._facts = facts
+        self._past: deque[tuple[float, int]] = deque()
+
+    def take(
+        self, counts: Statistics, now: float, *, state: str, code: int | None = None
+    ) -> Status:
+        """Return the record of this moment.
+
+        Args:
+            counts: What the engine counts.
+            now: The time, in seconds since 1970.
+            state: As in `Status`.
+            code: The exit code, if the run is over.
+        """
+        ended = counts.succeeded + counts.failed
+        rate = self._rate(ended, now)
+        left = counts.queued + counts.assigned
+        eta = None
+        if left == 0:
+            eta = 0.0
+        elif rate > 0:
+            eta = left / rate
+        return Status(
+            state=state,
+            done=counts.succeeded,
+            running=counts.assigned,
+            failed=counts.failed,
+            waiting=counts.queued,
+            cancelled=counts.cancelled,
+            workers=counts.workers,
+            rate=rate,
+            eta=eta,
+            written=now,
+            code=code,
+            **self._facts,
+        )
+
+    def _rate(self, ended: int, now: float) -> float:
+        past = self._past
+        past.append((now, ended))
+        while len(past) > 2 and past[1][0] <= now - RATE_SECONDS:
+            past.popleft()
+        seconds = now - past[0][0]
+        if seconds <= 0:
+            return 0.0
+        return (ended - past[0][1]) / seconds
+
+
+NOTHING = Statistics(0, 0, 0, 0, 0, 0)
+
+
+class Writer(threading.Thread):
+    """Writes the status file every few seconds, and a last time at the end.
+
+    Args:
+        path: The file.
+        counts: Returns the counts of the moment; None if there are none yet.
+        state: Returns the state of a run that is not over.
+        end: When the job's time is up, in seconds since 1970, if that is known.
+        job: The id of the job, if there is one.
+        period: Seconds from one writing to the next.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        counts: Callable[[], Statistics | None],
+        *,
+        state: Callable[[], str] = lambda: "running",
+        end: float | None = None,
+        job: str | None = None,
+        period: float = WRITE_SECONDS,
+    ) -> None:
+        super().__init__(name="mpitasks-status", daemon=True)
+        self.path = os.path.abspath(path)
+        self._counts = counts
+        self._state = state
+        self._period = period
+        self._over = threading.Event()
+        self._complained = False
+        self._workers = 0
+        self._meter = Meter(
+            script=" ".join(sys.argv),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            job=job,
+            end=end,
+            started=time.time(),
+            period=period,
+        )
+
+    def run(self) -> None:
+        """Write until `finish`; called by the thread itself."""
+        while True:
+            self._write(self._state(), None)
+            if self._over.wait(self._period):
+                return
+
+    def finish(self, code: int, state: str) -> None:
+        """Write for the last time; may be called again, which changes nothing.
+
+        Args:
+            code: The exit code of the run.
+            state: finished, failed or stopped.
+        """
+        if self._over.is_set():
+            return
+        self._over.set()
+        if self.ident is not None:
+            self.join()
+        self._write(state, code)
+
+    def _write(self, state: str, code: int | None) -> None:
+        counts = self._counts() or NOTHING
+        if code is None:
+            self._workers = counts.workers
+        else:
+            counts = replace(counts, workers=self._workers)  # they have left by then
+        status = self._meter.take(counts, time.time(), state=state, code=code)
+        try:
+            write(self.path, status)
+        except OSError as error:
+            # The run is worth more than its status; said once.
+            if not self._complained:
+                self._complained = True
+                print(f"mpitasks: no status file: {error}", file=sys.stderr)
+
+
+def write(path: str, status: Status) -> None:
+    """Replace the file, at once and whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    import json
+
+    aside = f"{path}.{status.pid}.new"
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            json.dump({"mpitasks_status": FORMAT, **asdict(status)}, file, indent=1)
+            file.write("\n")
+        os.replace(aside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        raise
+
+
+def read(path: str) -> Status:
+    """Read a status file.
+
+    Raises:
+        ConfigurationError: It is not there, cannot be read, or is none.
+    """
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields = json.load(file)
+        version = fields.pop("mpitasks_status")
+    except OSError as error:
+        raise ConfigurationError(f"no status: {error}") from error
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise ConfigurationError(f"{path} is no status file of mpitasks") from None
+    if version != FORMAT:
+        raise ConfigurationError(
+            f"{path} is a status file of format {version}, and this mpitasks reads "
+            f"{FORMAT}: look at it with the mpitasks that runs the job"
+        )
+    try:
+        return Status(**fields)
+    except TypeError:
+        raise ConfigurationError(f"{path} is damaged: fields are missing") from None
+
+
+def is_stale(status: Status, now: float) -> bool:
+    """Whether rank 0 must be gone: it has not written for long, and has not ended."""
+    return not status.over and now - status.written > STALE_PERIODS * status.period
+
+
+def describe(status: Status, now: float) -> list[str]:
+    """Return the lines that tell a human what the record says.
+
+    Args:
+        status: The record.
+        now: The time, in seconds since 1970.
+    """
+    age = max(now - status.written, 0.0)
+    total = status.done + status.running + status.failed + status.waiting
+    state = status.state
+    if status.over:
+        state += f" with exit code {status.code}"
+    elif is_stale(status, now):
+        state = (
+            f"gone: rank 0 (pid {status.pid} on {status.host}) has not written since"
+        )
+    lines = [
+        f"{status.script}: {state}, {_seconds(age)} ago"
+        if status.over or is_stale(status, now)
+        else f"{status.script}: {state} for {_seconds(now - status.started)} on "
+        f"{status.workers} workers",
+        f"tasks: {status.done} done, {status.running} running, {status.failed} failed, "
+        f"{status.waiting} waiting, of {total}"
+        + (f"; {status.cancelled} cancelled" if status.cancelled else ""),
+    ]
+    if not status.over and not is_stale(status, now):
+        lines.append(progress(status, now))
+    return lines
+
+
+def progress(status: Status, now: float) -> str:
+    """Return one line on how fast it goes and how long it takes."""
+    parts = [f"rate: {status.rate:.3g} tasks/s"]
+    if status.eta is not None:
+        parts.append(f"{_seconds(status.eta)} to go")
+    if status.end is not None:
+        parts.append(f"{_seconds(max(status.end - now, 0.0))} of the job's time left")
+    return ", ".join(parts)
+
+
+def _seconds(seconds: float) -> str:
+    """Return a duration for a human."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}:{minutes:02} h"
+    return f"{hours // 24} days {hours % 24} h"

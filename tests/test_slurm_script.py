@@ -1,0 +1,334 @@
+"""The job script: what is in it, quoted so that a shell reads what was meant."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mpitasks.errors import ConfigurationError, OptionError
+from mpitasks.launch.slurm import paths
+from mpitasks.launch.slurm.options import checked_options
+from mpitasks.launch.slurm.probe import Facts, Launcher, choose_launcher, parse_types
+from mpitasks.launch.slurm.script import Plan, job_script
+from mpitasks.launch.slurm.site import Site, find_site
+
+PLAN = Plan(
+    made_by="mpitasks submit -n 4 fit.py",
+    options={"job-name": "fit", "output": "fit-%j.out", "ntasks": "4"},
+    launcher=Launcher(("srun", "--mpi=pmi2"), "It fits."),
+    python="/opt/a b/python",
+    program=("fit.py", "it's", "$HOME", "two\nlines"),
+    status="fit-%j.status",
+)
+
+JOB = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
+PATH = {"PATH": "/usr/bin:/bin"}
+
+
+def shell(text: str, **environ: str) -> str:
+    """Run bash and return what it prints; SLURM's programs are not there."""
+    script = "squeue() { echo 2030-01-02T03:04:05; }\nsrun() { printf '%s|' \"$@\"; }\n"
+    return subprocess.run(
+        ["bash", "-c", script + text],
+        env={**PATH, **JOB, **environ},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def runnable(plan: Plan) -> str:
+    """Return the script with the last command as a call of the shell's own srun."""
+    return job_script(plan).replace("exec srun", "srun")
+
+
+def test_words_arrive_as_they_were_given() -> None:
+    words = shell(runnable(PLAN)).split("|")
+    assert words[:4] == ["--mpi=pmi2", "/opt/a b/python", "-m", "mpitasks"]
+    assert words[4:6] == ["--status", "fit-12.status"]
+    assert words[6:] == ["fit.py", "it's", "$HOME", "two\nlines", ""]
+
+
+def test_options_stand_at_the_head() -> None:
+    plan = replace(PLAN, extra=("--comment=a b", "--exclusive"))
+    lines = job_script(plan).splitlines()
+    end = lines.index("")
+    assert lines[0] == "#!/bin/bash"
+    assert lines[2:end] == [
+        "#SBATCH --job-name=fit",
+        "#SBATCH --output=fit-%j.out",
+        "#SBATCH --ntasks=4",
+        "#SBATCH '--comment=a b'",
+        "#SBATCH --exclusive",
+    ]
+    assert not any(line.startswith("#SBATCH") for line in lines[end:])
+
+
+@pytest.mark.parametrize(
+    ("environ", "threads"),
+    [
+        ({}, "1 1 1"),
+        ({"SLURM_CPUS_PER_TASK": "8"}, "8 8 8"),
+        ({"OMP_NUM_THREADS": "2", "SLURM_CPUS_PER_TASK": "8"}, "2 2 2"),
+        ({"MKL_NUM_THREADS": "5"}, "1 1 5"),
+    ],
+)
+def test_threads(environ: dict[str, str], threads: str) -> None:
+    shows = "\necho $OMP_NUM_THREADS $OPENBLAS_NUM_THREADS $MKL_NUM_THREADS"
+    assert shell(runnable(PLAN) + shows, **environ).endswith(f"|{threads}\n")
+
+
+def test_cores_of_a_rank_reach_srun_only_if_told() -> None:
+    told = replace(PLAN, options={**PLAN.options, "cpus-per-task": "2"})
+    line = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
+    assert line in job_script(told)
+    assert line not in job_script(PLAN)
+    mpiexec = replace(told, launcher=Launcher(("mpiexec",), "It fits."))
+    assert line not in job_script(mpiexec)
+
+
+@pytest.mark.parametrize(
+    ("environ", "end"),
+    [({}, "1893553445"), ({"SLURM_JOB_END_TIME": "77"}, "77")],
+)
+def test_the_end_is_known(environ: dict[str, str], end: str) -> None:
+    script = runnable(PLAN) + "\necho end $SLURM_JOB_END_TIME"
+    assert shell(script, TZ="UTC", **environ).endswith(f"|end {end}\n")
+
+
+def test_requeueing_array_job() -> None:
+    plan = replace(
+        PLAN,
+        requeue=True,
+        journal="fit-%a.journal",
+        status="fit-%A_%a.status",
+        run_words=("--start-timeout", "9"),
+    )
+    words = shell(runnable(plan)).split("|")
+    assert words[4:11] == [
+        "--status",
+        "fit-12_3.status",
+        "--journal",
+        "fit-3.journal",
+        "--requeue",
+        "--start-timeout",
+        "9",
+    ]
+    assert "#SBATCH --requeue\n#SBATCH --open-mode=append\n" in job_script(plan)
+
+
+def test_site_lines(tmp_path: Path) -> None:
+    (tmp_path / "my env" / "bin").mkdir(parents=True)
+    (tmp_path / "my env" / "bin" / "activate").write_text("echo activated")
+    site = Site(
+        source=Path("pyproject.toml"),
+        modules=("gcc/13", "mpich"),
+        environment=str(tmp_path / "my env"),
+        setup=("echo set up",),
+    )
+    script = job_script(replace(PLAN, site=site))
+    assert script.startswith("#!/bin/bash -l\n")  # where sites define `module`
+    said = shell("module() { echo $*; }\n" + script.replace("exec srun", "srun"))
+    assert said.startswith("load gcc/13 mpich\nactivated\nset up\n--mpi=pmi2|")
+
+
+def test_script_ends_where_a_module_is_missing() -> None:
+    site = Site(source=Path("pyproject.toml"), modules=("none",))
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        shell("module() { return 1; }\n" + runnable(replace(PLAN, site=site)))
+    assert failed.value.returncode == 78
+    assert failed.value.stdout == ""
+
+
+# Patterns.
+
+
+@pytest.mark.parametrize(
+    ("pattern", "becomes"),
+    [
+        ("fit-%j.out", "fit-12.out"),
+        ("%x/%A_%a.out", "name/12_3.out"),
+        ("%jx%%", "12x%"),
+        ('a"b$c`d\\e', 'a"b$c`d\\e'),
+    ],
+)
+def test_patterns(pattern: str, becomes: str) -> None:
+    word = paths.shell_word(pattern)
+    assert shell(f"printf %s {word}", SLURM_JOB_NAME="name") == becomes
+    values = {"j": "12", "A": "12", "a": "3", "x": "name", "%": "%"}
+    assert str(paths.fill(pattern, values)) == becomes
+
+
+def test_pattern_that_only_sbatch_knows() -> None:
+    with pytest.raises(OptionError, match="%N in 'fit-%N'"):
+        paths.shell_word("fit-%N")
+    assert str(paths.fill("fit-%N-%5j", {"j": "12"})) == "fit-%N-00012"
+
+
+@pytest.mark.parametrize(
+    ("log", "other"),
+    [("a/b-%j.out", "a/b-%j.sh"), ("log", "log.sh"), ("run.sh", "run.sh.sh")],
+)
+def test_files_beside_the_log(log: str, other: str) -> None:
+    assert paths.beside(log, ".sh") == other
+
+
+@pytest.mark.parametrize(
+    ("pattern", "array", "swept"),
+    [
+        ("a/fit.db", True, "a/fit-%a.db"),
+        ("a/fit.db", False, "a/fit.db"),
+        ("fit-%a.db", True, "fit-%a.db"),
+    ],
+)
+def test_each_job_of_an_array_has_its_own(
+    pattern: str, array: bool, swept: str
+) -> None:
+    assert paths.sweep(pattern, array=array) == swept
+
+
+def test_names_that_are_no_file_names() -> None:
+    assert paths.default_log("a/b c", array=False) == "a_b_c-%j.out"
+    assert paths.default_log("fit", array=True) == "fit-%A_%a.out"
+
+
+# Options.
+
+
+def test_options_are_text_in_the_order_of_the_table() -> None:
+    checked = checked_options(
+        {"time": 30, "ntasks_per_node": 4, "nodes": "2-4", "mem": None}
+    )
+    assert list(checked.items()) == [
+        ("nodes", "2-4"),
+        ("ntasks-per-node", "4"),
+        ("time", "30"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"tasks": 3}, "'tasks'"),
+        ({"nodes": 2.5}, "nodes"),
+        ({"nodes": True}, "nodes"),
+        ({"partition": ""}, "partition"),
+        ({"partition": "a\n#SBATCH --x"}, "partition"),
+    ],
+)
+def test_impossible_options(options: dict[str, object], named: str) -> None:
+    with pytest.raises(OptionError, match=named):
+        checked_options(options)
+
+
+# The site's table.
+
+
+def test_the_nearest_table_counts(tmp_path: Path) -> None:
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.mpitasks.slurm]\npartition = "far"\nntasks-per-node = 4\n'
+        'modules = ["mpich"]\nenvironment = "venv"\nlauncher = "srun"\n'
+        'setup = ["ulimit -c 0"]\nsbatch-args = ["--exclusive"]\n'
+    )
+    (tmp_path / "a" / "pyproject.toml").write_text("[project]\nname = 'mpitasks'\n")
+    site = find_site(below)
+    assert site == Site(
+        tmp_path / "pyproject.toml",
+        ("mpich",),
+        str(tmp_path / "venv"),
+        ("ulimit -c 0",),
+        "srun",
+        ("--exclusive",),
+        {"ntasks-per-node": "4", "partition": "far"},
+    )
+    (below / "mpitasks.toml").write_text("[tool.mpitasks.slurm]\npartition = 'near'\n")
+    assert find_site(below).options == {"partition": "near"}
+
+
+def test_no_table(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    assert find_site(tmp_path) == Site()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[tool.mpitasks.slurm]\nnods = 2", "'nods'.*known are.*nodes"),
+        ("[tool.mpitasks.slurm]\nnodes = 2.5", "nodes must be"),
+        ("[tool.mpitasks.slurm]\nmodules = 'a'", "modules must be a list"),
+        ("[tool.mpitasks.slurm]\nlauncher = 3", "launcher must be a string"),
+        ("[tool.mpitasks]\nslurm = 3", "must be a table"),
+        ("[tool.mpitasks.slurm\n", "cannot be read"),
+    ],
+)
+def test_wrong_table_is_named(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "mpitasks.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=f"(?s){named}") as refused:
+        find_site(tmp_path)
+    assert str(tmp_path / "mpitasks.toml") in str(refused.value)
+
+
+# The launcher.
+
+MPICH = "MPICH Version:      5.0.2\nMPICH Release date: today\n"
+OPENMPI = "Open MPI v5.0.11, package: Open MPI, ident: 5.0.11\0"
+CRAY = "MPI VERSION    : CRAY MPICH version 8.1.29\nMPI BUILD INFO : today\n"
+INTEL = "Intel(R) MPI Library 2021.13 for Linux* OS\n"
+ALL = ("none", "pmix", "pmi2", "cray_shasta")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "facts", "words"),
+    [
+        (None, Facts(MPICH, srun_types=ALL), "srun --mpi=pmi2 --kill-on-bad-exit=1"),
+        (None, Facts(MPICH, mpiexec="/v/mpiexec"), "/v/mpiexec"),
+        (None, Facts(MPICH), "mpiexec"),
+        (
+            None,
+            Facts(CRAY, srun_types=ALL),
+            "srun --mpi=cray_shasta --kill-on-bad-exit=1",
+        ),
+        (None, Facts(INTEL, srun_types=ALL), "mpiexec"),
+        (None, Facts(OPENMPI, mpiexec="/v/mpiexec", srun_types=ALL), "/v/mpiexec"),
+        (None, Facts(OPENMPI, srun_types=ALL), "srun --mpi=pmix --kill-on-bad-exit=1"),
+        (None, Facts(OPENMPI, srun_types=("pmi2",)), "mpiexec"),
+        (
+            "srun",
+            Facts(OPENMPI, mpiexec="/v/mpiexec", srun_types=ALL),
+            "srun --mpi=pmix --kill-on-bad-exit=1",
+        ),
+        ("srun", Facts(INTEL, srun_types=ALL), "srun --kill-on-bad-exit=1"),
+        ("srun", Facts("", "no"), "srun --kill-on-bad-exit=1"),
+        ("mpiexec", Facts(MPICH, mpiexec="/v/mpiexec", srun_types=ALL), "/v/mpiexec"),
+        ("srun --mpi=x", Facts("", "no"), "srun --mpi=x --kill-on-bad-exit=1"),
+        ("srun -K0 --mpi=x", Facts(MPICH), "srun -K0 --mpi=x"),
+        ("aprun -n 4", Facts(MPICH), "aprun -n 4"),
+    ],
+)
+def test_launcher_that_fits(wanted: str | None, facts: Facts, words: str) -> None:
+    launcher = choose_launcher(wanted, facts)
+    assert " ".join(launcher.words) == words
+    assert launcher.why.endswith(".")
+
+
+def test_no_launcher_can_be_chosen() -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot find libmpi.*--launcher"):
+        choose_launcher(None, Facts("", "cannot find libmpi", srun_types=ALL))
+    with pytest.raises(ConfigurationError, match="--launcher needs"):
+        choose_launcher(" ", Facts(MPICH))
+
+
+def test_types_of_srun_new_and_old() -> None:
+    new = (
+        "MPI plugin types are...\n\tpmix\n\tnone\n\tpmi2\n"
+        "specific pmix plugin versions available: pmix_v4,pmix_v5\n"
+    )
+    assert parse_types(new) == ("pmix", "none", "pmi2", "pmix_v4", "pmix_v5")
+    old = "srun: MPI types are...\nsrun: none\nsrun: pmi2\n"
+    assert parse_types(old) == ("none", "pmi2")
+    assert parse_types("srun: fatal: Could not establish a configuration source") == ()
