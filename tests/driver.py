@@ -12,6 +12,7 @@ from mpitasks.core.events import (
     Assign,
     Bulk,
     BulkExtended,
+    CancelRequested,
     Cost,
     Event,
     OutcomesArrived,
@@ -19,8 +20,10 @@ from mpitasks.core.events import (
     StopRequested,
     Task,
     TaskId,
+    TasksPostponed,
     TasksReturned,
     TasksSubmitted,
+    TimePassed,
     WorkerJoined,
     WorkerLost,
     WorkerState,
@@ -70,6 +73,19 @@ class Driver:
     def submit(self, *tasks: Task) -> list[Action]:
         """Submit the tasks in one event."""
         return self.handle(TasksSubmitted(tasks))
+
+    def postpone(self, until: float, *tasks: Task) -> list[Action]:
+        """Postpone the tasks."""
+        return self.handle(TasksPostponed(tasks, until))
+
+    def wait_until(self, now: float) -> list[Action]:
+        """Let time pass."""
+        self._now = max(self._now, now)
+        return self.handle(TimePassed())
+
+    def revoke(self, *tasks: Task) -> list[Action]:
+        """Have running isolated tasks cancelled."""
+        return self.handle(CancelRequested(tasks))
 
     def extend(self, bulk: Bulk, count: int) -> list[Action]:
         """Give a bulk job more items."""
@@ -171,6 +187,7 @@ class Driver:
             list(scheduler._roster._idle),
             list(scheduler._roster._short),
             list(scheduler._roster._longer),
+            scheduler.deadline,
             workers,
         )
 
@@ -193,7 +210,9 @@ class Piece(Task):
     """A chunk of a `Recorder`, which knows its first item."""
 
     def __init__(self, job: Recorder, id: TaskId, start: int, count: int) -> None:
-        super().__init__(id, job.function, count=count, priority=job.priority)
+        super().__init__(
+            id, job.function, count=count, priority=job.priority, terms=job.terms
+        )
         self.job = job
         self.start = start
         job.chunks.append(self)

@@ -18,7 +18,8 @@ from mpitasks.core.events import (
     TaskState,
     WorkerLost,
 )
-from simulation import Simulation, TimedTask
+from mpitasks.options import Terms
+from simulation import Simulation
 
 
 def test_nothing_ends_after_the_end() -> None:
@@ -71,12 +72,9 @@ def test_what_was_never_measured_may_start_before_the_end() -> None:
 
 
 def test_the_timeout_stands_in_for_a_measure() -> None:
-    class Limited(TimedTask):
-        timeout = 60.0
-
     driver = Driver(1)
     driver.handle(EndSet(50.0))
-    tasks = [Limited(next(driver.ids), 0, [1.0]) for _ in range(2)]
+    tasks = driver.tasks(2, terms=Terms(timeout=60.0))
     assert not only(Assign, driver.submit(*tasks))
     [assign] = only(Assign, driver.submit(driver.task(function=1)))
     assert assign.tasks[0].function == 1

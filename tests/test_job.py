@@ -177,16 +177,16 @@ def _carved(job: Job) -> list[Chunk]:
 def test_ordered_results_wait_for_those_before_them() -> None:
     job = make(range(6))
     first, second, third = _carved(job)
-    job.deliver(second, [2, 3], mixed=False)
+    job.deliver(second.start, [2, 3], mixed=False)
     assert not job.has_news()
-    job.deliver(first, [0, 1], mixed=False)
+    job.deliver(first.start, [0, 1], mixed=False)
     assert job.has_news()
     assert job.take() == (0, [0, 1], False)
     assert job.take() == (2, [2, 3], False)
     assert not job.has_news()
     assert not job.exhausted
     assert job.unyielded == 2
-    job.deliver(third, [4, Failure(OSError())], mixed=True)
+    job.deliver(third.start, [4, Failure(OSError())], mixed=True)
     assert job.take()[2] is True
     assert job.exhausted
 
@@ -196,29 +196,21 @@ def test_unordered_results_come_as_they_are() -> None:
     first, second, third = _carved(job)
     starts = []
     for chunk in (third, first, second):
-        job.deliver(chunk, list(chunk.items), mixed=False)
+        job.deliver(chunk.start, list(chunk.items), mixed=False)
         assert job.has_news()
         starts.append(job.take()[0])
     assert starts == [4, 0, 2]
     assert job.exhausted
 
 
-def test_a_lost_chunk_is_a_failure_of_each_item() -> None:
-    job = make(range(6))
-    chunk = _carved(job)[0]
-    failure = Failure(OSError("lost"))
-    job.deliver(chunk, failure, mixed=False)
-    assert job.take() == (0, [failure, failure], True)
-
-
 def test_a_closed_job_keeps_nothing() -> None:
     job = make(range(6))
     first, second, _ = _carved(job)
-    job.deliver(first, [0, 1], mixed=False)
+    job.deliver(first.start, [0, 1], mixed=False)
     job.close()
     assert job.closed
     assert not job.has_news()
-    job.deliver(second, [2, 3], mixed=False)
+    job.deliver(second.start, [2, 3], mixed=False)
     assert not job.has_news()
     assert job.sourceless
 
@@ -230,7 +222,7 @@ def test_a_cancelled_job_is_abandoned_when_what_was_sent_is_back() -> None:
     states = [job.abandoned]
     job.cancelled = True
     states.append(job.abandoned)
-    job.deliver(chunk, [0, 1], mixed=False)
+    job.deliver(chunk.start, [0, 1], mixed=False)
     states.append(job.abandoned)
     assert states == [False, False, True]
     assert job.settled()
@@ -239,7 +231,7 @@ def test_a_cancelled_job_is_abandoned_when_what_was_sent_is_back() -> None:
 
 def test_an_arrival_wakes_who_sleeps() -> None:
     job = make(range(6))
-    job.deliver(_carved(job)[0], [0, 1], mixed=False)
+    job.deliver(_carved(job)[0].start, [0, 1], mixed=False)
     job.block(3600.0)  # or the test ends by its time-out
     job.block(0.0)
 
@@ -269,10 +261,10 @@ def test_results_of_a_split_chunk_take_their_places() -> None:
     begun = carve(job, 6)
     last = begun.split(1, 4)
     middle = begun.split(2, 1)
-    job.deliver(last, [4, 5], mixed=False)
+    job.deliver(last.start, [4, 5], mixed=False)
     assert not job.has_news()
-    job.deliver(begun, [0], mixed=False)
-    job.deliver(middle, [1, 2, 3], mixed=False)
+    job.deliver(begun.start, [0], mixed=False)
+    job.deliver(middle.start, [1, 2, 3], mixed=False)
     assert [job.take()[:2] for _ in range(3)] == [(0, [0]), (1, [1, 2, 3]), (4, [4, 5])]
     assert job.exhausted
 
@@ -295,7 +287,7 @@ def test_a_job_is_abandoned_when_a_part_was_dropped_and_the_others_are_back() ->
     states = [job.abandoned]
     job.drop(rest)
     states.append(job.abandoned)
-    job.deliver(begun, [0, 1], mixed=False)
+    job.deliver(begun.start, [0, 1], mixed=False)
     states.append(job.abandoned)
     assert states == [False, False, True]
     assert job.settled()
@@ -308,7 +300,7 @@ def test_a_job_is_abandoned_when_a_part_was_dropped_and_the_others_are_back() ->
 def test_a_finished_job_is_not_abandoned() -> None:
     job = make(range(6))
     for chunk in _carved(job):
-        job.deliver(chunk, list(chunk.items), mixed=False)
+        job.deliver(chunk.start, list(chunk.items), mixed=False)
     assert not job.abandoned
 
 

@@ -23,6 +23,7 @@ from mpitasks.wire.messages import (
     Message,
     Outcomes,
     Returned,
+    Revocation,
     Sign,
     Welcome,
     announce,
@@ -35,6 +36,8 @@ ONE_OF_EACH: list[Message] = [
     Welcome(8, True, "a"),
     Welcome(8, True, "a", 4711),
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
+    Batch([], terms={3: ("fit", 2, 1.5, False, None)}),
+    Revocation([3, 4]),
     Dismissal(),
     Dismissal(maimed=True),
     Outcomes(

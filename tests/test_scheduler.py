@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable
 
 import pytest
 
-from driver import LONG, SHORT, Driver, Recorder, costs_of, only
+from driver import SHORT, Driver, costs_of, only
 from mpitasks.core.events import (
     Assign,
     Bulk,
-    BulkExtended,
     Cancelled,
     CancelRequested,
     Complete,
@@ -20,13 +17,10 @@ from mpitasks.core.events import (
     OutcomesArrived,
     Task,
     TasksReturned,
-    TasksSubmitted,
     TaskState,
     WorkerJoined,
     WorkerLeft,
 )
-from mpitasks.core.policy import LEAST_SECONDS
-from mpitasks.core.scheduler import Scheduler
 from mpitasks.core.transitions import TASK_TRANSITIONS, TaskInput
 from mpitasks.errors import TransitionError
 
@@ -34,12 +28,15 @@ from mpitasks.errors import TransitionError
 # in `_bring`. An input that cannot reach a task in some state, because the scheduler
 # does not look at it any more, is ignored.
 
+FAR = 1e9
+"""A time that a driver does not come to by itself."""
+
 ILLEGAL = "illegal"
 IGNORED = "ignored"
 
 NEW, QUEUED, ASSIGNED = TaskState.NEW, TaskState.QUEUED, TaskState.ASSIGNED
 SUCCEEDED, FAILED = TaskState.SUCCEEDED, TaskState.FAILED
-CANCELLED = TaskState.CANCELLED
+CANCELLED, POSTPONED = TaskState.CANCELLED, TaskState.POSTPONED
 
 TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
     TaskInput.SUBMIT: {
@@ -49,6 +46,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         SUCCEEDED: ILLEGAL,
         FAILED: ILLEGAL,
         CANCELLED: IGNORED,
+        POSTPONED: ILLEGAL,
     },
     TaskInput.ASSIGN: {
         NEW: ASSIGNED,
@@ -57,6 +55,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         SUCCEEDED: IGNORED,
         FAILED: IGNORED,
         CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
     },
     TaskInput.SUCCEED: {
         NEW: IGNORED,
@@ -65,6 +64,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         SUCCEEDED: IGNORED,
         FAILED: IGNORED,
         CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
     },
     TaskInput.FAIL: {
         NEW: IGNORED,
@@ -73,6 +73,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         SUCCEEDED: IGNORED,
         FAILED: IGNORED,
         CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
     },
     TaskInput.LOSE: {
         NEW: FAILED,
@@ -81,6 +82,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         SUCCEEDED: IGNORED,
         FAILED: IGNORED,
         CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
     },
     TaskInput.CANCEL: {
         NEW: CANCELLED,
@@ -89,6 +91,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         SUCCEEDED: SUCCEEDED,
         FAILED: FAILED,
         CANCELLED: CANCELLED,
+        POSTPONED: CANCELLED,
     },
     TaskInput.RETURN: {
         NEW: QUEUED,
@@ -97,6 +100,34 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         SUCCEEDED: IGNORED,
         FAILED: IGNORED,
         CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
+    },
+    TaskInput.POSTPONE: {
+        NEW: POSTPONED,
+        QUEUED: ILLEGAL,
+        ASSIGNED: ILLEGAL,
+        SUCCEEDED: ILLEGAL,
+        FAILED: ILLEGAL,
+        CANCELLED: ILLEGAL,
+        POSTPONED: ILLEGAL,
+    },
+    TaskInput.RELEASE: {
+        NEW: IGNORED,
+        QUEUED: IGNORED,
+        ASSIGNED: IGNORED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+        POSTPONED: QUEUED,
+    },
+    TaskInput.REVOKE: {
+        NEW: IGNORED,
+        QUEUED: IGNORED,
+        ASSIGNED: CANCELLED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
     },
 }
 
@@ -129,6 +160,10 @@ def _bring(driver: Driver, state: TaskState) -> Task:
     task = driver.task()
     if state is NEW:
         return task
+    if state is POSTPONED:
+        driver.submit(driver.task())  # keeps worker 0 busy
+        driver.postpone(FAR, task)
+        return task
     if state is QUEUED or state is CANCELLED:
         driver.submit(driver.task())  # keeps worker 0 busy
         driver.submit(task)
@@ -155,6 +190,12 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
         if task.state is NEW:
             driver.extend(_One(task), 1)
         driver.handle(WorkerJoined(1))
+    elif what is TaskInput.POSTPONE:
+        driver.postpone(FAR, task)
+    elif what is TaskInput.RELEASE:
+        driver.wait_until(FAR)
+    elif what is TaskInput.REVOKE:
+        driver.scheduler._revoke([task], [])
     elif what is TaskInput.RETURN:
         if task.state is NEW:
             begun = _Begun(next(driver.ids), task)
@@ -163,6 +204,8 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
         else:
             driver.handle(TasksReturned(0, [task.id], (task.id, 1)))
     else:
+        if task.state is POSTPONED:
+            driver.handle(WorkerJoined(1))  # else there is nothing to wait for
         driver.lose(0)
         if task.state is NEW:
             driver.extend(_One(task), 1)
@@ -321,76 +364,3 @@ def test_a_worker_that_leaves_with_tasks_in_its_hands_loses_them() -> None:
     assert driver.handle(WorkerLeft(0)) == [Fail([task], 0)]
     assert task.state is FAILED
     assert driver.scheduler.outstanding == 0
-
-
-# The rest of the surface.
-
-
-def test_nothing_is_timed_yet() -> None:
-    assert Scheduler().next_deadline() == math.inf
-
-
-def test_statistics_count_items() -> None:
-    driver = Driver(workers=2)
-    driver.submit(*driver.tasks(4))
-    bulk = Recorder(chunksize=3)
-    driver.extend(bulk, 5)
-    statistics = driver.scheduler.statistics()
-    assert (statistics.workers, statistics.queued, statistics.assigned) == (2, 7, 2)
-    driver.finish(0, seconds=LONG)
-    statistics = driver.scheduler.statistics()
-    assert (statistics.succeeded, statistics.assigned) == (1, 2)
-    assert driver.scheduler.outstanding == 8
-
-
-@pytest.mark.parametrize(
-    ("prepare", "hungry"),
-    [
-        (lambda driver: None, True),
-        (lambda driver: driver.submit(driver.task()), False),
-        (lambda driver: (driver.learn(0, SHORT), driver.submit(driver.task())), True),
-        (lambda driver: (driver.learn(0, LONG), driver.submit(driver.task())), False),
-        (lambda driver: driver.stop(), False),
-    ],
-)
-def test_hungry(prepare: Callable[[Driver], object], hungry: bool) -> None:
-    driver = Driver(workers=1)
-    prepare(driver)
-    assert driver.hungry is hungry
-    probe = driver.task()
-    if driver.scheduler.num_workers:
-        assert bool(only(Assign, driver.submit(probe))) is hungry
-
-
-@pytest.mark.parametrize(
-    ("seconds", "busy", "wanted"),
-    [
-        (SHORT, 0, True),
-        (SHORT, 1, False),  # it waits for company
-        (LEAST_SECONDS, 1, False),
-        (LEAST_SECONDS * 1.01, 1, True),
-        (None, 1, True),
-        (LONG, 1, True),
-        (SHORT, 2, False),
-        (LONG, 2, False),  # nobody would take it
-    ],
-)
-def test_a_task_is_wanted_at_once(
-    seconds: float | None, busy: int, *, wanted: bool
-) -> None:
-    driver = Driver(workers=2)
-    driver.submit(*driver.tasks(busy, function=9))
-    if seconds is not None:
-        driver.learn(0, seconds)
-    assert driver.scheduler.wants(driver.task()) is wanted
-
-
-def test_ids_of_chunks_come_from_the_iterator_given() -> None:
-    scheduler = Scheduler(itertools.count(500))
-    scheduler.handle(WorkerJoined(0), 0.0)
-    first = scheduler.handle(TasksSubmitted([Task(0, 0)]), 0.0)
-    bulk = Recorder()
-    scheduler.handle(WorkerJoined(1), 0.0)
-    scheduler.handle(BulkExtended(bulk, 1), 0.0)
-    assert only(Assign, first)
-    assert [chunk.id for chunk in bulk.chunks] == [500]

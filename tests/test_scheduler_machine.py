@@ -25,9 +25,12 @@ from mpitasks.core.events import (
     CancelRequested,
     Complete,
     Fail,
+    GiveUp,
     QueueCancelled,
+    Revoke,
     Stop,
     Task,
+    TasksPostponed,
     TasksReturned,
     TasksSubmitted,
     TaskState,
@@ -37,10 +40,12 @@ from mpitasks.core.events import (
     WorkerState,
 )
 from mpitasks.core.roster import CREDIT
+from mpitasks.options import Terms
 
 SECONDS = st.sampled_from([0.0, 1e-6, 1e-4, 1.5e-3, 3e-3, 0.5])
 FUNCTIONS = st.integers(0, 2)
 PRIORITIES = st.integers(-1, 1)
+TERMS = st.sampled_from([None, Terms("named"), Terms(timeout=5.0), Terms(isolate=True)])
 NBYTES = st.sampled_from([0, 100, 3 << 20, 9 << 20])
 
 
@@ -76,6 +81,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert action.rank in self.used
         for complete in only(Complete, actions):
             self.resolved.update(task.id for task in complete.tasks if task)
+        self.resolved.update(given_up.task.id for given_up in only(GiveUp, actions))
+        for revoke in only(Revoke, actions):
+            sent = [t.id for b in self.driver.batches[revoke.rank] for t in b]
+            assert set(revoke.ids) <= set(sent)
         unruns: list[Cancelled | Fail] = [*only(Cancelled, actions)]
         unruns += only(Fail, actions)
         for unrun in unruns:
@@ -92,7 +101,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @property
     def alive(self) -> list[int]:
-        return self.ranks(WorkerState.READY, WorkerState.STOPPING)
+        return self.ranks(WorkerState.READY, WorkerState.STOPPING, WorkerState.STUCK)
 
     @property
     def used(self) -> list[int]:
@@ -121,23 +130,46 @@ class SchedulerMachine(RuleBasedStateMachine):
         function=FUNCTIONS,
         priority=PRIORITIES,
         nbytes=NBYTES,
+        terms=TERMS,
+        delay=st.sampled_from([None, 0.0, 30.0]),
     )
     def submit(
-        self, count: int, function: int, priority: int, nbytes: int
+        self,
+        count: int,
+        function: int,
+        priority: int,
+        nbytes: int,
+        terms: Terms | None,
+        delay: float | None,
     ) -> list[Task]:
-        tasks = self.driver.tasks(count, function, priority=priority, nbytes=nbytes)
+        tasks = self.driver.tasks(
+            count, function, priority=priority, nbytes=nbytes, terms=terms
+        )
         self.calls += tasks
-        self.perform(self.driver.handle(TasksSubmitted(tasks)))
+        if delay is None:
+            self.perform(self.driver.handle(TasksSubmitted(tasks)))
+        else:
+            until = self.driver._now + delay
+            self.perform(self.driver.handle(TasksPostponed(tasks, until)))
         return tasks
+
+    @rule(seconds=st.sampled_from([1.0, 8.0, 100.0]))
+    def wait(self, seconds: float) -> None:
+        now = self.driver._now + seconds
+        self.perform(self.driver.wait_until(now))
+        assert self.driver.scheduler.deadline > now
 
     @rule(
         target=bulks,
         function=FUNCTIONS,
         priority=PRIORITIES,
         chunksize=st.one_of(st.none(), st.integers(1, 5)),
+        terms=TERMS,
     )
-    def open_job(self, function: int, priority: int, chunksize: int | None) -> int:
-        job = Recorder(function, priority=priority, chunksize=chunksize)
+    def open_job(
+        self, function: int, priority: int, chunksize: int | None, terms: Terms | None
+    ) -> int:
+        job = Recorder(function, priority=priority, chunksize=chunksize, terms=terms)
         self.jobs.append(job)
         return len(self.jobs) - 1
 
@@ -164,10 +196,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.perform(self.driver.handle(CancelRequested(fresh[::2])))
         self.perform(self.driver.handle(TasksSubmitted(fresh)))
 
-    @rule()
-    def cancel_queue(self) -> None:
+    @rule(isolated=st.booleans())
+    def cancel_queue(self, *, isolated: bool) -> None:
         self.drop(range(len(self.jobs)))
-        self.perform(self.driver.handle(QueueCancelled()))
+        self.perform(self.driver.handle(QueueCancelled(isolated)))
 
     def drop(self, positions: range | list[int]) -> None:
         for at in positions:
@@ -283,11 +315,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert sorted(items) == list(range(len(items)))
 
     def teardown(self) -> None:
+        self.perform(self.driver.wait_until(self.driver._now + 1e6))
         while self.busy:
             self.perform(self.driver.finish(self.busy[0]))
         self.stop()
         if not self.joined:  # nobody ever came: only cancelling ends the wait
-            self.cancel_queue()
+            self.cancel_queue(isolated=False)
         for rank in self.ranks(WorkerState.STOPPING):
             self.perform(self.driver.handle(WorkerLeft(rank)))
         assert sorted(self.told) == sorted(set(self.told))

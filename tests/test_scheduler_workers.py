@@ -23,9 +23,11 @@ from mpitasks.core.transitions import (
     WorkerInput,
 )
 from mpitasks.errors import TransitionError
+from mpitasks.options import Terms
 
 READY, STOPPING = WorkerState.READY, WorkerState.STOPPING
 STOPPED, LOST = WorkerState.STOPPED, WorkerState.LOST
+STUCK = WorkerState.STUCK
 
 WORKER_MOVES: dict[WorkerInput, dict[WorkerState, WorkerState | None]] = {
     WorkerInput.STOP: {
@@ -33,9 +35,36 @@ WORKER_MOVES: dict[WorkerInput, dict[WorkerState, WorkerState | None]] = {
         STOPPING: STOPPING,
         STOPPED: STOPPED,
         LOST: LOST,
+        STUCK: STOPPING,
     },
-    WorkerInput.LEAVE: {READY: None, STOPPING: STOPPED, STOPPED: None, LOST: LOST},
-    WorkerInput.LOSE: {READY: LOST, STOPPING: LOST, STOPPED: STOPPED, LOST: LOST},
+    WorkerInput.LEAVE: {
+        READY: None,
+        STOPPING: STOPPED,
+        STOPPED: None,
+        LOST: LOST,
+        STUCK: None,
+    },
+    WorkerInput.LOSE: {
+        READY: LOST,
+        STOPPING: LOST,
+        STOPPED: STOPPED,
+        LOST: LOST,
+        STUCK: LOST,
+    },
+    WorkerInput.STICK: {
+        READY: STUCK,
+        STOPPING: STOPPING,
+        STOPPED: None,
+        LOST: None,
+        STUCK: STUCK,
+    },
+    WorkerInput.RECOVER: {
+        READY: None,
+        STOPPING: None,
+        STOPPED: None,
+        LOST: None,
+        STUCK: READY,
+    },
 }
 
 WORKER_EVENTS: dict[WorkerInput, Event] = {
@@ -49,20 +78,29 @@ WORKER_WAYS: dict[WorkerState, list[Event]] = {
     STOPPING: [StopRequested()],
     STOPPED: [StopRequested(), WorkerLeft(0)],
     LOST: [WorkerLost(0)],
+    STUCK: [],  # needs a task: see `_worker_in`
 }
 
 WORKER_PAIRS = list(itertools.product(WorkerInput, WorkerState))
+
+THROUGH_EVENTS = [
+    (what, state) for what, state in WORKER_PAIRS if what in WORKER_EVENTS
+]
+"""A worker sticks when time has passed, and recovers by a report: see below."""
 
 
 def _worker_in(state: WorkerState) -> Driver:
     driver = Driver(workers=1)
     for event in WORKER_WAYS[state]:
         driver.handle(event)
+    if state is STUCK:
+        driver.submit(driver.task(terms=Terms(timeout=1.0)))
+        driver.wait_until(100.0)
     assert driver.worker_state(0) is state
     return driver
 
 
-@pytest.mark.parametrize(("what", "state"), WORKER_PAIRS)
+@pytest.mark.parametrize(("what", "state"), THROUGH_EVENTS)
 def test_worker_input(what: WorkerInput, state: WorkerState) -> None:
     driver = _worker_in(state)
     expected = WORKER_MOVES[what][state]
@@ -109,17 +147,19 @@ def test_an_unknown_worker_is_an_error(event: Event) -> None:
     assert driver.snapshot() == before
 
 
-@pytest.mark.parametrize("state", [STOPPING, STOPPED, LOST])
+@pytest.mark.parametrize("state", [STOPPING, STOPPED, LOST, STUCK])
 def test_only_a_ready_worker_is_given_tasks(state: WorkerState) -> None:
     driver = _worker_in(state)
     assert driver.scheduler.num_workers == 0
     assert not driver.hungry
     task = driver.task()
-    assert driver.submit(task) == [Fail([task], None)]
+    actions = driver.submit(task)
+    assert actions == ([] if state is STUCK else [Fail([task], None)])
 
 
 @pytest.mark.parametrize(
-    ("state", "running"), [(READY, [0]), (STOPPING, [0]), (STOPPED, []), (LOST, [])]
+    ("state", "running"),
+    [(READY, [0]), (STOPPING, [0]), (STOPPED, []), (LOST, []), (STUCK, [0])],
 )
 def test_running_workers(state: WorkerState, running: list[int]) -> None:
     assert _worker_in(state).scheduler.running_workers() == running

@@ -69,7 +69,9 @@ class Ending:
         """
         if self.draining:
             return False
-        seconds = self._longest.get(entry.function, entry.timeout)
+        seconds = self._longest.get(entry.function)
+        if seconds is None and entry.terms is not None:
+            seconds = entry.terms.timeout
         if seconds is None:
             return start <= self.at
         if isinstance(entry, Bulk):

@@ -12,7 +12,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mpitasks.options import Terms
 
 __all__ = [
     "Action",
@@ -29,16 +32,21 @@ __all__ = [
     "Event",
     "Fail",
     "FunctionId",
+    "GiveUp",
     "OutcomesArrived",
     "QueueCancelled",
     "Rank",
+    "Report",
+    "Revoke",
     "Stop",
     "StopRequested",
     "Task",
     "TaskId",
     "TaskState",
+    "TasksPostponed",
     "TasksReturned",
     "TasksSubmitted",
+    "TimePassed",
     "WorkerJoined",
     "WorkerLeft",
     "WorkerLost",
@@ -63,7 +71,8 @@ class TaskState(enum.IntEnum):
     ASSIGNED = 2  # sent to one worker, in that worker's `tasks`
     SUCCEEDED = 3  # its value arrived; in no collection
     FAILED = 4  # its error arrived, or its worker was lost
-    CANCELLED = 5  # taken back before it was sent
+    CANCELLED = 5  # taken back before it was sent, or its process was ended
+    POSTPONED = 6  # waits for its time, in no queue yet
 
 
 class WorkerState(enum.IntEnum):
@@ -73,6 +82,7 @@ class WorkerState(enum.IntEnum):
     STOPPING = 1  # told to stop, has not said goodbye
     STOPPED = 2  # said goodbye
     LOST = 3  # gone without goodbye; what it still says is ignored
+    STUCK = 4  # far beyond the limit of a task; gets nothing until it reports
 
 
 class Task:
@@ -87,13 +97,14 @@ class Task:
         count: Number of items: 1 for a call, the chunk's length for a chunk.
         nbytes: Size of what must be sent, in bytes; an estimate is enough.
         priority: Higher goes first.
+        terms: Its time limit, and whether it runs in a process of its own; None for
+            neither.
         state: Changed by the scheduler only.
     """
 
-    __slots__ = ("count", "function", "id", "nbytes", "priority", "state")
+    __slots__ = ("count", "function", "id", "nbytes", "priority", "state", "terms")
 
-    timeout: float | None = None
-    """Seconds that an item may take at most, where the user has said so."""
+    terms: Terms | None
 
     def __init__(
         self,
@@ -103,18 +114,24 @@ class Task:
         count: int = 1,
         nbytes: int = 0,
         priority: int = 0,
+        terms: Terms | None = None,
     ) -> None:
         self.id = id
         self.function = function
         self.count = count
         self.nbytes = nbytes
         self.priority = priority
+        self.terms = terms
         self.state = TaskState.NEW
 
     def split(self, task_id: TaskId, keep: int) -> Task:
         """Keep the first items; return a new task, queued, with the rest of them."""
         rest = Task(
-            task_id, self.function, count=self.count - keep, priority=self.priority
+            task_id,
+            self.function,
+            count=self.count - keep,
+            priority=self.priority,
+            terms=self.terms,
         )
         self.count = keep
         return rest
@@ -126,15 +143,13 @@ class Bulk:
     Attributes:
         function: As in `Task`.
         priority: As in `Task`.
+        terms: As in `Task`.
         chunksize: Items per chunk if the user fixed it, else None.
         ready: Items that may be carved off now; changed by the scheduler only.
         cancelled: No more chunks are wanted; changed by the scheduler only.
     """
 
-    __slots__ = ("cancelled", "chunksize", "function", "priority", "ready")
-
-    timeout: float | None = None
-    """As in `Task`."""
+    __slots__ = ("cancelled", "chunksize", "function", "priority", "ready", "terms")
 
     def __init__(
         self,
@@ -142,9 +157,11 @@ class Bulk:
         *,
         chunksize: int | None = None,
         priority: int = 0,
+        terms: Terms | None = None,
     ) -> None:
         self.function = function
         self.chunksize = chunksize
+        self.terms = terms
         self.priority = priority
         self.ready = 0
         self.cancelled = False
@@ -160,6 +177,7 @@ class Bulk:
             self.function,
             count=min(limit, self.ready),
             priority=self.priority,
+            terms=self.terms,
         )
 
 
@@ -234,6 +252,24 @@ class TasksSubmitted:
 
 
 @dataclass(slots=True)
+class TasksPostponed:
+    """These tasks are to be run, but not before a certain time.
+
+    Attributes:
+        tasks: The tasks.
+        until: That time, on the clock of `Scheduler.handle`.
+    """
+
+    tasks: Sequence[Task]
+    until: float
+
+
+@dataclass(slots=True)
+class TimePassed:
+    """The scheduler's next deadline is here."""
+
+
+@dataclass(slots=True)
 class BulkExtended:
     """A bulk job has `count` more items ready to be carved off."""
 
@@ -257,7 +293,13 @@ class CancelRequested:
 
 @dataclass(slots=True)
 class QueueCancelled:
-    """The user wants nothing to run that was not sent yet."""
+    """The user wants nothing to run that was not sent yet.
+
+    Attributes:
+        isolated: Nor what runs in a process of its own, which can be ended.
+    """
+
+    isolated: bool = False
 
 
 @dataclass(slots=True)
@@ -306,6 +348,8 @@ Event = (
     | WorkersLimited
     | TasksReturned
     | TasksSubmitted
+    | TasksPostponed
+    | TimePassed
     | BulkExtended
     | BulkCancelled
     | CancelRequested
@@ -361,10 +405,37 @@ class Fail:
 
 
 @dataclass(slots=True)
+class Revoke:
+    """Have the worker end these tasks, which run in a process of their own.
+
+    Nobody waits for them any more.
+    """
+
+    rank: Rank
+    ids: list[TaskId]
+
+
+@dataclass(slots=True)
+class Report:
+    """Tell the user that a worker is overdue with a task."""
+
+    rank: Rank
+    task: Task
+
+
+@dataclass(slots=True)
+class GiveUp:
+    """Tell the owner that nobody waits for an overdue task any more."""
+
+    rank: Rank
+    task: Task
+
+
+@dataclass(slots=True)
 class Stop:
     """Tell the worker to stop."""
 
     rank: Rank
 
 
-Action = Assign | Complete | Cancelled | Fail | Stop
+Action = Assign | Complete | Cancelled | Fail | Revoke | Report | GiveUp | Stop

@@ -90,6 +90,10 @@ class Roster:
         if self._limit is not None:
             self._choose()
 
+    def restore(self) -> None:
+        """Take note that a worker is ready again."""
+        self._choose()
+
     def limit(self, count: int | None) -> None:
         """Use only so many workers from now on, the lowest ranks; None for all."""
         self._limit = count

@@ -8,21 +8,31 @@ is sent and what time it is, is unknown here.
 Tasks:
 
     NEW --submit--> QUEUED --assign--> ASSIGNED --succeed--> SUCCEEDED
-                      |                   |------fail------> FAILED
-                      |                   |------lose------> FAILED
-                      |                   `-----return-----> QUEUED
-                      |----cancel-------> CANCELLED
-                      `----lose---------> FAILED
+     |                ^ |                   |-----fail-----> FAILED
+     `--postpone--> POSTPONED (release)     |-----lose-----> FAILED
+                                            |----revoke----> CANCELLED
+                                            `----return----> QUEUED
+
+    QUEUED, POSTPONED: --cancel--> CANCELLED, --lose--> FAILED
 
 A chunk of a bulk job goes from NEW to ASSIGNED at once (assign): it does not exist
 before a worker wants it. Its unbegun items may come back as a task of their own, from
-NEW to QUEUED (return). Cancelling an assigned or finished task leaves it as it is.
-Queued tasks are lost when the last worker is: nobody is left to run them.
+NEW to QUEUED (return). A postponed task is queued when its time has come (release).
+Cancelling an assigned or finished task leaves it as it is, unless it runs in a
+process of its own, which can be ended (revoke). Queued tasks are lost when the last
+worker is: nobody is left to run them. Another attempt is another task; who wants one,
+is decided in `mpitasks.master.attempts`.
 
 Workers:
 
     (joined) READY --stop--> STOPPING --leave--> STOPPED
-               `-----lose------`-------lose----> LOST
+              | ^ `-----lose----`--------lose--> LOST
+          stick recover
+              v |
+             STUCK --stop, lose--> as from READY
+
+A worker far beyond the limit of a task is stuck (`mpitasks.core.overdue`): what it
+holds is lost, and it gets nothing until it reports.
 
 The lowest ranks are used, as many as wanted (`WorkersLimited`); the others are ready
 and get nothing. A worker holds at most two batches: one it works on and one sent
@@ -40,6 +50,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpitasks.core import policy
+from mpitasks.core.batching import take_batch, take_run
 from mpitasks.core.ending import Ending
 from mpitasks.core.events import (
     Action,
@@ -54,22 +65,29 @@ from mpitasks.core.events import (
     EndSet,
     Event,
     Fail,
+    GiveUp,
     OutcomesArrived,
     QueueCancelled,
     Rank,
+    Report,
+    Revoke,
     Stop,
     StopRequested,
     Task,
     TaskId,
+    TasksPostponed,
     TasksReturned,
     TasksSubmitted,
     TaskState,
+    TimePassed,
     WorkerJoined,
     WorkerLeft,
     WorkerLost,
     WorkersLimited,
     WorkerState,
 )
+from mpitasks.core.overdue import HOPE_SECONDS, Overdue, isolated, limit_of
+from mpitasks.core.postponed import Postponed
 from mpitasks.core.roster import Roster, Worker
 from mpitasks.core.transitions import (
     TASK_TRANSITIONS,
@@ -90,8 +108,14 @@ _FAIL = TASK_TRANSITIONS[TaskInput.FAIL]
 _LOSE = TASK_TRANSITIONS[TaskInput.LOSE]
 _CANCEL = TASK_TRANSITIONS[TaskInput.CANCEL]
 _RETURN = TASK_TRANSITIONS[TaskInput.RETURN]
+_POSTPONE = TASK_TRANSITIONS[TaskInput.POSTPONE]
+_RELEASE = TASK_TRANSITIONS[TaskInput.RELEASE]
+_REVOKE = TASK_TRANSITIONS[TaskInput.REVOKE]
 _READY = WorkerState.READY
+_STUCK = WorkerState.STUCK
 _QUEUED = TaskState.QUEUED
+_ASSIGNED = TaskState.ASSIGNED
+_POSTPONED = TaskState.POSTPONED
 _CANCELLED = TaskState.CANCELLED
 
 
@@ -130,6 +154,9 @@ class Scheduler:
     Args:
         ids: Where chunk ids are taken from; the same iterator gives the calls
             their ids, so that ids are unique in the run.
+
+    Attributes:
+        deadline: When it wants to be told that `TimePassed`; inf for never.
     """
 
     def __init__(self, ids: Iterator[TaskId] | None = None) -> None:
@@ -137,7 +164,13 @@ class Scheduler:
         self._queue = policy.ReadyQueue()
         self._profiles = policy.Profiles()
         self._roster = Roster()
+        self._postponed = Postponed()
+        self._overdue = Overdue()
         self._ending: Ending | None = None  # None while there is no end in sight
+        self._now = -math.inf
+        self._hope = -math.inf  # while all are stuck: when to fail what is queued
+        self._dated = False  # whether there ever was a task with a time of any kind
+        self.deadline = math.inf
         self._assigned = 0
         self._succeeded = 0
         self._failed = 0
@@ -150,6 +183,8 @@ class Scheduler:
                 WorkersLimited: self._workers_limited,
                 TasksReturned: self._tasks_returned,
                 TasksSubmitted: self._tasks_submitted,
+                TasksPostponed: self._tasks_postponed,
+                TimePassed: self._time_passed,
                 BulkExtended: self._bulk_extended,
                 BulkCancelled: self._bulk_cancelled,
                 CancelRequested: self._cancel_requested,
@@ -171,15 +206,20 @@ class Scheduler:
         Raises:
             TransitionError: The event does not fit the state; nothing changed.
         """
+        self._now = now
         actions: list[Action] = []
         self._handlers[type(event)](event, actions)
         if self._queue.items:
             if self._roster.used:
                 sends: list[Action] = []
-                self._dispatch(sends, now)
+                self._dispatch(sends)
                 actions = sends + actions
-            elif self._roster:
+            elif self._hopeless:
                 self._fail_queue(actions)
+        if self._dated:
+            self.deadline = min(self._postponed.next, self._overdue.next)
+            if self._queue.items and not self._roster.used and self._hope > now:
+                self.deadline = min(self.deadline, self._hope)
         return actions
 
     def wants(self, task: Task) -> bool:
@@ -194,19 +234,18 @@ class Scheduler:
                 return False
         return self._roster.hungry
 
-    def next_deadline(self) -> float:
-        """Return when the scheduler wants to be asked again; inf for never."""
-        return math.inf
-
     @property
     def outstanding(self) -> int:
         """Items that were submitted and are neither done nor cancelled."""
-        return self._queue.items + self._assigned
+        return self._queue.items + self._postponed.items + self._assigned
 
     @property
     def stranded(self) -> bool:
         """Whether all that is left waits, and none of it will be started any more."""
-        return self._ending is not None and self._queue.items > 0 == self._assigned
+        ending = self._ending
+        if ending is None or self._assigned or not self.outstanding:
+            return False
+        return ending.draining or self._postponed.next > ending.at
 
     @property
     def num_workers(self) -> int:
@@ -217,7 +256,7 @@ class Scheduler:
         """Return the counts of this moment."""
         return Statistics(
             workers=self._roster.used,
-            queued=self._queue.items,
+            queued=self._queue.items + self._postponed.items,
             assigned=self._assigned,
             succeeded=self._succeeded,
             failed=self._failed,
@@ -272,14 +311,25 @@ class Scheduler:
         lost = list(worker.tasks.values())
         self._assigned -= self._lose(lost)
         worker.tasks.clear()
-        worker.batches.clear()
+        if worker.state is not _STUCK:  # which may finish its batches after all
+            worker.batches.clear()
+        self._overdue.restart(worker, self._now)
         if lost:
             actions.append(Fail(lost, worker.rank))
+        if all(worker.state is not _STUCK for worker in self._roster):
+            self._hope = -math.inf
+        if self._hopeless:
+            self._release(math.inf)  # they will never run: they fail with the queue
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether nobody will ever run what is queued, as far as can be told."""
+        return bool(self._roster) and not self._roster.used and self._now >= self._hope
 
     def _fail_queue(self, actions: list[Action]) -> None:
         lost: list[Task] = []
         while (head := self._queue.head()) is not None:
-            lost += self._take_run(head, self._queue.items)
+            lost += take_run(self._queue, head, self._queue.items, self._ids)
         self._lose(lost)
         actions.append(Fail(lost, None))
 
@@ -293,7 +343,7 @@ class Scheduler:
 
     def _stop_requested(self, event: StopRequested, actions: list[Action]) -> None:
         for worker in self._roster:
-            if worker.state is _READY:
+            if worker.state in (_READY, WorkerState.STUCK):
                 actions.append(Stop(worker.rank))
             self._move_worker(worker.rank, WorkerInput.STOP, "told to stop")
 
@@ -323,6 +373,11 @@ class Scheduler:
             self._ending = Ending(known)
         return self._ending
 
+    def _recover(self, worker: Worker) -> None:
+        """A worker that was given up reports after all."""
+        worker.state = WORKER_TRANSITIONS[WorkerInput.RECOVER][worker.state]
+        self._roster.restore()
+
     # Tasks.
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
@@ -347,6 +402,38 @@ class Scheduler:
         for task in fresh:
             task.state = _SUBMIT[task.state]
         self._queue.add_tasks(fresh)
+
+    def _tasks_postponed(self, event: TasksPostponed, actions: list[Action]) -> None:
+        for task in event.tasks:
+            if task.state not in _POSTPONE:
+                next_state(_POSTPONE, task.state, f"task {task.id} postponed")
+        for task in event.tasks:
+            task.state = _POSTPONE[task.state]
+        self._dated = True
+        self._postponed.add(event.tasks, event.until)
+        self._release(math.inf if self._hopeless else self._now)
+
+    def _time_passed(self, event: TimePassed, actions: list[Action]) -> None:
+        self._release(math.inf if self._hopeless else self._now)
+        for rank, last in self._overdue.expire(self._now):
+            worker = self._roster.get(rank)
+            assert worker is not None
+            task = next(iter(worker.tasks.values()))
+            if not last:
+                actions.append(Report(rank, task))
+                continue
+            actions.append(GiveUp(rank, task))
+            self._assigned -= self._lose([worker.tasks.pop(task.id)])
+            self._move_worker(rank, WorkerInput.STICK, "is overdue")
+            self._hope = self._now + HOPE_SECONDS
+            self._lose_held(worker, actions)
+
+    def _release(self, now: float) -> None:
+        """Put postponed tasks whose time has come into the queue."""
+        due = self._postponed.take(now)
+        for task in due:
+            task.state = _RELEASE[task.state]
+        self._queue.add_tasks(due)
 
     def _bulk_extended(self, event: BulkExtended, actions: list[Action]) -> None:
         bulk = event.bulk
@@ -377,12 +464,18 @@ class Scheduler:
                 self._cancelled += task.count
                 if before is _QUEUED:
                     self._queue.items -= task.count
+                elif before is _POSTPONED:
+                    self._postponed.items -= task.count
+            elif before is _ASSIGNED and isolated(task):
+                cancelled.append(task)
+        self._revoke([task for task in cancelled if task.state is _ASSIGNED], actions)
         if cancelled:
             actions.append(Cancelled(cancelled))
             self._queue.head()  # lets go of those at the head, with their payload
 
     def _queue_cancelled(self, event: QueueCancelled, actions: list[Action]) -> None:
         queue = self._queue
+        self._release(math.inf)
         calls: list[Task] = []
         while (head := queue.head()) is not None:
             if isinstance(head, Bulk):
@@ -394,6 +487,28 @@ class Scheduler:
             self._cancelled += task.count
         if calls:
             actions.append(Cancelled(calls))
+        if event.isolated:
+            held = [task for w in self._roster for task in w.tasks.values()]
+            running = [task for task in held if isolated(task)]
+            self._revoke(running, actions)
+            if running:
+                actions.append(Cancelled(running))
+
+    def _revoke(self, tasks: list[Task], actions: list[Action]) -> None:
+        """Cancel tasks that workers hold, each in a process that can be ended."""
+        if not tasks:
+            return
+        ids = {task.id for task in tasks}
+        for worker in self._roster:
+            held = [id for id in worker.tasks if id in ids]
+            for id in held:
+                task = worker.tasks.pop(id)
+                task.state = _REVOKE[task.state]
+                self._assigned -= task.count
+                self._cancelled += task.count
+            if held:
+                actions.append(Revoke(worker.rank, held))
+                self._overdue.restart(worker, self._now)
 
     def _outcomes_arrived(self, event: OutcomesArrived, actions: list[Action]) -> None:
         worker = self._roster.get(event.rank)
@@ -401,6 +516,8 @@ class Scheduler:
             raise TransitionError(
                 f"outcomes of worker {event.rank}, which never joined"
             )
+        if worker.state is _STUCK:
+            self._recover(worker)
         ready = worker.state is _READY
         if ready and event.batches > len(worker.batches):
             raise TransitionError(f"worker {event.rank} finished a batch it never had")
@@ -425,6 +542,8 @@ class Scheduler:
         self._succeeded += finished - failed
         self._failed += failed
         actions.append(Complete(tasks))
+        if event.rank in self._overdue.ranks:
+            self._overdue.restart(worker, self._now)
         if event.batches and ready:
             for _ in range(event.batches):
                 worker.batches.popleft()
@@ -442,19 +561,22 @@ class Scheduler:
             task.state = _RETURN[task.state]
             self._assigned -= task.count
         self._queue.put_back(tasks)
+        if event.rank in self._overdue.ranks:
+            self._overdue.restart(worker, self._now)
         if worker.batches:
             worker.batches[0] = math.inf  # it is stuck: nothing is sent ahead
             self._roster.file(worker)
 
     # Which worker gets what.
 
-    def _dispatch(self, actions: list[Action], now: float) -> None:
+    def _dispatch(self, actions: list[Action]) -> None:
         queue = self._queue
         ending = self._ending
         while queue.items and (worker := self._roster.pick(queue.items)) is not None:
-            if ending and not ending.choose(queue, now + sum(worker.batches)):
+            if ending and not ending.choose(queue, self._now + sum(worker.batches)):
                 return
-            self._assign(worker, *self._take_batch(), actions)
+            batch = take_batch(queue, self._profiles, self._roster.used, self._ids)
+            self._assign(worker, *batch, actions)
 
     def _assign(
         self, worker: Worker, tasks: list[Task], seconds: float, actions: list[Action]
@@ -462,54 +584,17 @@ class Scheduler:
         """Give a worker a batch that should take `seconds`."""
         held = worker.tasks
         items = 0
+        limited = False
         for task in tasks:
             task.state = _ASSIGN[task.state]
             held[task.id] = task
             items += task.count
+            if task.terms is not None:
+                limited = limited or limit_of(task) is not None
+        if limited:
+            self._dated = True
+            self._overdue.add(worker, self._now)
         self._assigned += items
         worker.batches.append(seconds)
         self._roster.file(worker)
         actions.append(Assign(worker.rank, tasks))
-
-    def _take_batch(self) -> tuple[list[Task], float]:
-        """Take the next batch off the queue; also return its expected seconds."""
-        queue = self._queue
-        share = policy.batch_share(queue.items, self._roster.used)
-        batch: list[Task] = []
-        seconds = 0.0
-        room = 1.0  # what is left of a full batch
-        while share > 0 and len(batch) < policy.BATCH_TASKS:
-            head = queue.head()
-            assert head is not None  # the share is part of what is ready
-            profile = self._profiles.get(head.function)
-            if profile is None:  # of unknown length: goes alone
-                if not batch:
-                    return self._take_run(head, 1), math.inf
-                break
-            full = profile.batch_items()
-            limit = min(int(room * full), max(share, profile.least_items()))
-            if batch and limit < 1:
-                break
-            run = self._take_run(head, max(limit, 1))
-            items = sum([task.count for task in run])
-            batch += run
-            seconds += items * profile.seconds
-            share -= items
-            room -= max(items / full, sum([t.nbytes for t in run]) / policy.BATCH_BYTES)
-        return batch, seconds
-
-    def _take_run(self, head: Task | Bulk, limit: int) -> list[Task]:
-        """Take up to `limit` items like the head off the queue; at least one task."""
-        queue = self._queue
-        if isinstance(head, Bulk):
-            chunk = head.carve(
-                next(self._ids), min(head.chunksize or limit, head.ready)
-            )
-            head.ready -= chunk.count
-            queue.items -= chunk.count
-            if not head.ready:
-                queue.drop_head()
-            run = [chunk]
-        else:
-            run = queue.take_calls(head.function, min(limit, policy.BATCH_TASKS))
-        return run

@@ -31,6 +31,9 @@ class TaskInput(enum.IntEnum):
     LOSE = 4
     CANCEL = 5
     RETURN = 6
+    POSTPONE = 7
+    RELEASE = 8
+    REVOKE = 9
 
 
 class WorkerInput(enum.IntEnum):
@@ -39,6 +42,8 @@ class WorkerInput(enum.IntEnum):
     STOP = 0
     LEAVE = 1
     LOSE = 2
+    STICK = 3
+    RECOVER = 4
 
 
 TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
@@ -61,16 +66,21 @@ TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
         TaskState.SUCCEEDED: TaskState.SUCCEEDED,
         TaskState.FAILED: TaskState.FAILED,
         TaskState.CANCELLED: TaskState.CANCELLED,
+        TaskState.POSTPONED: TaskState.CANCELLED,
     },
     TaskInput.RETURN: {
         TaskState.NEW: TaskState.QUEUED,
         TaskState.ASSIGNED: TaskState.QUEUED,
     },
+    TaskInput.POSTPONE: {TaskState.NEW: TaskState.POSTPONED},
+    TaskInput.RELEASE: {TaskState.POSTPONED: TaskState.QUEUED},
+    TaskInput.REVOKE: {TaskState.ASSIGNED: TaskState.CANCELLED},
 }
 
 WORKER_TRANSITIONS: dict[WorkerInput, dict[WorkerState, WorkerState]] = {
     WorkerInput.STOP: {
         WorkerState.READY: WorkerState.STOPPING,
+        WorkerState.STUCK: WorkerState.STOPPING,
         WorkerState.STOPPING: WorkerState.STOPPING,
         WorkerState.STOPPED: WorkerState.STOPPED,
         WorkerState.LOST: WorkerState.LOST,
@@ -81,10 +91,17 @@ WORKER_TRANSITIONS: dict[WorkerInput, dict[WorkerState, WorkerState]] = {
     },
     WorkerInput.LOSE: {
         WorkerState.READY: WorkerState.LOST,
+        WorkerState.STUCK: WorkerState.LOST,
         WorkerState.STOPPING: WorkerState.LOST,
         WorkerState.STOPPED: WorkerState.STOPPED,
         WorkerState.LOST: WorkerState.LOST,
     },
+    WorkerInput.STICK: {
+        WorkerState.READY: WorkerState.STUCK,
+        WorkerState.STUCK: WorkerState.STUCK,
+        WorkerState.STOPPING: WorkerState.STOPPING,
+    },
+    WorkerInput.RECOVER: {WorkerState.STUCK: WorkerState.READY},
 }
 
 

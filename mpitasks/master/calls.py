@@ -14,10 +14,11 @@ from mpitasks.wire import codec
 from mpitasks.wire.messages import CALL, CALL_PLAIN
 
 if TYPE_CHECKING:
+    from mpitasks.master.attempts import History
     from mpitasks.master.functions import Function
     from mpitasks.master.future import Future
     from mpitasks.master.job import Job
-    from mpitasks.options import TaskOptions
+    from mpitasks.options import TaskOptions, Terms
     from mpitasks.wire.codec import Buffer
 
 __all__ = ["Call", "Chunk"]
@@ -37,14 +38,15 @@ class Call(Task):
         wire: The call as it stands in a message.
         buffers: Its out-of-band buffers: the memory of the user's own arrays.
         options: What was asked for it.
-        terms: What the worker must know of that; None if nothing.
         future: Who waits for it.
+        history: What became of earlier attempts, if there were any.
     """
 
-    __slots__ = ("buffers", "future", "options", "target", "terms", "wire")
+    __slots__ = ("buffers", "future", "history", "options", "target", "wire")
 
     future: Future
     wire: tuple[int, int, int, Any, int]
+    history: History | None
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Call(Task):
         self.priority = options.priority
         self.options = options
         self.terms = options.terms
+        self.history = None
         self.state = _NEW
         self.target = target
         if not kwargs and codec.is_plain(args):
@@ -77,6 +80,24 @@ class Call(Task):
             self.wire = (id, function, CALL, frame, len(buffers))
             self.buffers = buffers
             self.nbytes = len(frame) + sum(map(len, buffers))
+
+    def again(self, task_id: TaskId, terms: Terms, history: History) -> Call:
+        """Return the same call as another attempt, which the future waits for now."""
+        call = object.__new__(Call)
+        for name in ("buffers", "future", "options", "target"):
+            setattr(call, name, getattr(self, name))
+        Task.__init__(
+            call,
+            task_id,
+            self.function,
+            nbytes=self.nbytes,
+            priority=self.priority,
+            terms=terms,
+        )
+        call.wire = (task_id, *self.wire[1:])
+        call.history = history
+        call.future._call = call
+        return call
 
 
 def _encode_arguments(
@@ -100,22 +121,42 @@ class Chunk(Task):
         job: The job that they are from.
         start: The index of the first in the job.
         items: The items; each a tuple of arguments if the job says so.
-        terms: As those of a `Call`.
+        history: As that of a `Call`; only of a chunk of one item.
     """
 
-    __slots__ = ("items", "job", "start", "terms")
+    __slots__ = ("history", "items", "job", "start")
 
     def __init__(
         self, id: TaskId, job: Job, start: int, items: list[Any] | range
     ) -> None:
-        super().__init__(id, job.function, count=len(items), priority=job.priority)
+        super().__init__(
+            id,
+            job.function,
+            count=len(items),
+            priority=job.priority,
+            terms=job.terms,
+        )
+        self.history: History | None = None
         self.job = job
         self.start = start
         self.items = items
-        self.terms = job.options.terms
 
     def split(self, task_id: TaskId, keep: int) -> Chunk:
         rest = Chunk(task_id, self.job, self.start + keep, self.items[keep:])
         self.items = self.items[:keep]
         self.count = keep
         return rest
+
+    def single(self, task_id: TaskId, at: int) -> Chunk:
+        """Return a chunk of one of the items, for when each goes its own way."""
+        one = Chunk(task_id, self.job, self.start + at, self.items[at : at + 1])
+        one.terms = self.terms
+        one.history = self.history
+        return one
+
+    def again(self, task_id: TaskId, terms: Terms, history: History) -> Chunk:
+        """Return the same item as another attempt."""
+        chunk = Chunk(task_id, self.job, self.start, self.items)
+        chunk.terms = terms
+        chunk.history = history
+        return chunk

@@ -234,7 +234,7 @@ class Executor(concurrent.futures.Executor):
         lease = self._lease
         lease.closed = True
         if cancel_futures:
-            lease.pump.cancel_queue()
+            lease.pump.cancel_queue(isolated=True)
         if wait:
             if lease.session.runs_tasks_here():
                 raise ConfigurationError(session.IN_TASK)

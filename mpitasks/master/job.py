@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.core.events import Bulk, Task, TaskId
 from mpitasks.core.policy import BATCH_BYTES
-from mpitasks.errors import SerializationError
+from mpitasks.errors import SerializationError, TooManyFailures
 from mpitasks.master.calls import Chunk
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Buffer, Unsendable
+from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
 from mpitasks.wire.outcomes import Failure
 
@@ -39,6 +40,7 @@ class Job(Bulk):
         target: The function as it is sent.
         options: What was asked for its items.
         closed: Nobody wants its results.
+        halted: What ends it before its results do: too many of them are failures.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Job(Bulk):
         "_carved",
         "_delivered",
         "_dropped",
+        "_failures",
         "_items",
         "_news",
         "_ordered",
@@ -54,6 +57,7 @@ class Job(Bulk):
         "_star",
         "_taken",
         "closed",
+        "halted",
         "options",
         "pulled",
         "target",
@@ -69,7 +73,10 @@ class Job(Bulk):
         options: TaskOptions,
     ) -> None:
         super().__init__(
-            target.id, chunksize=options.chunksize, priority=options.priority
+            target.id,
+            chunksize=options.chunksize,
+            priority=options.priority,
+            terms=options.terms,
         )
         self.options = options
         self.target = target
@@ -88,6 +95,8 @@ class Job(Bulk):
         self._taken = 0  # items whose results were handed out
         # Results not yet handed out, by start; and whether a `Failure` may be in them.
         self._arrived: dict[int, tuple[list[Any], bool]] = {}
+        self._failures = 0
+        self.halted: BaseException | None = None
         self._news = threading.Event()
 
     # The consuming thread's side.
@@ -135,6 +144,11 @@ class Job(Bulk):
         given_up = self.cancelled or self._dropped > 0
         return given_up and self._delivered + self._dropped == self._carved
 
+    @property
+    def wanted(self) -> bool:
+        """Whether what it still lacks is worth another attempt."""
+        return not (self.closed or self.cancelled or self.halted is not None)
+
     def has_news(self) -> bool:
         """Whether `take` would return results."""
         if self._ordered:
@@ -143,7 +157,7 @@ class Job(Bulk):
 
     def settled(self) -> bool:
         """Whether there is no point in waiting."""
-        return self.has_news() or self.abandoned
+        return self.has_news() or self.abandoned or self.halted is not None
 
     def close(self) -> None:
         """Let go of everything: nobody wants the results any more."""
@@ -217,21 +231,38 @@ class Job(Bulk):
         self._dropped += chunk.count
         self._news.set()
 
-    def deliver(self, chunk: Chunk, outcome: Any, *, mixed: bool) -> None:
-        """Take a chunk's results in.
+    def deliver(self, start: int, values: list[Any], *, mixed: bool) -> None:
+        """Take results in.
 
         Args:
-            chunk: The chunk.
-            outcome: The list of its results, or a `Failure` of all of it.
-            mixed: Whether a `Failure` may be in the list.
+            start: The index of the first.
+            values: The results of that item and those after it.
+            mixed: Whether a `Failure` may be among them.
         """
-        self._delivered += chunk.count
-        if self.closed:
+        self._delivered += len(values)
+        if self.closed or not values:
             return
-        if type(outcome) is Failure:
-            outcome, mixed = [outcome] * chunk.count, True
-        self._arrived[chunk.start] = outcome, mixed
+        if mixed:
+            self._count_failures(values)
+        self._arrived[start] = values, mixed
         self._news.set()
+
+    def _count_failures(self, values: list[Any]) -> None:
+        failures = [value for value in values if type(value) is Failure]
+        self._failures += len(failures)
+        if not failures or self.halted is not None:
+            return
+        options = self.options
+        error = failures[-1].error
+        if options.fail_fast:
+            self.halted = failures[0].error
+        elif options.max_failures is not None and self._failures > options.max_failures:
+            self.halted = TooManyFailures(
+                f"{self._failures} items failed, and max_failures="
+                f"{options.max_failures} allows no more; the last was: "
+                f"{describe(error)}"
+            )
+            self.halted.__cause__ = error
 
 
 def _fitting(items: list[Any] | range, offset: int, limit: int) -> int:

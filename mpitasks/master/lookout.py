@@ -81,6 +81,8 @@ class Lookout:
     def start(self) -> None:
         """Begin to look."""
         self._watch.start()
+        if self._end_run is None:
+            self._pump.on_overdue = self._overdue
 
     def stop(self) -> None:
         """End it: the workers leave."""
@@ -101,6 +103,9 @@ class Lookout:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(hello.pid, signal.SIGKILL)
         self._pump.lose(rank, text)
+
+    def _overdue(self, rank: Rank) -> None:
+        self.lost(rank, "did not come back from a task")
 
     def _died(self, rank: Rank, how: str) -> None:
         self.lost(rank, how)

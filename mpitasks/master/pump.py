@@ -14,6 +14,8 @@ User code never runs under the lock: done-callbacks run after it is released.
 from __future__ import annotations
 
 import itertools
+import math
+import sys
 import threading
 import time
 from collections import deque
@@ -22,6 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mpitasks.core.events import (
+    Action,
     Assign,
     Bulk,
     BulkCancelled,
@@ -31,12 +34,17 @@ from mpitasks.core.events import (
     Complete,
     Event,
     Fail,
+    GiveUp,
     QueueCancelled,
     Rank,
+    Report,
+    Revoke,
     Stop,
     StopRequested,
     Task,
+    TasksPostponed,
     TasksSubmitted,
+    TimePassed,
     WorkerJoined,
     WorkerLeft,
     WorkersLimited,
@@ -45,12 +53,13 @@ from mpitasks.core.events import (
     WorkerLost as RankLost,
 )
 from mpitasks.core.scheduler import Scheduler, Statistics
-from mpitasks.errors import InternalError, MpiTasksError, WorkerLost
-from mpitasks.master import settling
+from mpitasks.errors import InternalError, MpiTasksError
+from mpitasks.master import faults
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.batches import Batches
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.functions import Functions
+from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import Goodbye, Lost, Outcomes, Returned, Sign
 
@@ -62,6 +71,7 @@ __all__ = ["Pump"]
 TURNS_PER_NUDGE = 64
 SUBMITS_PER_TURN = 32
 """While no worker wants more, every so many submits take a turn all the same."""
+_NEVER = math.inf
 MOST_SECONDS = 0.05
 """Nobody waits for longer without a look around."""
 
@@ -90,6 +100,7 @@ class Pump:
         self.functions = Functions()
         self._transport = transport
         self._scheduler = Scheduler(self.ids)
+        self._settler = Settler(self.ids)
         self._lock = threading.Lock()
         self._driver = threading.RLock()
         self._inbox: deque[Call] = deque()
@@ -106,6 +117,7 @@ class Pump:
         self.heard: set[Rank] = set()
         self.losses: dict[Rank, str] = {}
         self._lost: deque[Rank] = deque()
+        self.on_overdue: Callable[[Rank], None] = lambda rank: None
         self.on_close: Callable[[], None] = lambda: None
         for rank in self._ranks:
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
@@ -166,9 +178,13 @@ class Pump:
         """Take back those of the calls that were not sent yet."""
         self._handle_now(CancelRequested(calls))
 
-    def cancel_queue(self) -> None:
-        """Take back everything that was not sent yet."""
-        self._handle_now(QueueCancelled())
+    def cancel_queue(self, *, isolated: bool = False) -> None:
+        """Take back everything that was not sent yet.
+
+        Args:
+            isolated: End isolated tasks that are running, too.
+        """
+        self._handle_now(QueueCancelled(isolated))
 
     def lose(self, rank: Rank, how: str) -> None:
         """Go on without a worker that is gone. From any thread.
@@ -372,10 +388,21 @@ class Pump:
                 else:
                     raise InternalError(f"rank {rank} sent {message!r} to the master")
                 moved = True
+            elif self._scheduler.deadline < _NEVER:
+                # Only when nothing more is there: after a long silence of this rank,
+                # what seems overdue may wait to be taken in.
+                moved = self._look_at_clock() or moved
         except BaseException as error:
             self._break(error)
             moved = True
         return moved
+
+    def _look_at_clock(self) -> bool:
+        """Tell the scheduler if its deadline has come; return whether it has."""
+        if time.monotonic() < self._scheduler.deadline:
+            return False
+        self._handle(TimePassed())
+        return True
 
     def _take_inbox(self) -> None:
         inbox = self._inbox
@@ -399,18 +426,52 @@ class Pump:
                 # Only reports complete tasks, and they come as messages.
                 if self.record is not None:
                     self.record(action.tasks, event)  # type: ignore[arg-type]
-                settling.complete(action.tasks, event)  # type: ignore[arg-type]
-            elif type(action) is Cancelled:
-                for task in action.tasks:
-                    if type(task) is Call:
-                        task.future._settle_cancelled()
-                    elif type(task) is Chunk:
-                        task.job.drop(task)
-            elif type(action) is Fail:
-                settling.fail(action.tasks, self._error or self._loss(action.rank))
-            elif type(action) is Stop:
-                goodbye = messages.Dismissal(maimed=bool(self.losses))
-                self._transport.send(action.rank, goodbye)
+                self._settler.complete(action.tasks, event)  # type: ignore[arg-type]
+            else:
+                self._perform(action)
+        if self._settler.again:
+            self._try_again()
+
+    def _perform(self, action: Action) -> None:
+        """Do what is seldom to be done."""
+        settler = self._settler
+        if type(action) is Cancelled:
+            for task in action.tasks:
+                if type(task) is Call:
+                    task.future._settle_cancelled()
+                elif type(task) is Chunk:
+                    task.job.drop(task)
+        elif type(action) is Fail:
+            rank = action.rank
+            gone = rank is not None and self._error is None
+            settler.fail(
+                action.tasks,
+                lambda task: self._error or faults.lost(task, rank, self.losses),
+                crashed=gone,
+                final=not gone,
+            )
+        elif type(action) is Revoke:
+            self._transport.send(action.rank, messages.Revocation(action.ids))
+        elif type(action) is Report:
+            print(faults.overdue(action.task, action.rank), file=sys.stderr, flush=True)
+        elif type(action) is GiveUp:
+            late = action.rank
+            settler.fail(
+                [action.task],
+                lambda task: faults.overdue_error(task, late),
+                final=False,
+            )
+            self.on_overdue(late)
+        elif type(action) is Stop:
+            goodbye = messages.Dismissal(maimed=bool(self.losses))
+            self._transport.send(action.rank, goodbye)
+
+    def _try_again(self) -> None:
+        """Hand the next attempts at failed tasks to the scheduler."""
+        again, self._settler.again = self._settler.again, []
+        now = time.monotonic()
+        for delay, task in again:
+            self._handle(TasksPostponed([task], now + delay))
 
     def _break(self, error: BaseException) -> None:
         """Something is wrong with the engine: fail what is outstanding, and say why.
@@ -426,22 +487,14 @@ class Pump:
             error = internal
         if self._error is None:
             self._error = error
+        known = self._error
         now = time.monotonic()
         for rank in self._scheduler.running_workers():
             for action in self._scheduler.handle(RankLost(rank), now):
                 if type(action) is Fail:
-                    settling.fail(action.tasks, self._error)
+                    self._settler.fail(action.tasks, lambda _: known)
         if interrupt is not None:
             raise interrupt
-
-    def _loss(self, rank: Rank | None) -> WorkerLost:
-        if rank is None:
-            text = "no worker is left to run this task"
-            if self.losses:
-                text = f"{text}: {'; '.join(self.losses.values())}"
-            return WorkerLost(text)
-        how = self.losses.get(rank, f"rank {rank} is gone")
-        return WorkerLost(f"{how} while it held this task")
 
     # After the lock.
 

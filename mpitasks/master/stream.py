@@ -70,7 +70,7 @@ class Stream:
         try:
             for _, values, mixed in self._chunks():
                 if mixed:
-                    yield from _unwrapped(values)
+                    yield from self._unwrapped(values)
                 else:
                     yield from values
         finally:
@@ -80,7 +80,10 @@ class Stream:
         """Yield (index, result), in the order of the job."""
         try:
             for start, values, mixed in self._chunks():
-                yield from enumerate(_unwrapped(values) if mixed else values, start)
+                if mixed:
+                    yield from enumerate(self._unwrapped(values), start)
+                else:
+                    yield from enumerate(values, start)
         finally:
             self._end_job()
 
@@ -90,8 +93,12 @@ class Stream:
             self._feed()
             if job.exhausted:
                 return
-            if not job.has_news():
+            if not job.settled():
                 self._wait()
+            if job.halted is not None:
+                raise job.halted
+            if not job.has_news():
+                raise CancelledError
             chunk = job.take()
             self._largest = max(self._largest, len(chunk[1]))
             yield chunk
@@ -101,8 +108,6 @@ class Stream:
         timeout = None if self._end is None else self._end - time.monotonic()
         if not self._pump.drive(job.settled, job.block, timeout):
             raise concurrent.futures.TimeoutError
-        if not job.has_news():
-            raise CancelledError
 
     def _feed(self) -> None:
         job = self._job
@@ -126,13 +131,20 @@ class Stream:
             self._job.close()
             self._pump.cancel_bulk(self._job)
 
+    def _unwrapped(self, values: list[Any]) -> Iterator[Any]:
+        """Yield the values, keeping none that was yielded.
 
-def _unwrapped(values: list[Any]) -> Iterator[Any]:
-    """Yield the values, keeping none that was yielded; raise at the first Failure."""
-    values.reverse()
-    while values:
-        if isinstance(values[-1], Deferred):
-            values[-1] = values[-1].fetch()
-        if type(values[-1]) is Failure:
-            raise values.pop().error
-        yield values.pop()
+        At the first Failure, raise what it holds, unless exceptions are values too.
+        """
+        options = self._job.options
+        as_values = options.return_exceptions or options.max_failures is not None
+        values.reverse()
+        while values:
+            if isinstance(values[-1], Deferred):
+                values[-1] = values[-1].fetch()
+            if type(values[-1]) is not Failure:
+                yield values.pop()
+            elif as_values:
+                yield values.pop().error
+            else:
+                raise values.pop().error

@@ -50,6 +50,7 @@ __all__ = [
     "Message",
     "Outcomes",
     "Returned",
+    "Revocation",
     "Sign",
     "Welcome",
     "announce",
@@ -104,6 +105,13 @@ class Batch:
     """Fields of the `mpitasks.options.Terms` of the calls, by their ids, that have
     other terms than the default."""
     buffers: Sequence[Buffer] = ()
+
+
+@dataclass(slots=True)
+class Revocation:
+    """Master to worker: end these tasks, which run in a process of their own."""
+
+    ids: list[int]
 
 
 @dataclass(slots=True)
@@ -169,6 +177,7 @@ Message = (
     Hello
     | Welcome
     | Batch
+    | Revocation
     | Dismissal
     | Outcomes
     | Returned
@@ -194,6 +203,7 @@ _KINDS: tuple[type, ...] = (
     Inquiry,
     Sign,
     Lost,
+    Revocation,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _BATCH, _OUTCOMES = _NUMBERS[Batch], _NUMBERS[Outcomes]
