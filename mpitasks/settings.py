@@ -26,6 +26,8 @@ class Settings:
         keep_failures: Whether calls that failed in an earlier run stay failed.
         journal_errors: What to do when the journal cannot be written any more:
             "stop", or "continue" without it.
+        max_failures: How many tasks, and items of maps, may fail in the run; None for
+            any number.
     """
 
     start_seconds: float = 60.0
@@ -35,3 +37,4 @@ class Settings:
     journal: str | None = None
     keep_failures: bool = False
     journal_errors: str = "stop"
+    max_failures: int | None = None

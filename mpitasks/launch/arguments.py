@@ -43,6 +43,8 @@ FOR_RANKS = (
     "keep_failures",
     "journal_errors",
     "status",
+    "max_failures",
+    "fail_fast",
 )
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
@@ -90,6 +92,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="keep a small file that tells how far the run is, for mpitasks status "
         "(in a SLURM job: mpitasks-JOBID.status)",
+    )
+    parser.add_argument(
+        "--max-failures",
+        type=int,
+        metavar="N",
+        help="stop the run when more than N tasks have failed",
+    )
+    parser.add_argument(
+        "--fail-fast",
+        action="store_true",
+        help="stop the run when a task has failed",
     )
     parser.add_argument(
         "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
@@ -144,6 +157,10 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise ConfigurationError(
             f"--start-timeout needs seconds above 0, not {options.start_timeout}"
         )
+    if options.max_failures is not None and options.max_failures < 0:
+        raise ConfigurationError(
+            f"--max-failures needs a number from 0 on, not {options.max_failures}"
+        )
     return Settings(
         start_seconds=options.start_timeout,
         survive=options.survive,
@@ -151,6 +168,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         keep_failures=options.keep_failures,
         journal_errors=options.journal_errors,
         status=options.status,
+        max_failures=0 if options.fail_fast else options.max_failures,
     )
 
 

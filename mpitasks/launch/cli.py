@@ -111,6 +111,7 @@ def _run_here(script: Program, *, alone: bool) -> NoReturn:
     try:
         script.execute()
         _join_threads()
+        _finish_tasks()
         code = 0
     except SystemExit as leaving:
         code = _exit_code(leaving)
@@ -236,6 +237,13 @@ def _show(error: BaseException | None) -> None:
         trace = trace.tb_next
     # The hook prints the traceback that the error has, whatever it is given.
     sys.excepthook(type(error), error.with_traceback(trace), trace)
+
+
+def _finish_tasks() -> None:
+    """Wait for what was submitted; what is raised meanwhile is the script's."""
+    from mpitasks.launch import run
+
+    run.finish()
 
 
 def _join_threads() -> None:

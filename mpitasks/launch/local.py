@@ -18,7 +18,7 @@ from mpitasks.errors import ConfigurationError
 from mpitasks.launch.environment import launch_hint
 from mpitasks.master import journals
 from mpitasks.master.pump import Pump
-from mpitasks.master.session import Session
+from mpitasks.master.session import Session, settings
 from mpitasks.wire.local import local_pair
 from mpitasks.worker import context
 from mpitasks.worker.loop import Worker
@@ -47,7 +47,7 @@ def start_local() -> Session:
     worker = Worker(worker_end, where)
     thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
     thread.start()
-    pump = Pump(master_end, [worker_end.rank])
+    pump = Pump(master_end, [worker_end.rank], max_failures=settings().max_failures)
 
     def in_task() -> bool:
         return threading.current_thread() is thread

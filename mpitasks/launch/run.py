@@ -144,7 +144,12 @@ def join(settings: Settings) -> Role:
         workers = range(1, size)
         mpi.welcome(comm, {rank: welcomes[rank] for rank in workers})
         transport = _transport(mpi, workers, welcomes[0])
-        pump = Pump(transport, workers, threads=mpi.threads_allowed())
+        pump = Pump(
+            transport,
+            workers,
+            threads=mpi.threads_allowed(),
+            max_failures=settings.max_failures,
+        )
         losses.look_out(pump, hellos, survives=survives_losses())
         sessions.install(sessions.Session(pump))
         return Role.MASTER
@@ -168,6 +173,16 @@ def join(settings: Settings) -> Role:
     return Role.WORKER
 
 
+def finish() -> None:
+    """Where the script runs: wait for everything that was submitted.
+
+    Raises:
+        TooManyFailures: More failed than may, and nobody was told yet.
+    """
+    if sessions.installed():
+        sessions.current().pump.finish()
+
+
 def leave(*, failed: bool) -> bool:
     """On rank 0: end the session; return whether every worker could be let go.
 
@@ -179,6 +194,7 @@ def leave(*, failed: bool) -> bool:
     session = sessions.current()
     sessions.uninstall()
     pump = session.pump
+    pump.ignore_failures()
     try:
         if failed:
             pump.cancel_queue()

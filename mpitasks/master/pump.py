@@ -84,6 +84,8 @@ class Pump:
         ranks: The workers.
         threads: Whether any thread may use the transport, one at a time. If not,
             nothing turns the pump in the background.
+        max_failures: How many calls and items may fail; with one more, nothing else
+            is started, and whoever waits is told. None for any number.
 
     Attributes:
         turns: How many turns were taken.
@@ -94,13 +96,18 @@ class Pump:
     """
 
     def __init__(
-        self, transport: Transport, ranks: Iterable[Rank], *, threads: bool = True
+        self,
+        transport: Transport,
+        ranks: Iterable[Rank],
+        *,
+        threads: bool = True,
+        max_failures: int | None = None,
     ) -> None:
         self.ids = itertools.count()
         self.functions = Functions()
         self._transport = transport
         self._scheduler = Scheduler(self.ids)
-        self._settler = Settler(self.ids)
+        self._settler = Settler(self.ids, max_failures)
         self._lock = threading.Lock()
         self._driver = threading.RLock()
         self._inbox: deque[Call] = deque()
@@ -253,6 +260,7 @@ class Pump:
         Raises:
             MpiTasksError: The engine is broken, and what the caller waits for was
                 lost with it.
+            TooManyFailures: More failed than may; said once.
         """
         end = None if timeout is None else time.monotonic() + timeout
         limit = MOST_SECONDS
@@ -262,6 +270,8 @@ class Pump:
                 if limit <= 0:
                     self.nudge()  # one look at least: the timeout may be 0
                     return done()
+            if self._settler.halt is not None:
+                self._halt()
             if self._driver.acquire(blocking=False):
                 try:
                     self.driven = True
@@ -290,6 +300,8 @@ class Pump:
                 return True
             if self._error is not None:
                 raise self._error
+            if self._settler.halt is not None:
+                self._halt()
             if moved:
                 continue
             if end is not None:
@@ -297,6 +309,17 @@ class Pump:
                 if limit <= 0:
                     return False
             wait(limit)
+
+    def ignore_failures(self) -> None:
+        """However many tasks fail from now on, nobody is told."""
+        self._settler.take_halt()
+
+    def _halt(self) -> None:
+        """Start nothing more, and tell the caller why."""
+        error = self._settler.take_halt()
+        if error is not None:  # no other thread was told meanwhile
+            self.cancel_queue()
+            raise error
 
     def doze(self) -> None:
         """Sleep until a message may have come, for a short time at most."""

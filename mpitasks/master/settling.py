@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.errors import TooManyFailures
 from mpitasks.master import future
 from mpitasks.master.attempts import Again, next_attempt
 from mpitasks.master.calls import Call, Chunk
+from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import LIST
 from mpitasks.wire.outcomes import Failure, decode_outcome
 
@@ -28,18 +30,26 @@ class Settler:
 
     Args:
         ids: Where further attempts get their ids from.
+        max_failures: How many calls and items may fail in the run; None for any
+            number.
 
     Attributes:
         again: Further attempts, to be run; whoever takes them empties it.
-        failures: How many calls and items failed for good.
-        last_failure: What the last of them ended with.
+        halt: Set when more failed than may.
     """
 
-    def __init__(self, ids: Iterator[TaskId]) -> None:
+    def __init__(self, ids: Iterator[TaskId], max_failures: int | None = None) -> None:
         self._ids = ids
+        self._max_failures = max_failures
+        self._failures = 0
         self.again: list[Again] = []
-        self.failures = 0
-        self.last_failure: BaseException | None = None
+        self.halt: TooManyFailures | None = None
+
+    def take_halt(self) -> TooManyFailures | None:
+        """Return why the run is to be halted, if it is; failures no longer count."""
+        halt, self.halt = self.halt, None
+        self._max_failures = None
+        return halt
 
     def complete(self, tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
         """Give each task what the report says of it.
@@ -149,8 +159,14 @@ class Settler:
         return True
 
     def _count(self, failure: Failure, items: int = 1) -> None:
-        self.failures += items
-        self.last_failure = failure.error
+        self._failures += items
+        if self._max_failures is not None and self._failures > self._max_failures:
+            self.halt = TooManyFailures(
+                f"--max-failures {self._max_failures} stops the run: "
+                f"{self._failures} failed; the last with "
+                f"{describe(failure.error)}"
+            )
+            self.halt.__cause__ = failure.error
 
 
 def _label(task: Task | None) -> str | None:

@@ -6,12 +6,15 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from launching import Launch, Mpi, Outcome
 
 SETUP = 78
+
+SCRIPTS = Path(__file__).parent / "scripts"
 
 HELLO = """
 import mpitasks as mt
@@ -46,6 +49,7 @@ def assert_refused(outcome: Outcome, *words: str) -> None:
         (["--no-such-option", "script.py"], "--no-such-option"),
         (["-m"], "name of a module"),
         (["--start-timeout", "soon", "script.py"], "soon"),
+        (["--max-failures", "-1", "script.py"], "--max-failures"),
     ],
 )
 def test_wrong_words(launch: Launch, mpi: Mpi, words: list[str], named: str) -> None:
@@ -212,3 +216,28 @@ def test_failing_task_ends_the_script(launch: Launch, mpi: Mpi) -> None:
     if mpi.name == "mpich":
         last = outcome.err.rstrip().splitlines()[-1]
         assert last.startswith("ValueError: invalid literal"), str(outcome)
+
+
+PICKY = (SCRIPTS / "many_failures.py").read_text()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], None),
+        (["--max-failures", "10"], None),
+        (["--max-failures", "3"], "--max-failures 3 stops the run"),
+        (["--fail-fast"], "--max-failures 0 stops the run"),
+    ],
+)
+def test_the_run_stops_at_too_many_failures(
+    launch: Launch, mpi: Mpi, ranks: int, words: list[str], why: str | None
+) -> None:
+    launch.script(PICKY)
+    outcome = launch(mpi.runner(ranks, *words, "script.py", "100"))
+    if why is None:
+        assert (outcome.code, outcome.out) == (0, "10 failed\n"), str(outcome)
+    else:
+        assert (outcome.code, outcome.out) == (1, ""), str(outcome)
+        assert f"TooManyFailures: {why}" in outcome.err.splitlines()[-1], str(outcome)
