@@ -9,6 +9,8 @@
     |-- RemoteError             the task's: its exception could not be pickled
     |-- TaskTimeout             the task's: it ran longer than allowed; a TimeoutError
     |-- TooManyFailures         the tasks': more of them failed than allowed
+    |-- TaskCrashed             the task's: it took its own process with it (isolate)
+    |-- TaskMemoryExceeded      the task's: more than its memory_limit; a MemoryError
     |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
     |-- LaunchError             the world's: ranks missing or unlike (exit code 78)
     |-- SlurmError              the world's: SLURM refuses, or does not answer
@@ -62,6 +64,42 @@ class TaskTimeout(MpiTasksError, TimeoutError):
 
 class TooManyFailures(MpiTasksError):
     """More tasks failed than ``max_failures`` allows; the last is the cause."""
+
+
+class TaskCrashed(MpiTasksError):
+    """An isolated task ended its process: a crash, a kill, ``os._exit``.
+
+    Attributes:
+        signal: The number of the signal that ended it, or None.
+        exit_code: What it exited with, or None.
+        rank: The rank whose child it ran in.
+        host: That rank's host.
+        label: The task's name, or None.
+    """
+
+    signal: int | None = None
+    exit_code: int | None = None
+    rank: int | None = None
+    host: str | None = None
+    label: str | None = None
+
+
+class TaskMemoryExceeded(MpiTasksError, MemoryError):
+    """An isolated task held more memory than its ``memory_limit``, and was killed.
+
+    Attributes:
+        resident: The bytes that it was seen to hold.
+        limit: The bytes that it was allowed.
+        rank: The rank whose child it ran in.
+        host: That rank's host.
+        label: The task's name, or None.
+    """
+
+    resident: int = 0
+    limit: int = 0
+    rank: int | None = None
+    host: str | None = None
+    label: str | None = None
 
 
 class WorkerLost(MpiTasksError, concurrent.futures.BrokenExecutor):

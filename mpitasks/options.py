@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mpitasks.errors import OptionError
 
-__all__ = ["DEFAULTS", "TaskOptions", "Terms"]
+__all__ = ["DEFAULTS", "TaskOptions", "Terms", "isolated"]
 
 
 class Terms(NamedTuple):
@@ -33,6 +33,11 @@ class Terms(NamedTuple):
     timeout: float | None = None
     isolate: bool = False
     memory_limit: int | None = None
+
+
+def isolated(terms: tuple[Any, ...] | None) -> bool:
+    """Whether terms, or what is sent of them, ask for a process of its own."""
+    return terms is not None and Terms(*terms).isolate
 
 
 @dataclass(frozen=True, slots=True)

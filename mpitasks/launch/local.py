@@ -44,7 +44,7 @@ def start_local() -> Session:
     master_end, worker_end = local_pair()
     host = socket.gethostname()
     where = f"the process itself (host {host}, pid {os.getpid()})"
-    worker = Worker(worker_end, where)
+    worker = Worker(worker_end, where, rank=0, host=host)
     thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
     thread.start()
     pump = Pump(master_end, [worker_end.rank], max_failures=settings().max_failures)

@@ -161,7 +161,8 @@ def join(settings: Settings) -> Role:
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
     transport = _transport(mpi, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
-    worker = Worker(transport, where, listens=mpi.threads_may_overlap())
+    listens = mpi.threads_may_overlap()
+    worker = Worker(transport, where, host=own.host, listens=listens)
     context.provide(lambda: worker.current_task(rank, own.host))
     watch = None if answer.master is None else watch_master(answer.master)
     worker.serve()

@@ -25,6 +25,7 @@ __all__ = [
     "encode_error",
     "encode_items",
     "encode_value",
+    "form_bytes",
 ]
 
 Form = tuple[int, Any, list[Buffer]]
@@ -125,6 +126,13 @@ def decode_outcome(
         raised.__cause__ = RemoteTraceback(head + text)
         return Failure(raised)
     return value
+
+
+def form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
+    """Return what an outcome weighs in a message; plain values weigh nothing."""
+    frames = payload if form == ITEMS else [(form, payload, 0)]
+    own = sum(len(frame) for kind, frame, _ in frames if kind != PLAIN)
+    return own + sum(map(len, buffers))
 
 
 def _first_line(error: BaseException) -> str:

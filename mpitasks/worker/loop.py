@@ -13,20 +13,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import starmap
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.errors import InternalError, SerializationError
-from mpitasks.options import Terms
+from mpitasks.errors import InternalError
+from mpitasks.options import Terms, isolated
 from mpitasks.wire import codec
-from mpitasks.wire.codec import Buffer, Unsendable
-from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
     ERROR,
-    ITEMS,
     MAP_PLAIN,
     PLAIN,
     STARMAP,
@@ -46,14 +42,19 @@ from mpitasks.wire.outcomes import (
     encode_error,
     encode_items,
     encode_value,
+    form_bytes,
 )
+from mpitasks.worker.chunks import cut, map_plain
 from mpitasks.worker.context import CurrentTask
-from mpitasks.worker.listener import Listener
+from mpitasks.worker.functions import Functions, unpickle
+from mpitasks.worker.listener import LOOK_SECONDS, LOOK_SECONDS_SENDING, Listener
 from mpitasks.worker.orphan import perish
 
 if TYPE_CHECKING:
+    from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
+    from mpitasks.worker.sandbox import Sandbox
 
 __all__ = ["Worker"]
 
@@ -80,6 +81,8 @@ class Worker:
     Args:
         transport: How to reach the master.
         where: Rank, host and process, for the head of tracebacks.
+        rank: What isolated tasks call this rank, if not what the transport does.
+        host: What they call its host.
         listens: Whether a second thread may use the transport while user code runs,
             which may itself call MPI: MPI_THREAD_MULTIPLE.
 
@@ -91,11 +94,18 @@ class Worker:
     """
 
     def __init__(
-        self, transport: Transport, where: str, *, listens: bool = False
+        self,
+        transport: Transport,
+        where: str,
+        *,
+        rank: int | None = None,
+        host: str = "",
+        listens: bool = False,
     ) -> None:
         self._transport = transport
         self._where = where
-        self._functions: dict[int, Callable[..., Any]] = {}
+        self._own = transport.rank if rank is None else rank, host
+        self._functions = Functions()
         self._reply = self._new_reply()
         self._reply_bytes = 0
         self._leaving_bytes = 0  # of the reply that was sent last
@@ -111,6 +121,8 @@ class Worker:
         self._at = 0
         self._chunk: tuple[list[Any], list[Any]] | None = None
         self._terms: Terms | None = None  # of the call; None for the default
+        self._sandbox: Sandbox | None = None  # made for the first isolated task
+        self._progress = 0, 0  # of the sandbox, when we looked last
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
@@ -120,6 +132,8 @@ class Worker:
             finally:
                 if self._listener is not None:
                     self._listener.stop()
+                if self._sandbox is not None:
+                    self._sandbox.close()
 
     def _serve(self) -> None:
         transport = self._transport
@@ -138,6 +152,8 @@ class Worker:
                 transport.send(MASTER, Sign())
             elif type(message) is Dismissal:
                 self.maimed = message.maimed
+                if self._sandbox is not None:
+                    self._sandbox.close()  # and what it prints comes before the end
                 transport.send(MASTER, Goodbye())
                 transport.close()
                 return
@@ -167,7 +183,13 @@ class Worker:
             if batch.terms is not None:
                 terms = batch.terms.get(task_id)
                 self._terms = None if terms is None else Terms(*terms)
-            if mode in _CALLS:
+            if self._terms is not None and self._terms.isolate:
+                items, (form, value, sent) = self._isolate(
+                    task_id, function_id, mode, payload, own
+                )
+                assert self._sandbox is not None
+                started += self._sandbox.preparing  # no cost of the function
+            elif mode in _CALLS:
                 items = 1
                 form, value, sent = self._call(function_id, mode, payload, own)
             else:
@@ -175,7 +197,7 @@ class Worker:
             reply = self._reply
             nbytes = 0
             if form != PLAIN:
-                nbytes = _form_bytes(form, value, sent)
+                nbytes = form_bytes(form, value, sent)
                 self._reply_bytes += nbytes
                 reply.forms[len(reply.ids)] = (form, len(sent))
                 reply.buffers += sent
@@ -225,29 +247,42 @@ class Worker:
         split = None
         if self._chunk is not None and cut(*self._chunk):
             split = self._calls[self._at - 1][0], len(self._chunk[0])
+        elif self._sandbox is not None and (end := self._sandbox.cut()) is not None:
+            split = self._calls[self._at - 1][0], end
         arrived = self._transport.poll()
         if arrived is not None:
-            message = arrived[1]
-            if type(message) is Lost:
-                perish()
+            self._take_in(arrived[1])
+        for message in self._arrived:
             if type(message) is Batch:
                 ids += [call[0] for call in message.calls]
                 message.calls.clear()
-            self._arrived.append(message)
         self._flush(0)
         if ids or split:
             self._transport.send(MASTER, Returned(self._transport.rank, ids, split))
 
+    def _take_in(self, message: Message) -> None:
+        """Answer what cannot wait for the end of a task, and keep the rest."""
+        if type(message) is Inquiry:
+            self._transport.send(MASTER, Sign())
+        elif type(message) is Lost:
+            perish()
+        else:
+            self._arrived.append(message)
+
     def _learn(self, batch: Batch, buffers: list[Buffer]) -> None:
-        for function_id in batch.forget:
-            self._functions.pop(function_id, None)
+        functions = self._functions
+        functions.forget(batch.forget)
+        if self._sandbox is not None:
+            self._sandbox.forget(batch.forget)
         for function_id, frame, count in batch.functions:
-            own = [buffers.pop() for _ in range(count)]
-            try:
-                function = codec.decode(frame, own)
-            except BaseException as error:
-                function = _Unloadable(error)
-            self._functions[function_id] = function
+            functions.learn(function_id, frame, [buffers.pop() for _ in range(count)])
+            if batch.terms is None:
+                functions[function_id]  # before the clock runs
+        if batch.terms is not None:
+            for task_id, function_id, *_ in batch.calls:
+                terms = batch.terms.get(task_id)
+                if function_id in functions.sent and not isolated(terms):
+                    functions[function_id]
 
     def _call(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
@@ -256,7 +291,7 @@ class Worker:
             function = self._functions[function_id]
             args, kwargs = payload, None
             if mode != CALL_PLAIN:
-                args, kwargs = self._decode(payload, buffers, "the arguments")
+                args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
             if self._terms is not None:
                 function = self._within_limits(function)
@@ -287,7 +322,7 @@ class Worker:
                 self.begun += 1
                 self.lock.release()
                 try:
-                    _map_plain(mode, function, items, values)
+                    map_plain(mode, function, items, values)
                 finally:
                     self.lock.acquire()
             self._chunk = None
@@ -297,7 +332,7 @@ class Worker:
         for frame, count in payload:
             own = [buffers.pop() for _ in range(count)]
             try:
-                item = self._decode(frame, own, "an item")
+                item = unpickle(frame, own, "an item", self._where)
                 own.clear()
                 self.begun += 1
                 self.lock.release()
@@ -312,6 +347,34 @@ class Worker:
         self._chunk = None
         return len(payload), encode_items(values, self._where)
 
+    def _isolate(
+        self, task_id: int, function_id: int, mode: int, payload: Any, buffers: Any
+    ) -> tuple[int, Form]:
+        """Run a call or a chunk in a child process of this rank."""
+        from mpitasks.worker.order import make_order
+        from mpitasks.worker.sandbox import Sandbox
+
+        if self._sandbox is None:
+            self._sandbox = Sandbox(*self._own, self._where)
+        assert self._terms is not None
+        call = task_id, function_id, mode, payload
+        sent = self._functions.sent[function_id]
+        wanted = make_order(call, buffers, sent, self._terms, self._own)
+        return self._sandbox.run(wanted, self._look_around)
+
+    def _look_around(self) -> BaseException | None:
+        """Do what the listener does, now and then while a child works for long."""
+        assert self._sandbox is not None
+        arrived = self._transport.poll()
+        if arrived is not None:
+            self._take_in(arrived[1])
+        progress = self._sandbox.progress()
+        if progress == self._progress:
+            self.give_back()
+        self._progress = progress
+        self._sandbox.tick = LOOK_SECONDS_SENDING if self.sending() else LOOK_SECONDS
+        return None
+
     def _within_limits(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as the terms of this call want it to be called."""
         assert self._terms is not None
@@ -320,17 +383,6 @@ class Worker:
         from mpitasks.worker.limits import Limited
 
         return Limited(function, self._terms.timeout)
-
-    def _decode(self, frame: bytes, buffers: list[Buffer], what: str) -> Any:
-        try:
-            value = codec.decode(frame, buffers)
-        except Exception as error:
-            raise SerializationError(
-                f"{what} cannot be unpickled on {self._where}: {describe(error)}"
-            ) from error
-        if type(value) is Unsendable:
-            raise value.error
-        return value
 
     def _flush_if_due(self, now: float) -> None:
         """Send results that have waited long enough, or that are large."""
@@ -359,60 +411,3 @@ class Worker:
             end = time.perf_counter() + seconds
             while self.sending() and time.perf_counter() < end:
                 self._transport.wait(0.0)
-
-
-class _Unloadable:
-    """Stands for a function that could not be unpickled; fails each of its calls."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        error = self._error
-        raise SerializationError(
-            f"the function cannot be loaded: {describe(error)}"
-        ) from error
-
-
-def _map_plain(
-    mode: int, function: Callable[..., Any], items: list[Any], values: list[Any]
-) -> None:
-    """Append `function` of each item, or a `Failure`, at the speed of `map`.
-
-    May end before the last item, if the listener cut the list meanwhile and thought
-    better of it: call it again then.
-    """
-    apply: Callable[..., Iterator[Any]] = map if mode == MAP_PLAIN else starmap
-    feed: Any = iter(items)
-    feed.__setstate__(len(values))
-    while len(values) < len(items):
-        try:
-            values.extend(apply(function, feed))
-            if len(feed.__reduce__()) == 2:
-                return  # the end of the list; else `apply` only took it for the end:
-            values.append(Failure(StopIteration()))
-        except BaseException as error:
-            values.append(Failure(error))
-
-
-def cut(items: list[Any], values: list[Any]) -> list[Any]:
-    """Take off the list what is not begun, and return it.
-
-    Another thread goes through the list, appending to `values` when an item is done,
-    and a shorter list ends its loop. It runs on while we look: so look again
-    afterwards, and undo what may have come too late.
-    """
-    done = len(values)
-    rest = items[done + 1 :]
-    del items[done + 1 :]
-    if len(values) != done:
-        items.extend(rest)
-        return []
-    return rest
-
-
-def _form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
-    """Return what an outcome weighs in a message; plain values weigh nothing."""
-    frames = payload if form == ITEMS else [(form, payload, 0)]
-    own = sum(len(frame) for kind, frame, _ in frames if kind != PLAIN)
-    return own + sum(map(len, buffers))

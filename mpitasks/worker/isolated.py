@@ -1,0 +1,158 @@
+"""The child's side of the sandbox: take a call from the rank, run it, answer.
+
+It is one process with one thread of ours, which user code has to itself: whatever that
+does to the process, it does not do it to the rank. MPI is not initialised here.
+Requests and answers are described in `mpitasks.worker.sandbox`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.wire import codec
+from mpitasks.wire.messages import (
+    CALL,
+    CALL_PLAIN,
+    MAP_PLAIN,
+    PLAIN,
+    STARMAP,
+    STARMAP_PLAIN,
+)
+from mpitasks.wire.outcomes import Form, encode_error, encode_value
+from mpitasks.worker.context import CurrentTask
+from mpitasks.worker.functions import Functions, unpickle
+
+if TYPE_CHECKING:
+    from mpitasks.wire.codec import Buffer
+    from mpitasks.worker.channel import Channel
+    from mpitasks.worker.slate import Slate
+
+__all__ = ["Isolated"]
+
+
+class Isolated:
+    """Runs calls in this process.
+
+    Args:
+        channel: The way to the rank.
+        slate: Where it says how far it is.
+        where: Rank, host and process, for the head of tracebacks.
+    """
+
+    def __init__(self, channel: Channel, slate: Slate, where: str) -> None:
+        self._channel = channel
+        self._slate = slate
+        self._where = where
+        self._functions = Functions()
+        self._task: CurrentTask | None = None
+
+    def serve(self) -> None:
+        """Run what the rank sends until it closes the channel."""
+        while (message := self._channel.receive()) is not None:
+            self._run(*message)
+
+    def _run(self, request: tuple[Any, ...], buffers: list[Buffer]) -> None:
+        function_id, sent, mode, payload, first, forget, task = request
+        functions = self._functions
+        functions.forget(forget)
+        buffers.reverse()  # taken from the end, so that each is let go with its item
+        if sent is not None:
+            frame, count = sent
+            functions.learn(function_id, frame, [buffers.pop() for _ in range(count)])
+        function = functions[function_id]
+        if sent is not None:
+            self._slate.loaded()
+        self._task = None if task is None else CurrentTask(*task)
+        if mode in (CALL_PLAIN, CALL):
+            buffers.reverse()
+            form = None
+            if self._slate.begin(0):
+                form = self._call(function, mode, payload, buffers)
+            self._answer(0, form, done=True)
+        else:
+            self._map(function, mode, payload, first, buffers)
+        self._task = None
+
+    def current_task(self) -> CurrentTask | None:
+        """Return the task that is running here, if one is."""
+        return self._task
+
+    def _call(
+        self,
+        function: Callable[..., Any],
+        mode: int,
+        payload: Any,
+        buffers: list[Buffer],
+    ) -> Form:
+        try:
+            args, kwargs = payload, {}
+            if mode == CALL:
+                args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
+                buffers.clear()
+            value = function(*args, **kwargs)
+        except BaseException as error:  # whatever it is, it belongs to the task
+            return encode_error(error, self._where)
+        return encode_value(value, self._where)
+
+    def _map(
+        self,
+        function: Callable[..., Any],
+        mode: int,
+        payload: Any,
+        first: int,
+        buffers: list[Buffer],
+    ) -> None:
+        plain = mode in (MAP_PLAIN, STARMAP_PLAIN)
+        spread = mode in (STARMAP, STARMAP_PLAIN)
+        items = codec.decode(payload)[first:] if plain else payload
+        slate = self._slate
+        for at, item in enumerate(items, first):
+            own = [] if plain else [buffers.pop() for _ in range(item[1])]
+            if not slate.begin(at):
+                break
+            form = self._item(function, item, own, plain, spread)
+            if not form[2] and slate.note(form[:2]):
+                continue
+            self._answer(at, form)
+        self._answer(0, None, done=True)
+
+    def _item(
+        self,
+        function: Callable[..., Any],
+        item: Any,
+        buffers: list[Buffer],
+        plain: bool,
+        spread: bool,
+    ) -> Form:
+        try:
+            if not plain:
+                item = unpickle(item[0], buffers, "an item", self._where)
+                buffers.clear()
+            value = function(*item) if spread else function(item)
+        except BaseException as error:
+            return encode_error(error, self._where)
+        if type(value) in codec.SCALARS:
+            return PLAIN, value, []
+        return encode_value(value, self._where)
+
+    def _answer(self, at: int, form: Form | None, *, done: bool = False) -> None:
+        """Send what is on the slate, then the result of item `at`."""
+        first, notes = (0, b"") if done else self._slate.notes()
+        told: tuple[int, Any] | None = None
+        buffers: list[Buffer] = []
+        if form is not None:
+            kind, payload, buffers = form
+            told = kind, payload
+        loaded = "numpy" in sys.modules
+        try:
+            self._channel.send((first, notes, at, told, done, loaded), buffers)
+        except ConnectionError:
+            raise
+        except (OSError, MemoryError) as error:  # no memory to share
+            kind, payload, _ = encode_error(error, self._where)
+            told = kind, payload
+            self._channel.send((first, notes, at, told, done, loaded))
+        if not done:
+            self._slate.wipe(at + 1)

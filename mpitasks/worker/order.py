@@ -1,0 +1,170 @@
+"""What a child is to run, and what came of it, over as many children as it takes.
+
+Pure bookkeeping: no process, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.wire import codec
+from mpitasks.wire.messages import (
+    CALL,
+    CALL_PLAIN,
+    ERROR,
+    ITEMS,
+    LIST,
+    MAP_PLAIN,
+    PLAIN,
+    STARMAP_PLAIN,
+)
+from mpitasks.worker.slate import read_notes
+
+if TYPE_CHECKING:
+    from mpitasks.options import Terms
+    from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.outcomes import Form
+
+__all__ = ["Order", "Run", "make_order"]
+
+
+@dataclass(slots=True)
+class Order:
+    """What is to be run.
+
+    Attributes:
+        function_id: The function's number.
+        function: Its frame and buffers.
+        mode: As in a `Batch`.
+        payload: As in a `Batch`.
+        buffers: Those of the payload.
+        label: The task's name.
+        timeout: Seconds that the call, or each item, may take.
+        memory_limit: Bytes that the child may hold.
+        task: What `current_task` needs to know in the child.
+    """
+
+    function_id: int
+    function: tuple[Any, Sequence[Buffer]]
+    mode: int
+    payload: Any
+    buffers: list[Buffer] = field(default_factory=list)
+    label: str | None = None
+    timeout: float | None = None
+    memory_limit: int | None = None
+    task: Any = None
+
+
+def make_order(
+    call: tuple[int, int, int, Any],
+    buffers: list[Buffer],
+    sent: tuple[Any, Sequence[Buffer]],
+    terms: Terms,
+    own: tuple[int, str],
+) -> Order:
+    """Return the order for a call of a `Batch`.
+
+    Args:
+        call: The call, without its buffers.
+        buffers: Its buffers.
+        sent: Frame and buffers of its function.
+        terms: Its terms.
+        own: The rank and its host.
+    """
+    task_id, function_id, mode, payload = call
+    return Order(
+        function_id=function_id,
+        function=sent,
+        mode=mode,
+        payload=payload,
+        buffers=buffers,
+        label=terms.label,
+        timeout=terms.timeout,
+        memory_limit=terms.memory_limit,
+        task=(task_id, terms.attempt, terms.label, *own),
+    )
+
+
+class Run:
+    """An order on its way through the children that it takes.
+
+    Attributes:
+        order: What is to be run.
+        items: Results, (form, payload, buffers) each.
+        buffers: Theirs.
+        total: How many items are wanted.
+        first: The item that the present child began with.
+        futile: How many children died before they began an item, in a row.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.items: list[tuple[int, Any, int]] = []
+        self.buffers: list[Buffer] = []
+        self.single = order.mode in (CALL_PLAIN, CALL)
+        self.plain = order.mode in (MAP_PLAIN, STARMAP_PLAIN)
+        if self.single:
+            self.total = 1
+        elif self.plain:
+            self.total = len(codec.decode(order.payload))
+        else:
+            self.total = len(order.payload)
+        self.first = 0
+        self.futile = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item has its result."""
+        return len(self.items) >= self.total
+
+    def add(self, form: int, payload: Any, buffers: Sequence[Buffer] = ()) -> None:
+        """Take in the result of the next item."""
+        self.items.append((form, payload, len(buffers)))
+        self.buffers += buffers
+        self.futile = 0
+
+    def add_notes(self, first: int, notes: bytes) -> None:
+        """Take in what stood on the slate, but for what is there already."""
+        for at, (form, payload) in enumerate(read_notes(notes), first):
+            if at == len(self.items):
+                self.add(form, payload)
+
+    def fail(self, error: BaseException, text: str) -> None:
+        """Let the item fail that comes next."""
+        frame, buffers = codec.encode((error, text), "the exception")
+        self.add(ERROR, frame, buffers)
+
+    def request(
+        self, known: set[int], forget: list[int]
+    ) -> tuple[tuple[Any, ...], list[Buffer]]:
+        """Return the request for what is left to do, and its buffers."""
+        order = self.order
+        sent = None
+        buffers: list[Buffer] = []
+        if order.function_id not in known:
+            frame, own = order.function
+            sent = frame, len(own)
+            buffers += own
+        done = len(self.items)
+        payload = order.payload
+        if self.single or self.plain:
+            buffers += order.buffers
+        else:
+            skip = sum(count for _, count in payload[:done])
+            payload = payload[done:]
+            buffers += order.buffers[skip:]
+        self.first = done
+        wanted = (sent, order.mode, payload, done, forget, order.task)
+        return (order.function_id, *wanted), buffers
+
+    def form(self) -> Form:
+        """Return the result."""
+        if self.single:
+            form, payload, _ = self.items[0]
+            return form, payload, self.buffers
+        if all(form == PLAIN for form, _, _ in self.items):
+            values = [value for _, value, _ in self.items]
+            return LIST, codec.encode_plain(values), []
+        return ITEMS, self.items, self.buffers
