@@ -33,9 +33,9 @@ EXIT_SIGNAL = 128  # plus the signal's number, as shells do
 
 BATCH = "SLURM_JOB_ID"  # set in a job, where a run tells how far it is
 
-SPEAK_SECONDS = 0.5
-"""Where every rank fails alike, rank 0 gets so long to say it: Open MPI's mpiexec ends
-the others as soon as one has failed."""
+SPEAK_SECONDS = 1.0
+"""Where every rank fails alike, rank 0 gets so long to say it, and the others to come
+to the same end: launchers end all ranks as soon as one has failed."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -191,9 +191,24 @@ def _end_with_line(error: Exception) -> NoReturn:
     # A LaunchError elsewhere says that rank 0 is not there to say anything.
     if hint is None or hint.rank == 0 or isinstance(error, LaunchError):
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
-    else:
+    if hint is not None and alone:
+        _end_with_others(EXIT_SETUP)
+    if hint is not None and hint.rank != 0:
         time.sleep(SPEAK_SECONDS)
     _end(EXIT_SETUP, abort=not alone)
+
+
+def _end_with_others(code: int) -> NoReturn:
+    """End one of several copies with this code, whichever of them ends first.
+
+    The exit code of srun is the highest there is, and what srun ends has a signal's,
+    also while Python or a library is on its way out; so there is no farewell.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(code))
+    time.sleep(SPEAK_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
@@ -287,8 +302,9 @@ def _expect_signals() -> None:
 
 
 def _exit_with_line(error: Exception, *, quiet: bool = False) -> NoReturn:
-    if quiet:
-        time.sleep(SPEAK_SECONDS)
-    else:
+    code = getattr(error, "exit_code", EXIT_SETUP)
+    if not quiet:
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
-    sys.exit(getattr(error, "exit_code", EXIT_SETUP))
+    if launch_hint() is not None:
+        _end_with_others(code)
+    sys.exit(code)

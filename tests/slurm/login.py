@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import Cluster
 from launching import Mpi, Outcome
+
+UNTIL_SECONDS = 40.0
 
 
 @dataclass
@@ -44,6 +47,18 @@ class Login:
         match = re.match(r"job (\d+): ", outcome.out)
         assert match is not None, str(outcome)
         return match[1]
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something is the case; fail when time is up."""
+        end = time.monotonic() + UNTIL_SECONDS
+        while not condition():
+            assert time.monotonic() < end, f"not before time was up: {what}"
+            time.sleep(0.05)
+
+    def field(self, job: str, name: str) -> str:
+        """Return what SLURM has in a field of a job."""
+        record = self.cluster.call("scontrol", "show", "job", "--oneliner", job)
+        return dict(re.findall(r"(\w+)=(\S*)", record))[name]
 
     def read(self, name: str) -> str:
         """Return what is in a file of the folder."""
