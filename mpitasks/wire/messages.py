@@ -76,6 +76,12 @@ class Hello:
     library: str
     machine: str = ""
     """Two ranks that say the same here see each other's processes."""
+    quota: float | None = None
+    """How many cores' time its control group has, if that is limited."""
+    threads: int | None = None
+    """How many threads BLAS or OpenMP would start in it, if that is settled."""
+    place: tuple[int, int] | None = None
+    """Its rank among those of its host and their number, if the launcher tells."""
 
 
 @dataclass(slots=True)
@@ -89,6 +95,8 @@ class Welcome:
     """A name that no other run has."""
     master: int | None = None
     """The process id of rank 0, if the worker sees its processes."""
+    share: int = 1
+    """How many cores the rank may keep busy."""
 
 
 @dataclass(slots=True)

@@ -100,7 +100,7 @@ def test_work_left_at_the_end_is_done(mpi: Mpi, launch: Launch) -> None:
 
 def test_script_without_any_executor(mpi: Mpi, launch: Launch) -> None:
     launch.script("print('nothing to do')")
-    outcome = launch(mpi.runner(4, "script.py"))
+    outcome = launch(mpi.runner(2, "script.py"))
     assert (outcome.code, outcome.out) == (0, "nothing to do\n"), str(outcome)
     assert outcome.err == ""
 
