@@ -160,6 +160,8 @@ USERS = {
         "mpitasks.wire.world": False,
         "mpitasks.wire.library": False,
         "mpitasks.launch.bench.raw": True,
+        "mpitasks.launch.doctor.command": True,
+        "mpitasks.launch.doctor.measure": False,  # for types only
     },
     "matplotlib": {"mpitasks.launch.bench.plot": True},
 }
@@ -207,6 +209,7 @@ HEAVY = ["mpi4py", "numpy", "cloudpickle"]
         ("import mpitasks.core.scheduler", HEAVY),
         ("import mpitasks.launch.cli", HEAVY),
         ("import mpitasks.launch.bench.command", [*HEAVY, "matplotlib"]),
+        ("import mpitasks.launch.doctor.command", HEAVY),
         ("import mpitasks; mpitasks.Executor", ["mpi4py", "numpy"]),
     ],
 )

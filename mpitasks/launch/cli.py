@@ -65,6 +65,8 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
     if script.is_lone:
         _run_lone(script)
+    if script.is_everywhere:
+        _run_here(script, alone=True)
     from mpitasks.launch import run
 
     try:

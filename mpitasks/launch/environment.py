@@ -17,6 +17,7 @@ __all__ = [
     "BatchJob",
     "LaunchHint",
     "batch_job",
+    "is_lone_copy",
     "launch_hint",
     "local_place",
     "misfit",
@@ -164,15 +165,22 @@ def refuse_lone_copy(hint: LaunchHint, library: str) -> None:
         ConfigurationError: With what fits together instead.
         LaunchError: The same, where the first copy cannot know of it.
     """
-    if hint.size == 1:
+    if not is_lone_copy(hint, library):
         return
     if hint.size is None and _major_open_mpi(library):
-        # It hears every launcher that does not tell the size, so this may be the only
-        # copy; but one that has others before it is not.
-        if hint.rank:
-            raise LaunchError(_alone(hint, library))
-        return
+        raise LaunchError(_alone(hint, library))
     raise ConfigurationError(_alone(hint, library))
+
+
+def is_lone_copy(hint: LaunchHint, library: str) -> bool:
+    """Whether a copy that is alone in its MPI world was started with others.
+
+    Where nobody tells the size: Open MPI hears every launcher of that kind, so the
+    first copy may be the only one.
+    """
+    if hint.size is None and _major_open_mpi(library):
+        return hint.rank > 0
+    return hint.size != 1
 
 
 def _alone(hint: LaunchHint, library: str) -> str:

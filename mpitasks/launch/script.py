@@ -19,12 +19,13 @@ from typing import Protocol
 
 from mpitasks.errors import ConfigurationError
 
-__all__ = ["LONE_VERBS", "VERBS", "Program", "Script"]
+__all__ = ["EVERYWHERE_VERBS", "LONE_VERBS", "VERBS", "Program", "Script"]
 
 VERBS = {
     "bench": "mpitasks.launch.bench.command",
     "status": "mpitasks.launch.slurm.show",
     "submit": "mpitasks.launch.slurm.command",
+    "doctor": "mpitasks.launch.doctor.command",
 }
 """Words that name a program of mpitasks itself in the place of a script, and where each
 lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
@@ -32,6 +33,10 @@ lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name`
 LONE_VERBS = frozenset({"status", "submit"})
 """Those of them that are programs of one process: they meet no other ranks, load no
 MPI, and so work on a login node as well."""
+
+EVERYWHERE_VERBS = frozenset({"doctor"})
+"""Those that every copy runs, and that meet the other ranks themselves if they can: no
+world is joined before, since it may be one that cannot be."""
 
 
 class Program(Protocol):
@@ -44,6 +49,10 @@ class Program(Protocol):
     @property
     def is_lone(self) -> bool:
         """Whether it is a program of one process, which meets no other ranks."""
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether every copy runs it, and meets the others itself."""
 
     def words(self) -> list[str]:
         """Return the command line words that name it."""
@@ -71,12 +80,14 @@ class Script:
         args: What follows it on the command line.
         is_module: Whether `target` is a module's name.
         is_lone: As in `Program`; a script never is.
+        is_everywhere: As in `Program`; a script never is.
     """
 
     target: str
     args: tuple[str, ...]
     is_module: bool = False
     is_lone: bool = False
+    is_everywhere: bool = False
 
     def words(self) -> list[str]:
         """Return the command line words that name it."""

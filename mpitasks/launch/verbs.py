@@ -5,7 +5,7 @@ other ranks as workers. A module of a verb has ``parse(words)``, which looks at 
 but the words, since every rank calls it, and ``main(options)``, which rank 0 runs; what
 it returns, if it is a number, becomes the exit code. A lone verb (`LONE_VERBS`) meets
 no other ranks; where a launcher started several copies all the same, only the first
-runs it.
+runs it. Of `EVERYWHERE_VERBS`, each copy runs ``main``, before any world is joined.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError, SlurmError
 from mpitasks.launch.environment import launch_hint
-from mpitasks.launch.script import LONE_VERBS, VERBS
+from mpitasks.launch.script import EVERYWHERE_VERBS, LONE_VERBS, VERBS
 
 __all__ = ["UsageError", "Verb", "VerbParser", "find_verb"]
 
@@ -67,6 +67,11 @@ class Verb:
     def is_lone(self) -> bool:
         """Whether it is a program of one process, which meets no other ranks."""
         return self.name in LONE_VERBS
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether every copy runs it, and meets the others itself."""
+        return self.name in EVERYWHERE_VERBS
 
     def prepare(self) -> None:
         """Set `sys.argv`; messages of the launch name the program by it."""

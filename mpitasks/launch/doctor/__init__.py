@@ -1,0 +1,1 @@
+"""``mpitasks doctor``: looks whether a run would start here, and says why not."""
