@@ -24,12 +24,12 @@ from typing import Any
 
 from mpitasks.master.journal.walk import Unkeyable, Walker, digest
 
-__all__ = ["Parts", "is_users", "name_of", "parts_of", "walk_code"]
+__all__ = ["Parts", "is_users", "name_of", "parts_of", "version_of", "walk_code"]
 
 Parts = dict[str, bytes]
 """What a function consists of, and the digest of each."""
 
-HAS_DOCSTRING = 0x4000000  # a flag of code objects since Python 3.13
+HAS_DOCSTRING = 0x4000000  # a flag of code objects since Python 3.14
 
 _GLOBAL_READS = ("LOAD_GLOBAL", "LOAD_NAME")
 
@@ -197,7 +197,7 @@ def _function_pieces(
     code = function.__code__
     yield "code", walk(_walk_bytecode, walker, code)
     if not users:
-        yield "version", walk(walker.walk, _version(module))
+        yield "version", walk(walker.walk, version_of(module))
     defaults = function.__defaults__, function.__kwdefaults__
     if defaults != (None, None):
         yield "defaults", walk(walker.walk, defaults)
@@ -230,7 +230,7 @@ def _walk_bytecode(walker: Walker, code: types.CodeType) -> None:
     flags = code.co_flags
     # A docstring is the first constant; nobody computes with it.
     constants = code.co_consts
-    if flags & HAS_DOCSTRING or (sys.version_info < (3, 13) and _has_docstring(code)):
+    if flags & HAS_DOCSTRING or _has_docstring(code):
         constants = (None, *constants[1:])
     walker.walk(
         [
@@ -250,7 +250,7 @@ def _walk_bytecode(walker: Walker, code: types.CodeType) -> None:
 def _has_docstring(code: types.CodeType) -> bool:
     """Whether the first constant is a docstring, or serves nobody if it is not one.
 
-    Before Python 3.13 nothing says so. A function without a docstring has None there,
+    Before Python 3.14 nothing says so. A function without a docstring has None there,
     unless it is a lambda or a comprehension; a text that is used is loaded somewhere.
     """
     if not (code.co_consts and isinstance(code.co_consts[0], str)):
@@ -280,7 +280,7 @@ def _walk_builtin(walker: Walker, function: types.BuiltinFunctionType) -> None:
     walker.tag("builtin")
     if owner is None or isinstance(owner, types.ModuleType):
         module = function.__module__ or ""
-        walker.walk((module, function.__qualname__, _version(module)))
+        walker.walk((module, function.__qualname__))
     else:
         walker.walk([owner, function.__name__])
 
@@ -338,7 +338,7 @@ def _names(code: types.CodeType) -> frozenset[str]:
     return frozenset(found)
 
 
-def _version(module: str) -> str:
+def version_of(module: str) -> str:
     """Return the version of the package that a module is of, if it says so."""
     package = sys.modules.get(module.partition(".")[0])
     version = getattr(package, "__version__", "")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mpitasks.master.journal.code import Parts, name_of, parts_of
+from mpitasks.master.journal.code import Parts, is_users, name_of, parts_of, version_of
 from mpitasks.master.journal.walk import Unkeyable, Walker, digest
 
 __all__ = ["Identity", "Keys"]
@@ -63,6 +63,9 @@ class Keys:
             return self._identity(function)
         walker = Walker(self._refer)
         walker.walk(function)
+        module = getattr(function, "__module__", None)
+        if isinstance(module, str) and not is_users(module):
+            walker.walk(version_of(module))
         own = walker.digest()
         return Identity(name_of(function), own, {"state": own})
 

@@ -109,8 +109,8 @@ class Store:
         self, path: Path, *, locks: bool = True, writable: bool = True
     ) -> None:
         fresh = writable and (not path.exists() or path.stat().st_size == 0)
-        if not fresh:
-            check_header(path)
+        if not fresh and not _interrupted(path):
+            check_header(path)  # before SQLite acts on what a damaged one says
         words = ["mode=" + ("rwc" if writable else "ro")]
         if not locks:
             words.append("nolock=1")
@@ -131,16 +131,18 @@ class Store:
         run("PRAGMA locking_mode=EXCLUSIVE")
         run("PRAGMA cell_size_check=ON")
         run("PRAGMA synchronous=FULL")
+        if writable and not fresh:
+            run("PRAGMA journal_mode=DELETE")
+            # Undoes what a killed run had begun to commit.
+            run("SELECT count(*) FROM sqlite_master").fetchall()
+            fresh = self.path.stat().st_size == 0  # which was all there was
         if fresh:
+            # In one commit: after a kill there is a journal, or nothing.
             self._base.executescript(
-                f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT};"
-                f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;"
+                f"BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION};"
+                f"PRAGMA user_version={FORMAT}; {SCHEMA} COMMIT;"
             )
             return
-        if writable:
-            run("PRAGMA journal_mode=DELETE")
-            run("BEGIN IMMEDIATE")  # undoes what a killed run had begun to commit
-            run("COMMIT")
         check_header(self.path, whole=True)
         (version,) = run("PRAGMA user_version").fetchone()
         if version != FORMAT:
@@ -236,6 +238,12 @@ class Store:
         self._base.execute("VACUUM")
 
 
+def _interrupted(path: Path) -> bool:
+    """Whether a commit may have been cut off, which SQLite will undo."""
+    undo = path.with_name(path.name + "-journal")
+    return undo.exists() and undo.stat().st_size > 0
+
+
 def check_header(path: Path, *, whole: bool = False) -> None:
     """Look at what SQLite would take on trust.
 
@@ -252,13 +260,16 @@ def check_header(path: Path, *, whole: bool = False) -> None:
         raise Damaged("it does not begin as a database does")
     if header[18:24] != bytes([1, 1, 0, 64, 32, 32]):
         raise Damaged("its header is not sound")
+    if int.from_bytes(header[16:18], "big") != PAGE_BYTES:
+        raise Damaged("its header is not that of a journal")
+    if not whole:
+        return
     if int.from_bytes(header[68:72], "big") != APPLICATION:
         raise Damaged("its header is not that of a journal")
-    page = int.from_bytes(header[16:18], "big")
-    pages = int.from_bytes(header[28:32], "big")
+    expected = int.from_bytes(header[28:32], "big") * PAGE_BYTES
     size = path.stat().st_size
-    if whole and pages * (65536 if page == 1 else page) > size:
-        raise Damaged(f"its end is missing: it has {size} bytes of {pages * page}")
+    if expected > size:
+        raise Damaged(f"its end is missing: it has {size} bytes of {expected}")
 
 
 def is_environment(error: BaseException) -> bool:

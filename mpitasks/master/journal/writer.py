@@ -15,11 +15,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["GATHER_SECONDS", "LARGE_BYTES", "QUEUE_BYTES", "Writer"]
+__all__ = ["LARGE_BYTES", "QUEUE_BYTES", "Writer"]
 
-GATHER_SECONDS = 0.1
-"""So long after the first result that is not written yet, all that came are committed:
-half of the 0.2 s that a kill may cost; the disk has the other half."""
+LOSS_SECONDS = 0.18
+"""What a kill may cost, with a little to spare: a result may have to wait for the
+commit that is under way, then for others to come along, and for its own commit."""
+
+GATHER_SECONDS = 0.01, 0.1
+"""The least and the most time that a commit waits for others to come along. In between
+it is what two commits of the length of the last one leave of `LOSS_SECONDS`."""
 
 QUEUE_BYTES = 1 << 30
 """Results of so many bytes may wait in memory for the disk."""
@@ -64,6 +68,7 @@ class Writer(threading.Thread):
         self._bytes = 0  # of what is queued or being written
         self._small_bytes = 0
         self._put = self._done = 0
+        self._gather = GATHER_SECONDS[0]
         self._urgent = False
         self._idle = True
         self._ended = False
@@ -120,14 +125,18 @@ class Writer(threading.Thread):
                 if not self._large:
                     changed.wait_for(
                         lambda: self._urgent or self._ended or self._large,
-                        GATHER_SECONDS,
+                        self._gather,
                     )
                 items, nbytes = self._take()
+            started = time.monotonic()
             try:
                 self._write(items)
             except Exception as error:
                 self._give_up(error)
                 return
+            least, most = GATHER_SECONDS
+            rest = LOSS_SECONDS - 2 * (time.monotonic() - started)
+            self._gather = min(max(rest, least), most)
             count = len(items)
             items.clear()
             with changed:
