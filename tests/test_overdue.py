@@ -16,6 +16,7 @@ from mpitasks.core.events import (
     QueueCancelled,
     Report,
     Revoke,
+    RunningAbandoned,
     Task,
     TaskState,
     WorkerState,
@@ -181,3 +182,17 @@ def test_running_isolated_tasks_end_with_the_queue_if_so_wanted() -> None:
     assert revoke == Revoke(rank, [isolated.id])
     assert cancelled == Cancelled([isolated])
     assert free.state is TaskState.ASSIGNED
+
+
+def test_what_is_running_can_be_abandoned() -> None:
+    driver = Driver(2)
+    first, second = driver.tasks(2)
+    driver.submit(first)
+    driver.submit(second)
+    driver.finish(1)
+    held = next(iter(driver.worker(0).tasks.values()))
+    assert driver.handle(RunningAbandoned()) == [GiveUp(0, held)]
+    assert driver.scheduler.stuck_workers() == [0]
+    assert driver.scheduler.outstanding == 0
+    assert driver.finish(0) == [Complete([None])]
+    assert driver.scheduler.stuck_workers() == []

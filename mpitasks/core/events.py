@@ -38,6 +38,7 @@ __all__ = [
     "Rank",
     "Report",
     "Revoke",
+    "RunningAbandoned",
     "Stop",
     "StopRequested",
     "Task",
@@ -303,6 +304,11 @@ class QueueCancelled:
 
 
 @dataclass(slots=True)
+class RunningAbandoned:
+    """Nobody waits any longer for what workers are running."""
+
+
+@dataclass(slots=True)
 class OutcomesArrived:
     """A worker reported tasks as done.
 
@@ -354,6 +360,7 @@ Event = (
     | BulkCancelled
     | CancelRequested
     | QueueCancelled
+    | RunningAbandoned
     | OutcomesArrived
     | EndSet
     | DrainRequested
@@ -425,7 +432,7 @@ class Report:
 
 @dataclass(slots=True)
 class GiveUp:
-    """Tell the owner that nobody waits for an overdue task any more."""
+    """Tell the owner that nobody waits any more for a task that does not end."""
 
     rank: Rank
     task: Task

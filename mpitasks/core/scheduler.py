@@ -71,6 +71,7 @@ from mpitasks.core.events import (
     Rank,
     Report,
     Revoke,
+    RunningAbandoned,
     Stop,
     StopRequested,
     Task,
@@ -189,6 +190,7 @@ class Scheduler:
                 BulkCancelled: self._bulk_cancelled,
                 CancelRequested: self._cancel_requested,
                 QueueCancelled: self._queue_cancelled,
+                RunningAbandoned: self._running_abandoned,
                 OutcomesArrived: self._outcomes_arrived,
                 EndSet: self._end_set,
                 DrainRequested: self._drain_requested,
@@ -262,6 +264,10 @@ class Scheduler:
             failed=self._failed,
             cancelled=self._cancelled,
         )
+
+    def stuck_workers(self) -> list[Rank]:
+        """Return the ranks that do not come back from a task."""
+        return [worker.rank for worker in self._roster if worker.state is _STUCK]
 
     def running_workers(self) -> list[Rank]:
         """Return the ranks that have not stopped and are not lost."""
@@ -422,11 +428,28 @@ class Scheduler:
             if not last:
                 actions.append(Report(rank, task))
                 continue
-            actions.append(GiveUp(rank, task))
-            self._assigned -= self._lose([worker.tasks.pop(task.id)])
-            self._move_worker(rank, WorkerInput.STICK, "is overdue")
-            self._hope = self._now + HOPE_SECONDS
+            self._give_up(worker, [task], actions)
             self._lose_held(worker, actions)
+
+    def _running_abandoned(
+        self, event: RunningAbandoned, actions: list[Action]
+    ) -> None:
+        for worker in self._roster:
+            if worker.tasks:
+                self._give_up(worker, list(worker.tasks.values()), actions)
+                self._overdue.restart(worker, self._now)
+
+    def _give_up(
+        self, worker: Worker, tasks: list[Task], actions: list[Action]
+    ) -> None:
+        """Wait no longer for these tasks of a worker, which is stuck."""
+        for task in tasks:
+            actions.append(GiveUp(worker.rank, task))
+            del worker.tasks[task.id]
+        self._assigned -= self._lose(tasks)
+        self._move_worker(worker.rank, WorkerInput.STICK, "is overdue")
+        self._dated = True
+        self._hope = self._now + HOPE_SECONDS
 
     def _release(self, now: float) -> None:
         """Put postponed tasks whose time has come into the queue."""

@@ -133,14 +133,14 @@ def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoRetu
     from mpitasks.launch import run
 
     try:
-        clean = run.leave(failed=code != 0)
+        left = run.leave(failed=code != 0)
     except KeyboardInterrupt as stop:
         _end_interrupted(stop)
     _show(raised)  # last, so that it is not lost among the output of workers
-    if not clean and code == 0:
+    if left is run.Leaving.LATE and code == 0:
         print("mpitasks: workers did not end in time", file=sys.stderr)
         code = EXIT_INTERNAL
-    _end(code, abort=not clean)
+    _end(code, abort=left is not run.Leaving.CLEAN)
 
 
 def _end(code: int, *, abort: bool = False) -> NoReturn:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mpitasks.master.executor import Executor
     from mpitasks.wire.messages import Welcome
 
-__all__ = ["Role", "join", "leave", "run"]
+__all__ = ["Leaving", "Role", "finish", "join", "leave", "run"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,9 @@ FORWARD_SECONDS = 0.1
 
 GRACE_SECONDS = 1.0
 """How long workers get to finish what they run when the run ends with an error."""
+
+STUCK_SECONDS = 1.0
+"""As the next, for workers that did not come back from a task for long."""
 
 GOODBYE_SECONDS = 30.0
 """How long workers, which have nothing to do any more, get to say goodbye."""
@@ -85,7 +88,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
         failed = False
         return result
     finally:
-        if role is Role.MASTER and not leave(failed=failed):
+        if role is Role.MASTER and leave(failed=failed) is not Leaving.CLEAN:
             _abort_with_traceback()
 
 
@@ -190,8 +193,16 @@ def finish() -> None:
         sessions.current().pump.finish()
 
 
-def leave(*, failed: bool) -> bool:
-    """On rank 0: end the session; return whether every worker could be let go.
+class Leaving(enum.Enum):
+    """How workers left at the end of a run."""
+
+    CLEAN = "clean"  # all said goodbye
+    STUCK = "stuck"  # all but some that had been given up: the run must be aborted
+    LATE = "late"  # the run must be aborted, and should not have to be
+
+
+def leave(*, failed: bool) -> Leaving:
+    """On rank 0: end the session; return how the workers left.
 
     Args:
         failed: Whether the script ended with an error. Then nothing more is sent, and
@@ -208,7 +219,7 @@ def leave(*, failed: bool) -> bool:
             if not pump.finish(GRACE_SECONDS):
                 # The run will be aborted. Nobody is let go before: an mpiexec of Open
                 # MPI may crash when a rank aborts while others are in MPI_Finalize.
-                return False
+                return Leaving.LATE
         else:
             pump.finish()
     finally:
@@ -217,8 +228,12 @@ def leave(*, failed: bool) -> bool:
         from mpitasks.wire import mpi
 
         if mpi.must_abort():
-            return False
-    return not pump.close(GOODBYE_SECONDS)
+            return Leaving.LATE
+    stuck = pump.stuck_workers()
+    missing = pump.close(STUCK_SECONDS if stuck else GOODBYE_SECONDS)
+    if not missing:
+        return Leaving.CLEAN
+    return Leaving.STUCK if set(missing) <= set(stuck) else Leaving.LATE
 
 
 def _abort_with_traceback() -> None:

@@ -16,6 +16,7 @@ from mpitasks.errors import (
 )
 from mpitasks.master import journals, session
 from mpitasks.master.calls import Call
+from mpitasks.master.faults import SHUTDOWN_SECONDS
 from mpitasks.master.future import Future, settle
 from mpitasks.master.job import Job
 from mpitasks.master.stream import Stream
@@ -229,7 +230,9 @@ class Executor(concurrent.futures.Executor):
 
         Args:
             wait: Return when every call is done, driving the run meanwhile.
-            cancel_futures: Cancel the calls that were not sent to a worker yet.
+            cancel_futures: Cancel the calls that were not sent to a worker yet, and end
+                those that run isolated. Others that run get 30 s; then their futures
+                fail with `ExecutorClosedError`.
         """
         lease = self._lease
         lease.closed = True
@@ -238,7 +241,8 @@ class Executor(concurrent.futures.Executor):
         if wait:
             if lease.session.runs_tasks_here():
                 raise ConfigurationError(session.IN_TASK)
-            lease.pump.finish()
+            if not lease.pump.finish(SHUTDOWN_SECONDS if cancel_futures else None):
+                lease.pump.abandon_running()
             lease.close_journal()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

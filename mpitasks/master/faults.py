@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mpitasks.errors import TaskTimeout, WorkerLost
+from mpitasks.errors import ExecutorClosedError, TaskTimeout, WorkerLost
 
 if TYPE_CHECKING:
     from mpitasks.core.events import Rank, Task
 
-__all__ = ["lost", "overdue", "overdue_error"]
+__all__ = [
+    "SHUTDOWN_SECONDS",
+    "abandoned",
+    "limited",
+    "lost",
+    "overdue",
+    "overdue_error",
+]
+
+SHUTDOWN_SECONDS = 30.0
+"""How long ``Executor.shutdown(cancel_futures=True)`` waits for what is running."""
 
 
 def lost(task: Task, rank: Rank | None, losses: Mapping[Rank, str]) -> WorkerLost:
@@ -44,6 +54,19 @@ def overdue_error(task: Task, rank: Rank) -> TaskTimeout:
         f"nor for some time after, and its rank does not answer: it may be in a call "
         f"into C (isolate=True runs it where it can be ended)"
     )
+
+
+def abandoned(task: Task) -> ExecutorClosedError:
+    """Return the error of a task that outlived its Executor."""
+    return ExecutorClosedError(
+        f"{_name(task)} was still running {SHUTDOWN_SECONDS:g} s after its Executor "
+        f"was shut down with cancel_futures=True"
+    )
+
+
+def limited(task: Task) -> bool:
+    """Return whether a task has a time limit."""
+    return task.terms is not None and task.terms.timeout is not None
 
 
 def _limit(task: Task) -> float:

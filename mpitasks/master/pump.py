@@ -39,6 +39,7 @@ from mpitasks.core.events import (
     Rank,
     Report,
     Revoke,
+    RunningAbandoned,
     Stop,
     StopRequested,
     Task,
@@ -329,6 +330,14 @@ class Pump:
         """Take turns until nothing is outstanding; return whether that is so."""
         return self.drive(lambda: not self.outstanding, time.sleep, timeout)
 
+    def abandon_running(self) -> None:
+        """Wait no longer for what workers are running: it failed."""
+        self._handle_now(RunningAbandoned())
+
+    def stuck_workers(self) -> list[Rank]:
+        """Return the workers that do not come back from a task."""
+        return self._scheduler.stuck_workers()
+
     def call_back(self, callback: Callable[[], None]) -> None:
         """Have `callback` run soon, when no lock is held."""
         self._callbacks.append(callback)
@@ -478,16 +487,17 @@ class Pump:
         elif type(action) is Report:
             print(faults.overdue(action.task, action.rank), file=sys.stderr, flush=True)
         elif type(action) is GiveUp:
-            late = action.rank
-            settler.fail(
-                [action.task],
-                lambda task: faults.overdue_error(task, late),
-                final=False,
-            )
-            self.on_overdue(late)
+            self._give_up(action.task, action.rank)
         elif type(action) is Stop:
             goodbye = messages.Dismissal(maimed=bool(self.losses))
             self._transport.send(action.rank, goodbye)
+
+    def _give_up(self, task: Task, rank: Rank) -> None:
+        if faults.limited(task):
+            self._settler.fail([task], lambda t: faults.overdue_error(t, rank))
+        else:
+            self._settler.fail([task], faults.abandoned)
+        self.on_overdue(rank)
 
     def _try_again(self) -> None:
         """Hand the next attempts at failed tasks to the scheduler."""
