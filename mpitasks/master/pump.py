@@ -93,7 +93,6 @@ class Pump:
         driven: Whether a thread waits and takes turns meanwhile.
         drives: How often a thread began to.
         background: Takes turns while nobody else does.
-        record: Told of what is done, before it is settled, if there is a journal.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class Pump:
         self._batches = Batches(self._ranks)
         self._callbacks: deque[Callable[[], None]] = deque()
         self._error: MpiTasksError | None = None
-        self.record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
+        self._record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
         # For `mpitasks.master.lookout`: who was heard of; and what it found out.
         self.heard: set[Rank] = set()
         self.losses: dict[Rank, str] = {}
@@ -342,6 +341,21 @@ class Pump:
         """Have `callback` run soon, when no lock is held."""
         self._callbacks.append(callback)
 
+    def keep(
+        self,
+        record: Callable[[Sequence[Task | None], Outcomes], None],
+        failed: Callable[[Call | Chunk, BaseException], None],
+    ) -> None:
+        """Tell a journal of what is done, and of what failed for good.
+
+        Args:
+            record: Called with the tasks of a report, and the report, before anything
+                of it is decoded.
+            failed: Called with a task, or a chunk of one item, and its error.
+        """
+        self._record = record
+        self._settler.failed = failed
+
     def abandon(self, error: MpiTasksError) -> None:
         """The run cannot go on: fail all that is outstanding, and what comes, so."""
         with self._lock:
@@ -456,8 +470,8 @@ class Pump:
                 self._transport.send(action.rank, batch)
             elif type(action) is Complete:
                 # Only reports complete tasks, and they come as messages.
-                if self.record is not None:
-                    self.record(action.tasks, event)  # type: ignore[arg-type]
+                if self._record is not None:
+                    self._record(action.tasks, event)  # type: ignore[arg-type]
                 self._settler.complete(action.tasks, event)  # type: ignore[arg-type]
             else:
                 self._perform(action)

@@ -36,6 +36,8 @@ class Settler:
     Attributes:
         again: Further attempts, to be run; whoever takes them empties it.
         halt: Set when more failed than may.
+        failed: Told of each failure that is final, and whose it is, if there is a
+            journal.
     """
 
     def __init__(self, ids: Iterator[TaskId], max_failures: int | None = None) -> None:
@@ -44,6 +46,7 @@ class Settler:
         self._failures = 0
         self.again: list[Again] = []
         self.halt: TooManyFailures | None = None
+        self.failed: Callable[[Call | Chunk, BaseException], None] | None = None
 
     def take_halt(self) -> TooManyFailures | None:
         """Return why the run is to be halted, if it is; failures no longer count."""
@@ -100,6 +103,8 @@ class Settler:
                 failure = Failure(error(task))
                 if final or not self._try_again(task, failure, crashed=crashed):
                     self._count(failure)
+                    if not final:
+                        self._note(task, failure)
                     future.settle([task.future], [failure])
             elif type(task) is Chunk:
                 failure = Failure(error(task))
@@ -122,6 +127,7 @@ class Settler:
                 continue
             if type(value) is Failure:
                 self._count(value)
+                self._note(call, value)
             futures.append(call.future)
             outcomes.append(value)
         return futures, outcomes
@@ -147,6 +153,7 @@ class Settler:
                 begin = at + 1
             else:
                 self._count(value)
+                self._note(one, value)
         job.deliver(chunk.start + begin, values[begin:], mixed=True)
 
     def _try_again(
@@ -157,6 +164,11 @@ class Settler:
             return False
         self.again.append(again)
         return True
+
+    def _note(self, task: Call | Chunk, failure: Failure) -> None:
+        """Tell the journal, if there is one, what a task failed with for good."""
+        if self.failed is not None:
+            self.failed(task, failure.error)
 
     def _count(self, failure: Failure, items: int = 1) -> None:
         self._failures += items

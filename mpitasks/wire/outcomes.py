@@ -52,19 +52,21 @@ def encode_value(value: Any, where: str) -> Form:
     return VALUE, frame, buffers
 
 
-def encode_error(error: BaseException, where: str) -> Form:
+def encode_error(error: BaseException, where: str, text: str | None = None) -> Form:
     """Encode what a task raised, with its traceback as text.
 
     Args:
         error: The exception; the first entry of its traceback is the worker's own.
         where: Rank and host, for the head of the traceback.
+        text: The traceback, if it is known already.
     """
     import traceback
 
-    trace = error.__traceback__
-    user_trace = trace.tb_next if trace is not None else None
-    lines = traceback.format_exception(type(error), error, user_trace)
-    text = f"Traceback from {where}:\n{''.join(lines)}"
+    if text is None:
+        trace = error.__traceback__
+        user_trace = trace.tb_next if trace is not None else None
+        lines = traceback.format_exception(type(error), error, user_trace)
+        text = f"Traceback from {where}:\n{''.join(lines)}"
     try:
         frame, buffers = codec.encode((error, text), "the exception")
         codec.decode(frame, buffers)  # many exceptions pickle, but do not unpickle

@@ -9,7 +9,7 @@ that arrays of gigabytes are not all in memory at once.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ from mpitasks.master.journal.records import (
     split_items,
 )
 from mpitasks.master.stream import Deferred
-from mpitasks.wire.messages import ITEMS, LIST
+from mpitasks.wire import codec
+from mpitasks.wire.messages import ERROR, LIST
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -167,17 +168,14 @@ class RecordedJob(Job):
     def record(
         self, chunk: Chunk, form: int, payload: Any, buffers: Sequence[Any]
     ) -> None:
-        """Record what came of a chunk."""
+        """Record the results of a chunk, a list of which came back."""
         if form == LIST:
             self._journal.note_all(self._records(chunk, payload), chunk.count)
             return
-        if form == ITEMS:
-            outcomes = split_items(payload, buffers)
-        else:  # an error of all of it
-            outcomes = ((at, form, payload, buffers) for at in range(chunk.count))
-        entries = list(self._chunk_entries(chunk))
-        for at, own_form, own, sent in outcomes:
-            entry = entries[at]
+        for at, own_form, own, sent in split_items(payload, buffers):
+            if own_form == ERROR:
+                continue  # it may get another attempt
+            entry = self.entry(chunk, at)
             if entry is not None:
                 self._journal.note(entry, own_form, own, sent)
 
@@ -194,19 +192,21 @@ class RecordedJob(Job):
         common = Entry(self._journal, b"", self._met[1], label=self.options.label)
         return Records(common, keys, shown, frame, now(), entries)
 
-    def _chunk_entries(self, chunk: Chunk) -> Iterator[Entry | None]:
+    def entry(self, chunk: Chunk, at: int = 0) -> Entry | None:
+        """Return what an item of a chunk is to the journal, None if it has no key."""
         size = len(NO_KEY)
+        number = chunk.start + at
+        entry = self._entries.pop(number, None)
+        if entry is not None:
+            return entry
+        key = bytes(self._keys[number * size : (number + 1) * size])
+        if key == NO_KEY:
+            return None
+        item: Any = chunk.items[at]
+        args = item if self._star else (item,)
+        shown = args if codec.is_plain(args) else None
         label = self.options.label
-        for at, item in enumerate(chunk.items, chunk.start):
-            key = bytes(self._keys[at * size : (at + 1) * size])
-            if key == NO_KEY:
-                yield None
-                continue
-            entry = self._entries.pop(at, None)
-            if entry is None:
-                args = (item,) if plain_items([item]) else None
-                entry = Entry(self._journal, key, self._met[1], args=args, label=label)
-            yield entry
+        return Entry(self._journal, key, self._met[1], args=shown, label=label)
 
 
 class Stored(Deferred):

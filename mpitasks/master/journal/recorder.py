@@ -27,6 +27,7 @@ from mpitasks.master.journal.records import (
     Records,
     copied,
     decode_row,
+    encode_failure,
     now,
     to_row,
 )
@@ -117,7 +118,7 @@ class Journal:
 
     def attach(self, pump: Pump) -> None:
         """Be told of what is done, and know how to stop the run."""
-        pump.record = record
+        pump.keep(record, record_failure)
         self._stop = pump.abandon
         if self.error is not None and not self.goes_on:
             raise self.error
@@ -307,7 +308,7 @@ def _records(items: list[Any]) -> Iterator[Any]:
 
 
 def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
-    """Record what a report says of the tasks that have a place in a journal.
+    """Record the results in a report of the tasks that have a place in a journal.
 
     Under the pump's lock, before anything of the report is decoded.
     """
@@ -318,6 +319,8 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
         form, count = forms.get(at, (PLAIN, 0))
         own = buffers[start : start + count]
         start += count
+        if form == ERROR:
+            continue  # it may get another attempt
         if type(task) is Call:
             entry = task.future.entry
             if entry is not None:
@@ -326,3 +329,14 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
             job = task.job
             if isinstance(job, RecordedJob):
                 job.record(task, form, outcomes.values[at], own)
+
+
+def record_failure(task: Call | Chunk, error: BaseException) -> None:
+    """Record what a task, or a chunk of one item, failed with for good."""
+    if isinstance(task, Call):
+        entry = task.future.entry
+    else:
+        job = task.job
+        entry = job.entry(task) if isinstance(job, RecordedJob) else None
+    if entry is not None:
+        entry.journal.note(entry, *encode_failure(error))

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from mpitasks.errors import RemoteTraceback
 from mpitasks.master.journal.folder import Damaged, Folder
 from mpitasks.master.journal.store import Row
 from mpitasks.master.journal.writer import LARGE_BYTES
 from mpitasks.wire import codec
 from mpitasks.wire.buffers import BufferPool
 from mpitasks.wire.messages import ERROR, PLAIN, VALUE
-from mpitasks.wire.outcomes import Failure, decode_outcome
+from mpitasks.wire.outcomes import Failure, Form, decode_outcome, encode_error
 
 __all__ = [
     "Entry",
@@ -30,6 +31,7 @@ __all__ = [
     "Records",
     "copied",
     "decode_row",
+    "encode_failure",
     "plain_items",
     "to_row",
 ]
@@ -196,10 +198,17 @@ def decode_row(row: Row, folder: Folder) -> Any:
         frame, *buffers = _split(row.body or b"", sizes)
     if row.form == PLAIN:
         return pickle.loads(frame)
-    value = decode_outcome(row.form, frame, buffers, row.label)
+    value = decode_outcome(row.form, frame, buffers)
     if row.form == VALUE and type(value) is Failure:
         raise Damaged(str(value.error)) from value.error
     return value
+
+
+def encode_failure(error: BaseException) -> Form:
+    """Return an error that came from a worker as what a worker would send."""
+    cause = error.__cause__
+    text = cause.text if isinstance(cause, RemoteTraceback) else None
+    return encode_error(error, "rank 0", text)
 
 
 def _split(body: bytes, sizes: Sequence[int]) -> list[Any]:
