@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         RemoteTraceback,
         SerializationError,
         SlurmError,
+        Stopped,
         TaskCrashed,
         TaskMemoryExceeded,
         TaskTimeout,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mpitasks.master.executor import Executor
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
+    from mpitasks.walltime import stopping, time_left
     from mpitasks.worker.context import CurrentTask, current_task
 
 _HOMES = {
@@ -46,6 +48,8 @@ _HOMES = {
     "TaskOptions": "mpitasks.options",
     "current_task": "mpitasks.worker.context",
     "run": "mpitasks.launch.run",
+    "stopping": "mpitasks.walltime",
+    "time_left": "mpitasks.walltime",
     **dict.fromkeys(
         [
             "ConfigurationError",
@@ -61,6 +65,7 @@ _HOMES = {
             "SlurmError",
             "TaskCrashed",
             "TaskMemoryExceeded",
+            "Stopped",
             "TaskTimeout",
             "TooManyFailures",
             "TransitionError",
@@ -86,6 +91,7 @@ __all__ = [
     "RemoteTraceback",
     "SerializationError",
     "SlurmError",
+    "Stopped",
     "TaskCrashed",
     "TaskMemoryExceeded",
     "TaskOptions",
@@ -98,6 +104,8 @@ __all__ = [
     "current_task",
     "run",
     "slurm",
+    "stopping",
+    "time_left",
 ]
 
 

@@ -21,6 +21,8 @@
 `RemoteTraceback` is no failure of its own: it is the ``__cause__`` of every
 exception that comes back from a worker and prints as the traceback there.
 
+`Stopped` is no error: a `SystemExit` that ends a script whose time is over.
+
 Nothing here imports anything of mpitasks: every other module may import this one.
 """
 
@@ -124,6 +126,23 @@ class InternalError(MpiTasksError):
 
 class TransitionError(InternalError):
     """An event met a task or worker state that has no transition for it."""
+
+
+class Stopped(SystemExit):
+    """The run ends before the script does: the walltime is over, or a signal came.
+
+    Raised in the script where it waits for tasks that will not be run any more, or
+    wherever it is at the very end. As a SystemExit it passes ``except Exception``;
+    ``finally`` blocks run. The exit code, 75, says that the same command may continue.
+
+    Attributes:
+        status: The exit code.
+    """
+
+    status = 75
+
+    def __init__(self, code: int | str = status) -> None:
+        super().__init__(code)
 
 
 class RemoteTraceback(Exception):

@@ -28,6 +28,11 @@ class Settings:
             "stop", or "continue" without it.
         max_failures: How many tasks, and items of maps, may fail in the run; None for
             any number.
+        time_limit: Seconds from the start of rank 0 until the job is ended by force,
+            if the batch system does not tell.
+        margin: Seconds before that when everything should be finished; None for what
+            suits the time there is.
+        grace: Seconds that running tasks get after SIGTERM or SIGUSR1.
     """
 
     start_seconds: float = 60.0
@@ -38,3 +43,6 @@ class Settings:
     keep_failures: bool = False
     journal_errors: str = "stop"
     max_failures: int | None = None
+    time_limit: float | None = None
+    margin: float | None = None
+    grace: float = 10.0

@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
     "settings": {"errors", "options"},
+    "walltime": set(),
     "core": {"core", "options", "errors"},
     "wire": {"wire", "core", "options", "errors"},
     "master": {"master", "wire", "core", "settings", "options", "errors"},
@@ -34,11 +35,12 @@ ALLOWED: dict[str, set[str]] = {
         "wire",
         "core",
         "settings",
+        "walltime",
         "options",
         "errors",
     },
     "slurm": {"launch"},
-    "": {"slurm", "errors", "options", "master", "launch", "worker"},
+    "": {"slurm", "errors", "options", "walltime", "master", "launch", "worker"},
     "__main__": {"launch"},
 }
 

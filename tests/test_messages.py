@@ -127,7 +127,7 @@ def test_what_stands_behind_a_frame_is_ignored() -> None:
         pickle.dumps(()),
         pickle.dumps((99, ())),
         pickle.dumps((1, ())),
-        pickle.dumps((1, (), 1, 2, 3, 4, 5, 6)),
+        pickle.dumps((1, (), *range(9))),
         pickle.dumps(("x", ())),
         b"cnowhere\nnothing\n.",
     ],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import mpitasks
 from mpitasks.errors import ConfigurationError
+from mpitasks.launch.duration import parse_duration
 from mpitasks.launch.mpiexec import exec_mpiexec
 from mpitasks.launch.script import Program, Script
 from mpitasks.launch.verbs import UsageError, find_verb
@@ -32,8 +33,9 @@ or let it start one:              mpitasks -n 8 script.py
 measure this machine:             mpitasks -n 8 bench fibonacci (bench --help)
 
 exit codes: the script's own; 1 after an exception in it; 70 internal error;
-69 a rank died and the MPI does not survive that; 78 wrong set-up;
-128 + n after signal n"""
+69 a rank died and the MPI does not survive that;
+75 stopped before the end, by the walltime, SIGTERM or SIGUSR1; 78 wrong set-up;
+130 after Ctrl-C, 143 after SIGTERM once more"""
 
 
 FOR_RANKS = (
@@ -45,6 +47,9 @@ FOR_RANKS = (
     "status",
     "max_failures",
     "fail_fast",
+    "time_limit",
+    "margin",
+    "grace",
 )
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
@@ -87,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="go on with the other ranks when one dies (Open MPI 5; see "
         "docs/failures.md)",
     )
+    _add_ending(parser)
     parser.add_argument(
         "--status",
         metavar="FILE",
@@ -132,6 +138,31 @@ def _add_journal(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_ending(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of the end."""
+    group = parser.add_argument_group("the job's end")
+    group.add_argument(
+        "--time-limit",
+        type=parse_duration,
+        metavar="TIME",
+        help="how long the job may run: seconds, MM:SS, HH:MM:SS or D-HH:MM:SS (told "
+        "by SLURM inside a job)",
+    )
+    group.add_argument(
+        "--margin",
+        type=parse_duration,
+        metavar="TIME",
+        help="be finished so long before (5%% of the time, at most 60 seconds)",
+    )
+    group.add_argument(
+        "--grace",
+        type=parse_duration,
+        metavar="TIME",
+        default=10.0,
+        help="how long running tasks may go on after SIGTERM or SIGUSR1 (10)",
+    )
+
+
 def understand(
     words: Sequence[str], hint: LaunchHint | None
 ) -> tuple[Program, Settings]:
@@ -161,6 +192,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise ConfigurationError(
             f"--max-failures needs a number from 0 on, not {options.max_failures}"
         )
+    if options.time_limit is not None and not options.time_limit > 0:
+        raise ConfigurationError("--time-limit needs a time above 0")
     return Settings(
         start_seconds=options.start_timeout,
         survive=options.survive,
@@ -169,6 +202,9 @@ def _settings(options: argparse.Namespace) -> Settings:
         journal_errors=options.journal_errors,
         status=options.status,
         max_failures=0 if options.fail_fast else options.max_failures,
+        time_limit=options.time_limit,
+        margin=options.margin,
+        grace=options.grace,
     )
 
 

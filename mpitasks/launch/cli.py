@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError, LaunchError
+from mpitasks.launch import signals
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.script import VERBS, Program, Script
 from mpitasks.settings import Settings
@@ -60,7 +60,8 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     """Meet the other ranks; run the script here, or serve."""
     script.prepare()
     _buffer_lines()
-    _expect_signals()
+    hint = launch_hint()
+    signals.expect(leads=hint is None or hint.rank == 0)
     # Our own message comes before, and is the one that helps.
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
     if script.is_lone:
@@ -123,6 +124,13 @@ def _run_here(script: Program, *, alone: bool) -> NoReturn:
         code = 1
         raised = error
     _end_here(code, raised, alone=alone)
+
+
+def _finish() -> None:
+    """Wait for what the script left undone."""
+    run = sys.modules.get("mpitasks.launch.run")
+    if run is not None:
+        run.finish()
 
 
 def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoReturn:
@@ -214,10 +222,10 @@ def _end_with_others(code: int) -> NoReturn:
 
 
 def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
-    """Ctrl-C or SIGTERM: one line, and the whole job ends at once."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Ctrl-C or a second SIGTERM: one line, and the whole job ends at once."""
+    for number in (signal.SIGINT, *signals.ENDING):
         signal.signal(number, signal.SIG_IGN)
-    number = stop.number if isinstance(stop, _Terminated) else signal.SIGINT
+    number = stop.number if isinstance(stop, signals.Terminated) else signal.SIGINT
     print(f"mpitasks: stopped by {number.name}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     journals = sys.modules.get("mpitasks.master.journals")
@@ -281,26 +289,6 @@ def _buffer_lines() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, write_through=through)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, on rank 0; ends the run the way Ctrl-C does."""
-
-    number = signal.SIGTERM
-
-
-def _expect_signals() -> None:
-    """Leave Ctrl-C to rank 0, and let SIGTERM end the run there in the same way."""
-    hint = launch_hint()
-    if hint is not None and hint.rank != 0:
-        # A handler, not SIG_IGN: programs that a task starts must not inherit it.
-        signal.signal(signal.SIGINT, lambda number, frame: None)
-        return
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
 
 
 def _exit_with_line(error: Exception, *, quiet: bool = False) -> NoReturn:

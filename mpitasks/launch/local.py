@@ -14,7 +14,8 @@ import socket
 import sys
 import threading
 
-from mpitasks.errors import ConfigurationError
+from mpitasks.errors import ConfigurationError, Stopped
+from mpitasks.launch.ending import begin, foresee
 from mpitasks.launch.environment import launch_hint
 from mpitasks.master import journals
 from mpitasks.master.pump import Pump
@@ -54,7 +55,9 @@ def start_local() -> Session:
 
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     session = Session(pump, in_task)
-    atexit.register(_finish, pump)
+    foresee(settings())
+    session.ending = begin(pump, settings(), os._exit)
+    atexit.register(_finish, session)
     return session
 
 
@@ -72,15 +75,24 @@ def _refuse_copies(script: str) -> None:
         )
 
 
-def _finish(pump: Pump) -> None:
+def _finish(session: Session) -> None:
     """Let what was submitted finish, as the stdlib's executors do, and end.
 
-    After Ctrl-C nothing is waited for; the task in the worker thread ends with the
-    process.
+    After Ctrl-C, or once the run was stopped, nothing is waited for; the task in the
+    worker thread ends with the process.
     """
+    pump = session.pump
+    interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     try:
-        if not isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
-            pump.finish()
+        if interrupted or pump.refuses_waits:
+            return
+        pump.finish()
+    except Stopped as stop:
+        journals.end_journals()
+        sys.stdout.flush()
+        os._exit(stop.status)
     finally:
         journals.end_journals()
+    if session.ending is not None:
+        session.ending.close()
     pump.close(5.0)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mpitasks
+from mpitasks import walltime
 from mpitasks.errors import LaunchError
 from mpitasks.launch.cores import Place, cpu_quota, fair_shares, usable_cores
 from mpitasks.launch.environment import local_place
@@ -79,6 +80,8 @@ def welcomes_of(hellos: Sequence[Hello]) -> list[Welcome]:
             run=run,
             master=own.pid if hello.machine == own.machine else None,
             share=share,
+            seconds_left=walltime.time_left(),
+            margin=walltime.margin(),
         )
         for hello, share in zip(hellos, shares, strict=True)
     ]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from mpitasks.errors import ConfigurationError
+from mpitasks import walltime
+from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.launch.environment import (
     launch_hint,
     refuse_lone_copy,
@@ -124,6 +126,7 @@ def join(settings: Settings) -> Role:
     sessions.configure(settings)
     hint = launch_hint()
     if hint is None:
+        _foresee(settings)
         return Role.ALONE
     mpi = _start_mpi(hint)
     comm = mpi.world()
@@ -136,13 +139,15 @@ def join(settings: Settings) -> Role:
         )
     if size == 1:
         refuse_lone_copy(hint, mpi.library_version())
+        _foresee(settings)
         return Role.ALONE
     own = own_hello(rank, mpi.library_version())
     # Each role imports its own room only: starting many ranks at once is slow enough.
     if rank == 0:
-        from mpitasks.launch import losses
+        from mpitasks.launch import ending, losses
         from mpitasks.master.pump import Pump
 
+        _foresee(settings)
         hellos = mpi.gather_hellos(comm, own, settings.start_seconds)
         check_hellos(hellos)
         welcomes = welcomes_of(hellos)
@@ -159,7 +164,9 @@ def join(settings: Settings) -> Role:
             max_failures=settings.max_failures,
         )
         losses.look_out(pump, hellos, survives=survives_losses())
-        sessions.install(sessions.Session(pump))
+        session = sessions.Session(pump)
+        session.ending = ending.begin(pump, settings, _abort)
+        sessions.install(session)
         return Role.MASTER
     from mpitasks.worker import context
     from mpitasks.worker.loop import Worker
@@ -168,6 +175,7 @@ def join(settings: Settings) -> Role:
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
     limit_to_share(answer.share)
+    walltime.foresee(answer.seconds_left, answer.margin)
     transport = _transport(mpi, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
     listens = mpi.threads_may_overlap()
@@ -188,6 +196,7 @@ def finish() -> None:
 
     Raises:
         TooManyFailures: More failed than may, and nobody was told yet.
+        Stopped: There is not enough time for that.
     """
     if sessions.installed():
         sessions.current().pump.finish()
@@ -213,6 +222,8 @@ def leave(*, failed: bool) -> Leaving:
     sessions.uninstall()
     pump = session.pump
     pump.ignore_failures()
+    if session.ending is not None:
+        session.ending.close()
     try:
         if failed:
             pump.cancel_queue()
@@ -238,14 +249,28 @@ def leave(*, failed: bool) -> Leaving:
 
 def _abort_with_traceback() -> None:
     """Workers are busy and would never end: print what happened and end the job."""
+    error = sys.exc_info()[1]
+    if isinstance(error, Stopped):
+        _abort(error.status)
     import traceback
 
     traceback.print_exc()
+    _abort(1)
+
+
+def _abort(code: int) -> NoReturn:
+    """End the job with that exit code, whatever goes on."""
     sys.stderr.flush()
     time.sleep(FORWARD_SECONDS)
-    from mpitasks.wire import mpi
+    sys.modules["mpitasks.wire.mpi"].abort(code)
+    os._exit(code)  # it may return, to be ended by the launcher
 
-    mpi.abort(1)
+
+def _foresee(settings: Settings) -> None:
+    """Find out when the job will be ended by force."""
+    from mpitasks.launch.ending import foresee
+
+    foresee(settings)
 
 
 def _start_mpi(hint: LaunchHint) -> ModuleType:

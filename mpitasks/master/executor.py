@@ -13,6 +13,7 @@ from mpitasks.errors import (
     ExecutorClosedError,
     OptionError,
     SerializationError,
+    Stopped,
 )
 from mpitasks.master import journals, session
 from mpitasks.master.calls import Call
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from mpitasks.master.journal.records import Entry
 
 __all__ = ["Executor"]
+
+INTERRUPTS = (KeyboardInterrupt, Stopped)
+"""What ends a script at once: Ctrl-C, and the end of the run."""
 
 T = TypeVar("T")
 
@@ -246,8 +250,8 @@ class Executor(concurrent.futures.Executor):
             lease.close_journal()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Shut down, waiting for what is outstanding; after Ctrl-C, not waiting."""
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        """Shut down, waiting for what is outstanding; if interrupted, not waiting."""
+        interrupted = kind is not None and issubclass(kind, INTERRUPTS)
         self.shutdown(wait=not interrupted, cancel_futures=interrupted)
 
     def __reduce__(self) -> NoReturn:

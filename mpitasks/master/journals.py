@@ -23,6 +23,7 @@ __all__ = [
     "close_journal",
     "end_journals",
     "flush_journals",
+    "keeps_results",
     "open_journal",
     "run_journal",
     "start",
@@ -53,6 +54,11 @@ def start(settings: Settings) -> None:
 def run_journal() -> Journal | None:
     """Return the journal of the command line, if there is one."""
     return _of_run
+
+
+def keeps_results() -> bool:
+    """Return whether a journal is open, so that another run may go on from here."""
+    return bool(_open)
 
 
 def open_journal(

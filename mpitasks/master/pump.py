@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mpitasks.core.events import (
     Action,
@@ -32,6 +32,8 @@ from mpitasks.core.events import (
     Cancelled,
     CancelRequested,
     Complete,
+    DrainRequested,
+    EndSet,
     Event,
     Fail,
     GiveUp,
@@ -120,6 +122,7 @@ class Pump:
         self._callbacks: deque[Callable[[], None]] = deque()
         self._error: MpiTasksError | None = None
         self._record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
+        self._refusal: Callable[[], NoReturn] | None = None
         # For `mpitasks.master.lookout`: who was heard of; and what it found out.
         self.heard: set[Rank] = set()
         self.losses: dict[Rank, str] = {}
@@ -144,10 +147,37 @@ class Pump:
             return 0  # what was failed; the counts of a broken engine are not trusted
         return self._scheduler.outstanding + len(self._inbox)
 
+    @property
+    def stranded(self) -> bool:
+        """Whether all that is left waits, and none of it will be started any more."""
+        return self._scheduler.stranded and not self._inbox
+
+    @property
+    def refuses_waits(self) -> bool:
+        """Whether nobody is to wait any longer."""
+        return self._refusal is not None
+
     def statistics(self) -> Statistics:
         """Return the counts of about this moment; for onlookers, who take no lock."""
         counts = self._scheduler.statistics()
         return replace(counts, queued=counts.queued + len(self._inbox))
+
+    def set_end(self, at: float) -> None:
+        """Start nothing that would not be finished by then, on the monotonic clock."""
+        self._take_quietly(EndSet(at))
+
+    def drain(self) -> None:
+        """Start nothing new any more."""
+        self._take_quietly(DrainRequested())
+
+    def refuse_waits(self, stop: Callable[[], NoReturn]) -> None:
+        """Nothing more will come: have `stop` raise that in whoever waits."""
+        self._refusal = stop
+        self._transport.wake()
+
+    def allow_waits(self) -> None:
+        """Let waiting be waiting again."""
+        self._refusal = None
 
     def limit_workers(self, count: int | None) -> None:
         """Use only so many of the workers from now on; None for all."""
@@ -261,10 +291,13 @@ class Pump:
             MpiTasksError: The engine is broken, and what the caller waits for was
                 lost with it.
             TooManyFailures: More failed than may; said once.
+            BaseException: The run was halted.
         """
         end = None if timeout is None else time.monotonic() + timeout
         limit = MOST_SECONDS
         while not done():
+            if self._refusal is not None:
+                self._refusal()
             if end is not None:
                 limit = min(end - time.monotonic(), MOST_SECONDS)
                 if limit <= 0:
@@ -304,6 +337,8 @@ class Pump:
                 self._halt()
             if moved:
                 continue
+            if self._refusal is not None:
+                self._refusal()
             if end is not None:
                 limit = min(end - time.monotonic(), MOST_SECONDS)
                 if limit <= 0:
@@ -394,6 +429,11 @@ class Pump:
             self._transport.wake()  # the driver may have what it waits for
         if self._callbacks:
             self._run_callbacks()
+
+    def _take_quietly(self, event: Event) -> None:
+        """Handle an event that settles nothing; run no user code."""
+        with self._lock:
+            self._take_events(event)
 
     def _take_events(self, event: Event) -> None:
         """Handle what was submitted before, then the event."""

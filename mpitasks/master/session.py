@@ -16,8 +16,17 @@ from mpitasks.master import journals
 from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from mpitasks.master.journal.recorder import Journal
     from mpitasks.master.pump import Pump
+
+    class Closable(Protocol):
+        """Something of the launcher's that ends with the script."""
+
+        def close(self) -> None:
+            """The script is over."""
+
 
 __all__ = [
     "Lease",
@@ -70,6 +79,9 @@ class Session:
         pump: Drives it.
         runs_tasks_here: Tells whether the calling thread is one that runs tasks, as
             in the size-1 mode, where they run in this process.
+
+    Attributes:
+        ending: Watches over the end of the run; closed when the script is over.
     """
 
     def __init__(
@@ -77,6 +89,7 @@ class Session:
     ) -> None:
         self.pump = pump
         self.runs_tasks_here = runs_tasks_here
+        self.ending: Closable | None = None
         self._lease: Lease | None = None
         self._lock = threading.Lock()
 

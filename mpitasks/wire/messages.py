@@ -28,6 +28,7 @@ names the others by their position, ``position: (form, buffers)``:
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -97,6 +98,10 @@ class Welcome:
     """The process id of rank 0, if the worker sees its processes."""
     share: int = 1
     """How many cores the rank may keep busy."""
+    seconds_left: float = math.inf
+    """Until the job is ended by force."""
+    margin: float = 0.0
+    """How long before that everything should be finished."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,81 @@
+"""Signals: which rank does what when one comes. Handlers only; light to import.
+
+Rank 0 decides for all. Launchers and batch systems send signals to every rank, so the
+others let them pass, and are told by rank 0 what to do.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from mpitasks import walltime
+
+__all__ = ["ENDING", "Terminated", "expect", "expected", "listen", "wake_up"]
+
+ENDING = (signal.SIGTERM, signal.SIGUSR1)
+"""What batch systems send before they end a job, at once or by their `--signal`."""
+
+Listener = Callable[[int, FrameType | None], bool]
+
+_listener: Listener | None = None
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that ends the run at once, the way Ctrl-C does.
+
+    Attributes:
+        number: Which.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
+
+
+def expect(*, leads: bool) -> None:
+    """Handle what launchers and batch systems send.
+
+    Args:
+        leads: Whether this is rank 0, or the only process.
+    """
+    for number in ENDING:
+        signal.signal(number, _handle if leads else _note)
+    if not leads:
+        # A handler, not SIG_IGN: programs that a task starts must not inherit it.
+        signal.signal(signal.SIGINT, _leave)
+
+
+def expected() -> bool:
+    """Whether the handlers of rank 0 are there, and not the script's own."""
+    return signal.getsignal(signal.SIGTERM) is _handle
+
+
+def wake_up() -> None:
+    """Have signals interrupt whatever sleeps. To be called once MPI is started.
+
+    MPICH puts a handler of its own before ours for SIGUSR1, which does not.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) is _handle:
+            signal.siginterrupt(number, True)
+
+
+def listen(listener: Listener) -> None:
+    """Say who is told of signals; it returns whether it knows what to do."""
+    global _listener
+    _listener = listener
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _listener is None or not _listener(number, frame):
+        raise Terminated(number)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    walltime.note_stop()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    pass
