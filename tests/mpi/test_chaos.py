@@ -15,9 +15,8 @@ import pytest
 from launching import SCRIPTS, Launch, Mpi, Outcome
 
 CHAOS = SCRIPTS / "chaos.py"
-SEED = int(os.environ.get("MPITASKS_CHAOS_SEED") or random.SystemRandom().randrange(9**6))
-    os.environ.get("MPITASKS_CHAOS_SEED", random.SystemRandom().randrange(10**6))
-)
+GIVEN_SEED = os.environ.get("MPITASKS_CHAOS_SEED")
+SEED = int(GIVEN_SEED) if GIVEN_SEED else random.SystemRandom().getrandbits(20)
 SHARED = Path("/dev/shm")
 
 
