@@ -148,6 +148,26 @@ class CrashesWhenLoaded:
         """Never run."""
 
 
+def who() -> tuple[Any, ...]:
+    """Say which task this is."""
+    from mpitasks import current_task
+
+    task = current_task()
+    return task.id, task.attempt, task.label, task.rank
+
+
+def load_elsewhere(home: int) -> Any:
+    """Return a function, but not in this process."""
+    if os.getpid() == home:
+        raise RuntimeError("not here")
+    return loaded_elsewhere
+
+
+def loaded_elsewhere() -> str:
+    """The function."""
+    return "loaded elsewhere"
+
+
 class CannotBePickled:
     """As a result."""
 

@@ -136,6 +136,10 @@ class Running(Master):
                 return arrived[1]
         raise AssertionError(f"no {kind.__name__} came, but {self._received}")
 
+    def drop(self, kind: type[Message]) -> None:
+        """Keep no message of that kind for the end."""
+        self._received = [one for one in self._received if type(one) is not kind]
+
     def finish(self) -> dict[int, Any]:
         """Let the worker do what it has and stop; return outcomes by task id."""
         self.end.send(1, Dismissal())

@@ -50,6 +50,7 @@ FOR_RANKS = (
     "time_limit",
     "margin",
     "grace",
+    "isolate",
 )
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
@@ -109,6 +110,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--fail-fast",
         action="store_true",
         help="stop the run when a task has failed",
+    )
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="run tasks in a child process of their rank, so that a crash costs one "
+        "task (see docs/isolation.md)",
     )
     parser.add_argument(
         "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
@@ -205,6 +212,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         time_limit=options.time_limit,
         margin=options.margin,
         grace=options.grace,
+        task_options={"isolate": True} if options.isolate else {},
     )
 
 

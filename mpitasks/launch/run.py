@@ -226,7 +226,7 @@ def leave(*, failed: bool) -> Leaving:
         session.ending.close()
     try:
         if failed:
-            pump.cancel_queue()
+            pump.cancel_queue(isolated=True)
             if not pump.finish(GRACE_SECONDS):
                 # The run will be aborted. Nobody is let go before: an mpiexec of Open
                 # MPI may crash when a rank aborts while others are in MPI_Finalize.

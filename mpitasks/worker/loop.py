@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError
@@ -34,6 +35,7 @@ from mpitasks.wire.messages import (
     Lost,
     Outcomes,
     Returned,
+    Revocation,
     Sign,
 )
 from mpitasks.wire.outcomes import (
@@ -122,6 +124,7 @@ class Worker:
         self._chunk: tuple[list[Any], list[Any]] | None = None
         self._terms: Terms | None = None  # of the call; None for the default
         self._sandbox: Sandbox | None = None  # made for the first isolated task
+        self._revoked: set[int] = set()  # calls that are not to be run, or to be ended
         self._progress = 0, 0  # of the sandbox, when we looked last
 
     def serve(self) -> None:
@@ -148,8 +151,6 @@ class Worker:
                 message = arrived[1]
             if type(message) is Batch:
                 self._run_batch(message)
-            elif type(message) is Inquiry:
-                transport.send(MASTER, Sign())
             elif type(message) is Dismissal:
                 self.maimed = message.maimed
                 if self._sandbox is not None:
@@ -157,8 +158,8 @@ class Worker:
                 transport.send(MASTER, Goodbye())
                 transport.close()
                 return
-            elif type(message) is Lost:
-                perish()
+            elif type(message) in (Inquiry, Lost, Revocation):
+                self._take_in(message)
             else:
                 raise InternalError(f"a worker was sent {message!r}")
 
@@ -183,6 +184,9 @@ class Worker:
             if batch.terms is not None:
                 terms = batch.terms.get(task_id)
                 self._terms = None if terms is None else Terms(*terms)
+                if task_id in self._revoked:
+                    self._revoked.discard(task_id)
+                    continue
             if self._terms is not None and self._terms.isolate:
                 items, (form, value, sent) = self._isolate(
                     task_id, function_id, mode, payload, own
@@ -266,8 +270,18 @@ class Worker:
             self._transport.send(MASTER, Sign())
         elif type(message) is Lost:
             perish()
+        elif type(message) is Revocation:
+            self._revoke(message.ids)
         else:
             self._arrived.append(message)
+
+    def _revoke(self, ids: list[int]) -> None:
+        """Remember which of the calls that are here nobody waits for any more."""
+        held = self._calls[max(self._at - 1, 0) :]
+        for message in self._arrived:
+            if type(message) is Batch:
+                held += message.calls
+        self._revoked.update({call[0] for call in held}.intersection(ids))
 
     def _learn(self, batch: Batch, buffers: list[Buffer]) -> None:
         functions = self._functions
@@ -373,7 +387,11 @@ class Worker:
             self.give_back()
         self._progress = progress
         self._sandbox.tick = LOOK_SECONDS_SENDING if self.sending() else LOOK_SECONDS
-        return None
+        task_id = self._calls[self._at - 1][0]
+        if task_id not in self._revoked:
+            return None
+        self._revoked.discard(task_id)
+        return CancelledError()  # which nobody will see
 
     def _within_limits(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as the terms of this call want it to be called."""

@@ -31,6 +31,13 @@ def test_contract(mpi: Mpi, ranks: int, launch: Launch) -> None:
     assert outcome.err == "", str(outcome)
 
 
+def test_contract_isolated(mpi: Mpi, launch: Launch) -> None:
+    command = mpi.runner(3, "--isolate", CONTRACT, "2")
+    outcome = launch(command, seconds=2 * SECONDS)
+    assert_all_passed(outcome)
+    assert outcome.err == "", str(outcome)
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_functions_of_main(mpi: Mpi, ranks: int, launch: Launch) -> None:
     outcome = launch(mpi.runner(ranks, MAIN))

@@ -38,9 +38,10 @@ def check_views(ex: mt.Executor) -> None:
     view = ex.with_options(priority=3)
     assert isinstance(view, mt.Executor)
     both = view.with_options(label="fit", chunksize=4)
-    assert both.options == mt.TaskOptions(chunksize=4, label="fit", priority=3)
-    assert view.options == mt.TaskOptions(priority=3)
-    assert ex.options == mt.TaskOptions()
+    default = mt.TaskOptions(isolate=ex.options.isolate)  # of the command line
+    assert both.options == default.replace(chunksize=4, label="fit", priority=3)
+    assert view.options == default.replace(priority=3)
+    assert ex.options == default
     assert both.num_workers == ex.num_workers
     assert both.submit(double, 2).result(20) == 4
     assert list(both.map(double, range(9))) == list(range(0, 18, 2))
@@ -50,7 +51,8 @@ def check_views(ex: mt.Executor) -> None:
 
 def check_options_of_the_executor() -> None:
     with mt.Executor(priority=2, label="all") as ex:
-        assert ex.options == mt.TaskOptions(priority=2, label="all")
+        default = mt.TaskOptions(isolate=ex.options.isolate)  # of the command line
+        assert ex.options == default.replace(priority=2, label="all")
         assert ex.submit(double, 2).result(20) == 4
 
 

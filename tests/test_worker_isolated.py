@@ -1,0 +1,189 @@
+"""The worker's loop around isolated tasks: it stays responsive, and obeys."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import misbehaving
+from misbehaving import Squares, identity
+from mpitasks.errors import SerializationError, TaskCrashed, TaskTimeout
+from mpitasks.options import Terms
+from mpitasks.wire import codec
+from mpitasks.wire.messages import (
+    MAP_PLAIN,
+    Inquiry,
+    Outcomes,
+    Returned,
+    Revocation,
+    Sign,
+)
+from sandboxes import nothing_left
+from working import Master, Running, plain
+
+ISOLATED = Terms("fit", 2, isolate=True)
+
+
+@pytest.fixture
+def master() -> Iterator[Running]:
+    """A master whose worker runs in a thread; nothing is left of it."""
+    with nothing_left():
+        master = Running()
+        yield master
+
+
+def chunk(task_id: int, function: Any, items: Any) -> Any:
+    """Return a chunk of plain items."""
+    return task_id, function, MAP_PLAIN, codec.encode_plain(items), []
+
+
+def test_calls_of_both_kinds_in_one_batch(master: Running) -> None:
+    own = os.getpid()
+    calls = [plain(n, misbehaving.pid) for n in range(6)]
+    master.send(plain(9, identity, 1), terms={9: ISOLATED})
+    master.receive(Outcomes)
+    master.send(*calls, terms={1: ISOLATED, 4: ISOLATED})
+    pids = master.finish()
+    assert {pids[n] for n in (0, 2, 3, 5)} == {own}
+    assert pids[1] == pids[4] != own
+
+
+def test_a_crash_costs_one_call(master: Running) -> None:
+    calls = [
+        plain(0, identity, 1),
+        plain(1, misbehaving.leave, 3),
+        plain(2, identity, 2),
+        chunk(3, Squares(x1="segfault", x2="raise"), range(5)),
+    ]
+    for call in calls:  # one after the other: what waits long is given back
+        master.send(call, terms={call[0]: ISOLATED})
+        master.receive(Outcomes)
+    outcomes = master.finish()
+    assert (outcomes[0], outcomes[2]) == (1, 2)
+    error = outcomes[1].error
+    assert isinstance(error, TaskCrashed)
+    assert (error.exit_code, error.label, error.rank) == (3, "fit", 1)
+    values = outcomes[3]
+    # On a machine so busy that a new child takes long, the rest is given back.
+    splits = [back.split[1] for back in master.returned if back.split is not None]
+    assert len(values) == min([5, *splits])
+    for x, value in enumerate(values):
+        if x in (1, 2):
+            assert isinstance(value.error, (TaskCrashed, ValueError)[x - 1])
+        else:
+            assert value == x * x
+
+
+def test_limits_come_from_the_terms(master: Running) -> None:
+    short = Terms(timeout=0.2, isolate=True)
+    long = Terms(timeout=20.0, isolate=True, memory_limit=10**9)
+    master.send(plain(0, misbehaving.hang), terms={0: short})
+    master.receive(Outcomes)
+    master.send(plain(1, identity, 3), terms={1: long})
+    outcomes = master.finish()
+    assert isinstance(outcomes[0].error, TaskTimeout)
+    assert outcomes[1] == 3
+
+
+def test_the_task_knows_itself(master: Running) -> None:
+    master.send(plain(5, misbehaving.who), terms={5: ISOLATED})
+    assert master.finish() == {5: (5, 2, "fit", 1)}
+
+
+def test_what_waits_behind_a_hanging_task_is_given_back(
+    master: Running, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "pid")
+    calls = [plain(0, misbehaving.hang, path), plain(1, identity, 1)]
+    master.send(*calls, terms={0: ISOLATED})
+    assert master.receive(Returned) == Returned(1, [1], None)
+    master.send(plain(2, identity, 2), plain(3, identity, 3))
+    assert master.receive(Returned) == Returned(1, [2, 3], None)
+    master.end.send(1, Inquiry())
+    master.receive(Sign)
+    master.drop(Sign)
+    master.end.send(1, Revocation([0]))
+    outcomes = master.finish()
+    assert set(outcomes) <= {0}
+
+
+def test_the_rest_of_a_chunk_is_given_back(master: Running) -> None:
+    master.send(chunk(7, Squares(x2="hang"), range(10)), terms={7: ISOLATED})
+    assert master.receive(Returned) == Returned(1, [], (7, 3))
+    master.end.send(1, Revocation([7]))
+    values = master.finish()[7]
+    assert values[:2] == [0, 1]
+    assert len(values) == 3
+
+
+def test_revoked_calls_are_not_run(master: Running, tmp_path: Path) -> None:
+    log = str(tmp_path / "ran")
+    hanging = plain(0, misbehaving.hang)
+    calls = [plain(n, misbehaving.count, log, n) for n in range(1, 5)]
+    master.send(hanging, *calls, terms=dict.fromkeys(range(5), ISOLATED))
+    # Before the worker looks around for the first time, so that it keeps them.
+    master.end.send(1, Revocation([2, 3, 0, 77]))
+    outcomes = master.finish()
+    assert (tmp_path / "ran").read_text().split() == ["1", "4"]
+    assert {n: outcomes[n] for n in (1, 4)} == {1: 1, 4: 4}
+    assert outcomes.keys() <= {0, 1, 4}
+
+
+def test_a_late_revocation_is_ignored(master: Running) -> None:
+    master.end.send(1, Revocation([0, 1]))
+    master.send(plain(0, identity, 1), terms={0: ISOLATED})
+    assert master.receive(Outcomes).ids == [0]
+    master.end.send(1, Revocation([0]))
+    master.send(plain(1, identity, 2), terms={1: ISOLATED})
+    assert master.finish() == {0: 1, 1: 2}
+
+
+class OnlyInTheChild:
+    """Cannot be unpickled in the process of the test."""
+
+    def __init__(self) -> None:
+        self.own = os.getpid()
+
+    def __reduce__(self) -> Any:
+        return misbehaving.load_elsewhere, (self.own,)
+
+    def __call__(self) -> None:
+        """Never run here."""
+
+
+def test_the_rank_does_not_load_what_its_child_runs() -> None:
+    with nothing_left():
+        master = Master()
+        function = OnlyInTheChild()
+        master.send(plain(0, function), terms={0: ISOLATED})
+        master.send(plain(1, function))
+        master.send(plain(2, function), terms={2: ISOLATED})
+        outcomes = master.serve()
+    assert outcomes[0] == outcomes[2] == "loaded elsewhere"
+    assert isinstance(outcomes[1].error, SerializationError)
+
+
+def test_a_forgotten_function_is_forgotten_in_the_child(master: Running) -> None:
+    master.send(plain(0, identity, 1), terms={0: ISOLATED})
+    master.receive(Outcomes)
+    master.send(plain(1, misbehaving.pid), forget=[identity], terms={1: ISOLATED})
+    master.receive(Outcomes)
+    del master.functions[0]
+    master.functions[9] = print  # so that its next number is a new one
+    master.send(plain(2, identity, 5), terms={2: ISOLATED})
+    assert master.finish()[2] == 5
+
+
+def test_starting_the_child_is_no_cost_of_the_function(master: Running) -> None:
+    master.send(plain(0, identity, 1), terms={0: ISOLATED})
+    master.finish()
+    (reply,) = master.replies
+    ((_, items, seconds, _),) = reply.costs
+    assert items == 1
+    child = 0.02  # an interpreter takes longer to start
+    assert seconds < child or sys.gettrace() is not None
