@@ -132,7 +132,6 @@ def test_arrays_come_back_writable_and_errors_as_failures(path: Path) -> None:
     assert isinstance(failure, Failure)
     assert repr(failure.error) == "ValueError('no')"
     assert "rank 1" in str(failure.error.__cause__)
-    assert "Task 'some label'" in str(failure.error.__cause__)
 
 
 def test_replaced_rows_are_gone_and_counted(path: Path) -> None:
@@ -271,8 +270,10 @@ def test_salvage_finds_every_row_of_a_sound_file(whole: Path) -> None:
 )
 def test_files_of_others_are_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(JournalError, match="is no journal of mpitasks"):
-        open_locked(path)
+    for _ in range(2):
+        with pytest.raises(JournalError, match="is no journal of mpitasks"):
+            open_locked(path)
+    assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == content
 
 

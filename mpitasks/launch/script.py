@@ -23,6 +23,7 @@ __all__ = ["EVERYWHERE_VERBS", "LONE_VERBS", "VERBS", "Program", "Script"]
 
 VERBS = {
     "bench": "mpitasks.launch.bench.command",
+    "journal": "mpitasks.launch.journal.command",
     "status": "mpitasks.launch.slurm.show",
     "submit": "mpitasks.launch.slurm.command",
     "doctor": "mpitasks.launch.doctor.command",
@@ -30,7 +31,7 @@ VERBS = {
 """Words that name a program of mpitasks itself in the place of a script, and where each
 lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
 
-LONE_VERBS = frozenset({"status", "submit"})
+LONE_VERBS = frozenset({"journal", "status", "submit"})
 """Those of them that are programs of one process: they meet no other ranks, load no
 MPI, and so work on a login node as well."""
 

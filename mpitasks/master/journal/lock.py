@@ -79,14 +79,22 @@ class Lock:
                 file=sys.stderr,
             )
         self.known = bool(self._read())
-        with contextlib.suppress(OSError):  # a full disk is noticed later, and said
-            self._write(_holder())
+        self._path = path
         _ours.add(self._name)
+
+    def claim(self) -> None:
+        """Say who holds it, and that the journal is one."""
+        with contextlib.suppress(OSError):  # a full disk is noticed later, and said
+            text = json.dumps(_holder()).encode()
+            os.pwrite(self._file, text, 0)
+            os.ftruncate(self._file, len(text))
 
     def release(self) -> None:
         """Let others have the journal. May be called again."""
         if self._name in _ours:
             _ours.discard(self._name)
+            if os.fstat(self._file).st_size == 0:  # it was not claimed
+                self._path.unlink(missing_ok=True)
             os.close(self._file)
 
     def _read(self) -> dict[str, Any]:
@@ -95,11 +103,6 @@ class Lock:
         except (OSError, ValueError):
             return {}
         return told if isinstance(told, dict) else {}
-
-    def _write(self, holder: dict[str, Any]) -> None:
-        text = json.dumps(holder).encode()
-        os.pwrite(self._file, text, 0)
-        os.ftruncate(self._file, len(text))
 
 
 def _holder() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mpitasks.master.journal.store import (
     is_environment,
 )
 
-__all__ = ["cannot_write", "open_locked", "rebuild"]
+__all__ = ["cannot_write", "check_ours", "open_locked", "rebuild"]
 
 ROWS_AT_ONCE = 1000
 
@@ -41,7 +41,8 @@ def open_locked(path: Path) -> tuple[Lock, Store]:
         raise JournalError(f"{path} is a folder; a journal is a file")
     lock = Lock(path)
     try:
-        _check_ours(path, lock)
+        check_ours(path, known=lock.known)
+        lock.claim()
         return lock, _open(path, lock)
     except BaseException:
         lock.release()
@@ -85,9 +86,17 @@ def _is_rights(path: Path, error: BaseException) -> bool:
     return not (allowed and "readonly" in str(error))
 
 
-def _check_ours(path: Path, lock: Lock) -> None:
-    """Refuse a file that was no journal of ours before it was damaged."""
-    if lock.known or not path.exists() or path.stat().st_size == 0:
+def check_ours(path: Path, *, known: bool) -> None:
+    """Refuse a file that was no journal of ours before it was damaged.
+
+    Args:
+        path: The file.
+        known: Whether its lock says that it was.
+
+    Raises:
+        JournalError: It was none.
+    """
+    if known or not path.exists() or path.stat().st_size == 0:
         return
     with path.open("rb") as file:
         header = file.read(72)

@@ -175,10 +175,15 @@ def to_row(record: Record, folder: Folder) -> Row:
         file,
         sums,
         None if entry.given is None else str(entry.given)[:TEXT_LENGTH],
-        None if entry.args is None else repr(entry.args)[:TEXT_LENGTH],
+        None if entry.args is None else _shown(entry.args),
         entry.label,
         record.at,
     )
+
+
+def _shown(args: tuple[Any, ...]) -> str:
+    """Return plain arguments as text."""
+    return f"({', '.join(map(repr, args))})"[:TEXT_LENGTH]
 
 
 def decode_row(row: Row, folder: Folder) -> Any:

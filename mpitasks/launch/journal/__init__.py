@@ -1,0 +1,1 @@
+"""``mpitasks journal``: what is in a journal, and taking it out. Needs no MPI."""

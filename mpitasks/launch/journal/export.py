@@ -1,0 +1,181 @@
+"""Results out of a journal: as CSV, as JSON, or arrays as npz. One value at a time."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import os
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpitasks.errors import JournalError
+from mpitasks.launch.journal.reader import Reader, key_text
+from mpitasks.launch.journal.show import moment
+from mpitasks.master.journal.folder import Damaged
+from mpitasks.wire.outcomes import Failure
+
+if TYPE_CHECKING:
+    from mpitasks.master.journal.store import Row
+
+__all__ = ["FORMATS", "write"]
+
+FORMATS = ("csv", "json", "npz")
+
+COLUMNS = ("key", "function", "call", "label", "at", "state", "value")
+
+MOST_ITEMS = 10_000
+"""Larger arrays stand in CSV and JSON as their dtype and shape."""
+
+
+def write(reader: Reader, rows: Iterable[Row], options: argparse.Namespace) -> int:
+    """Write the rows in each format that `options` name; return the exit code.
+
+    Raises:
+        JournalError: A file cannot be written.
+    """
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109  where the script's modules may be
+    wanted = list(rows)  # without their values
+    for name in FORMATS:
+        target = getattr(options, name)
+        if target is None:
+            continue
+        try:
+            count = _WRITERS[name](_entries(reader, wanted), target)
+        except OSError as error:
+            raise JournalError(f"{target} cannot be written: {error}") from error
+        if target != "-":
+            print(f"written: {target} ({count} of {len(wanted)} results)")
+    for what in reader.damaged:
+        print(f"mpitasks: damaged: {what}", file=sys.stderr)
+    return 1 if reader.damaged or reader.damage else 0
+
+
+def _entries(
+    reader: Reader, rows: Iterable[Row]
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield what is known of each result, and its value or error."""
+    for row in rows:
+        state = "failed" if row.failed else "ok"
+        try:
+            value = reader.value(row)
+        except Damaged as error:
+            value, state = f"damaged: {error}", "damaged"
+        if type(value) is Failure:
+            value = value.error
+        yield (
+            {
+                "key": key_text(row),
+                "function": reader.name(row),
+                "call": row.call,
+                "label": row.label,
+                "at": moment(row.at),
+                "state": state,
+            },
+            value,
+        )
+
+
+def _write_csv(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> int:
+    count = 0
+    with _opened(target) as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for known, value in entries:
+            shown = simple(value)
+            if isinstance(shown, (list, dict)):
+                shown = json.dumps(shown)
+            writer.writerow({**known, "value": shown})
+            count += 1
+    return count
+
+
+def _write_json(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> int:
+    count = 0
+    with _opened(target) as file:
+        file.write("[")
+        for known, value in entries:
+            file.write(",\n " if count else "\n ")
+            json.dump({**known, "value": simple(value)}, file)
+            count += 1
+        file.write("\n]\n")
+    return count
+
+
+def _write_npz(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> int:
+    """Write the arrays and numbers among the results, each under its key."""
+    if target == "-":
+        raise JournalError("--npz needs a file; it cannot go to the terminal")
+    names: set[str] = set()
+    count = 0
+    with zipfile.ZipFile(target, "w", allowZip64=True) as archive:
+        for known, value in entries:
+            if known["state"] != "ok":
+                continue
+            arrays = dict(_arrays(known["key"], value))
+            for name, array in arrays.items():
+                unique = name if name not in names else f"{name}#{len(names)}"
+                names.add(unique)
+                with archive.open(f"{unique}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+            count += bool(arrays)
+    return count
+
+
+def _arrays(name: str, value: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Yield the arrays in a result; those of a dict or a tuple as ``name/part``."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _arrays(f"{name}/{key}", part)
+        return
+    try:
+        array = np.asarray(value)
+    except ValueError:  # parts of several shapes
+        array = np.asarray(None)
+    if not array.dtype.hasobject:
+        yield name, array
+    elif isinstance(value, (list, tuple)):
+        for at, part in enumerate(value):
+            yield from _arrays(f"{name}/{at}", part)
+
+
+def simple(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, np.ndarray):
+        if value.size <= MOST_ITEMS:
+            return simple(value.tolist())
+        return {"array": str(value.dtype), "shape": list(value.shape)}
+    if isinstance(value, (list, tuple)):
+        return [simple(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): simple(part) for key, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: simple(getattr(value, name)) for name in names}
+    return repr(value)
+
+
+@contextlib.contextmanager
+def _opened(target: str) -> Iterator[IO[str]]:
+    if target == "-":
+        yield sys.stdout
+    else:
+        with Path(target).open("w", newline="") as file:
+            yield file
+
+
+_WRITERS = {"csv": _write_csv, "json": _write_json, "npz": _write_npz}
