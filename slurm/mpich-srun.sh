@@ -22,6 +22,10 @@ export PYTHONUNBUFFERED=1
 export SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date +%s -d "$(
     squeue --noheader --format=%e --jobs="$SLURM_JOB_ID")" 2>/dev/null)}
 
+# MPICH names shared memory after the step, and killed ranks leave it behind:
+# when SLURM starts the job again, it takes a step of another number.
+for _ in $(seq "${SLURM_RESTART_COUNT:-0}"); do srun -N1 -n1 true; done
+
 # MPICH knows PMI-2 (others: srun --mpi=list). If one rank fails, all end.
 exec srun --mpi=pmi2 --kill-on-bad-exit=1 \
     python -m mpitasks \

@@ -99,6 +99,13 @@ def test_the_end_is_known(environ: dict[str, str], end: str) -> None:
     assert shell(script, TZ="UTC", **environ).endswith(f"|end {end}\n")
 
 
+@pytest.mark.parametrize("count", [None, 0, 1, 3])
+def test_each_round_takes_another_step(count: int | None) -> None:
+    rounds = {} if count is None else {"SLURM_RESTART_COUNT": str(count)}
+    steps = shell(runnable(PLAN), **rounds)
+    assert steps.startswith("-N1|-n1|true|" * (count or 0) + "--mpi=pmi2|")
+
+
 def test_requeueing_array_job() -> None:
     plan = replace(
         PLAN,

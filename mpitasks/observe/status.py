@@ -116,10 +116,10 @@ class Meter:
         rate = self._rate(ended, now)
         left = counts.queued + counts.assigned
         eta = None
-        if left == 0:
-            eta = 0.0
-        elif rate > 0:
+        if rate > 0:
             eta = left / rate
+        elif left == 0 and ended:
+            eta = 0.0
         return Status(
             state=state,
             done=counts.succeeded,

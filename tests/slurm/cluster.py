@@ -31,13 +31,16 @@ DAEMON = re.compile(r"\S*\b(munged|slurmctld|slurmd)\b")
 UP_SECONDS = 30.0
 END_SECONDS = 20.0
 
+# A job that was requeued starts once its credential has expired, after 2 minutes unless
+# told otherwise.
 CONFIG = """\
 ClusterName=mpitasks
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+FirstJobId={first}
 CryptoType=crypto/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -103,7 +106,11 @@ class Cluster:
         """Start it, and wait until every node is idle."""
         (self.folder / "state").mkdir()
         (self.folder / "spool").mkdir()
-        text = CONFIG.format(folder=self.folder, ports=_free_ports(3), cpus=CPUS)
+        # MPICH names shared memory after the job: no other cluster's job on this
+        # machine may have the same number.
+        first = 1000 + secrets.randbelow(1_000_000)
+        ports = _free_ports(3)
+        text = CONFIG.format(folder=self.folder, ports=ports, cpus=CPUS, first=first)
         (self.folder / "slurm.conf").write_text(text)
         key = self.folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))

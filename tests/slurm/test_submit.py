@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -160,7 +161,7 @@ def test_kept_script_can_be_submitted_again(login: Login, mpich: Mpi) -> None:
     assert first.code == 0, str(first)
     job = re.match(r"job (\d+): (.*), log (.*)\n", first.out)
     assert job is not None, str(first)
-    assert job[2] == str(login.folder / f"logs/my fit-{job[1]}.sh")
+    assert job[2] == f"logs/my fit-{job[1]}.sh"
     record = login.cluster.call("scontrol", "show", "job", job[1])
     assert "Comment=a b \n" in record, record
     again = login.run("sbatch", "--parsable", job[2]).out.strip()
@@ -262,3 +263,54 @@ def test_no_status_to_show(login: Login, mpich: Mpi, target: str) -> None:
     assert outcome.out == "", str(outcome)
     assert "Traceback" not in outcome.err
     assert target in outcome.err, str(outcome)
+
+
+def test_one_rank_a_node_is_said(login: Login, mpich: Mpi) -> None:
+    login.script("pass")
+    outcome = login.mpitasks(mpich, "submit", "-N2", "-t1", "fit.py")
+    assert outcome.code == 0, str(outcome)
+    assert len(outcome.said) == 1, str(outcome)
+    assert "one rank a node" in outcome.said[0]
+    told = login.mpitasks(mpich, "submit", "-n2", "-t1", "fit.py")
+    assert (told.code, told.err) == (0, ""), str(told)
+
+
+AGAIN = """
+import os, signal, sys, time
+import mpitasks as mt
+
+def work(seconds):
+    time.sleep(seconds)
+
+if __name__ == "__main__":
+    again = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    with mt.Executor() as ex:
+        print("workers", ex.submit(abs, -ex.num_workers).result(), "round", again)
+        list(ex.map(work, [0 if again else 60] * 8, chunksize=1))
+"""
+
+
+def shared_memory(job: str) -> set[Path]:
+    """Return what MPICH leaves of the first step of a job whose ranks are killed."""
+    number = 0x811C9DC5  # FNV-1a
+    for byte in f"{job}.0".encode():
+        number = (number ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return set(Path("/dev/shm").glob(f"mpich_shm_{number:x}_*"))
+
+
+def test_job_starts_again_after_its_ranks_were_killed(login: Login, mpich: Mpi) -> None:
+    login.script(AGAIN)
+    sizes = ["-N", "1", "-n", "3", "-t", "2", "--sbatch-arg=--open-mode=append"]
+    job = login.submit(mpich, *sizes, "fit.py")
+    log = login.folder / f"fit-{job}.out"
+    login.until(lambda: log.exists() and "round 0" in log.read_text(), "it runs")
+    login.cluster.call("scontrol", "requeue", job)
+    login.until(lambda: login.field(job, "Restarts") == "1", "it has been killed")
+    left = shared_memory(job)
+    assert left, "MPICH cleans up by now; then the job script need not skip steps"
+    try:
+        login.until(lambda: "round 1" in log.read_text(), "it runs again")
+        login.until(lambda: login.field(job, "JobState") == "COMPLETED", "it is over")
+    finally:
+        for path in left:
+            path.unlink()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mpitasks.launch.slurm.job import Job, Submission, make_plan, send
 from mpitasks.launch.slurm.options import OPTIONS, checked_options
-from mpitasks.launch.slurm.script import job_script
+from mpitasks.launch.slurm.script import Plan, job_script
 from mpitasks.launch.verbs import VerbParser
 
 __all__ = ["main", "parse"]
@@ -138,7 +140,7 @@ def main(options: argparse.Namespace) -> int:
         print(job_script(plan), end="")
         return 0
     job = send(plan)
-    _tell(job)
+    _tell(job, plan)
     if not options.wait:
         return 0
     from mpitasks.launch.slurm.follow import follow
@@ -146,5 +148,18 @@ def main(options: argparse.Namespace) -> int:
     return follow(job, array="array" in plan.options)
 
 
-def _tell(job: Job) -> None:
-    print(f"job {job.id}: {job.script}, log {job.log}", flush=True)
+def _tell(job: Job, plan: Plan) -> None:
+    print(f"job {job.id}: {_near(job.script)}, log {_near(job.log)}", flush=True)
+    ranks = ("ntasks", "ntasks-per-node")
+    if not plan.extra and not any(name in plan.options for name in ranks):
+        print(
+            "mpitasks: sbatch gives one rank a node where it is told nothing else; "
+            "--ntasks-per-node says how many",
+            file=sys.stderr,
+        )
+
+
+def _near(path: Path) -> str:
+    """Return a path as seen from here, if it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

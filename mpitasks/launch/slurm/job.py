@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpitasks.errors import ConfigurationError, SlurmError
+from mpitasks.launch.script import LONE_VERBS, VERBS
 from mpitasks.launch.slurm import paths
 from mpitasks.launch.slurm.options import checked_options
 from mpitasks.launch.slurm.probe import choose_launcher, probe
@@ -185,7 +186,8 @@ def make_plan(wanted: Submission) -> Plan:
         OptionError: An option is impossible.
         ConfigurationError: There is no such script, or no launcher that fits.
     """
-    if not wanted.is_module and not Path(wanted.target).exists():
+    program = wanted.is_module or wanted.target in VERBS.keys() - LONE_VERBS
+    if not program and not Path(wanted.target).exists():
         raise ConfigurationError(
             f"there is no script {wanted.target!r} in {Path.cwd()}"
         )

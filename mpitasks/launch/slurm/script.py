@@ -59,7 +59,8 @@ def job_script(plan: Plan) -> str:
         _setup(plan.site),
         _threads(plan),
         _output(),
-        _end_time(plan),
+        _end_time(),
+        _fresh_step(plan),
         _command(plan),
     ]
     return "\n".join("\n".join(part) + "\n" for part in parts if part)
@@ -110,11 +111,23 @@ def _output() -> list[str]:
     ]
 
 
-def _end_time(plan: Plan) -> list[str]:
+def _end_time() -> list[str]:
     return [
         "# No task is started that cannot end in time. Older SLURMs do not say when.",
         'export SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date +%s -d "$(',
         '    squeue --noheader --format=%e --jobs="$SLURM_JOB_ID")" 2>/dev/null)}',
+    ]
+
+
+def _fresh_step(plan: Plan) -> list[str]:
+    # Its name is a hash of job and step, and a requeued job begins with step 0 again:
+    # the new ranks would find what the killed ones left, and wait for ever in MPI_Init.
+    if plan.launcher.words[0] != "srun":
+        return []
+    return [
+        "# MPICH names shared memory after the step, and killed ranks leave it behind:",
+        "# when SLURM starts the job again, it takes a step of another number.",
+        'for _ in $(seq "${SLURM_RESTART_COUNT:-0}"); do srun -N1 -n1 true; done',
     ]
 
 
