@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,15 @@ __all__ = ["EXIT_LOST", "look_out"]
 
 EXIT_LOST = 69
 """A rank died, and the MPI does not survive that. (EX_UNAVAILABLE of sysexits.h)"""
+
+SPEAK_SECONDS = 1.0
+"""Open MPI's mpiexec is about to end this process itself, and forwards the line then;
+after an abort it would drop it. MPICH's must hear of the abort at once: it may take the
+death of a rank that ended with code 0 for the end of a job where all went well."""
+
+run_ended = False
+"""Whether the run is being ended because of a loss: the launcher's signals are part of
+that, and nothing to report."""
 
 REMEDY = (
     "With Open MPI 5, mpitasks -n N --survive goes on without it; with isolate=True a "
@@ -49,6 +59,10 @@ def _say(text: str) -> None:
 def _end_run(text: str) -> None:
     """Say which rank died, and end the run."""
     _say(f"{text}; the run ends with it. {REMEDY}")
+    global run_ended
+    run_ended = True
     from mpitasks.wire import mpi
 
+    if "Open MPI" in mpi.library_version():
+        time.sleep(SPEAK_SECONDS)
     mpi.abort(EXIT_LOST)

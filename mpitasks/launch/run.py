@@ -168,7 +168,7 @@ def join(settings: Settings) -> Role:
         session.ending = ending.begin(pump, settings, _abort)
         sessions.install(session)
         return Role.MASTER
-    from mpitasks.worker import context
+    from mpitasks.worker import context, exits
     from mpitasks.worker.loop import Worker
     from mpitasks.worker.orphan import watch_master
 
@@ -182,7 +182,9 @@ def join(settings: Settings) -> Role:
     worker = Worker(transport, where, host=own.host, listens=listens)
     context.provide(lambda: worker.current_task(rank, own.host))
     watch = None if answer.master is None else watch_master(answer.master)
+    exits.make_visible(where)
     worker.serve()
+    exits.make_ordinary()
     if watch is not None:
         watch.stop()
     if worker.maimed:
