@@ -72,6 +72,15 @@ def survives_losses(environ: Mapping[str, str] = os.environ) -> bool:
     return told in ("1", "true", "yes", "enabled", "t", "y")
 
 
+def may_leave_ranks(hint: LaunchHint) -> bool:
+    """Whether the launcher may let ranks live when another has died.
+
+    Those of the MPI libraries end them all, unless they are told to let a run survive;
+    srun does with ``--kill-on-bad-exit``, which is not its default.
+    """
+    return hint.launcher == SRUN or survives_losses()
+
+
 @dataclass(frozen=True, slots=True)
 class BatchJob:
     """What the environment says of the SLURM job that this process is part of.

@@ -18,6 +18,7 @@ from mpitasks import walltime
 from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.launch.environment import (
     launch_hint,
+    may_leave_ranks,
     refuse_lone_copy,
     refuse_misfit,
     survives_losses,
@@ -156,6 +157,10 @@ def join(settings: Settings) -> Role:
         limit_to_share(welcomes[0].share)
         for line in warnings_of(hellos):
             print(f"mpitasks: warning: {line}", file=sys.stderr, flush=True)
+        if may_leave_ranks(hint):
+            from mpitasks.wire.lifeline import offer_lifeline
+
+            offer_lifeline(welcomes[0].run)
         transport = _transport(mpi, workers, welcomes[0])
         pump = Pump(
             transport,
@@ -170,7 +175,7 @@ def join(settings: Settings) -> Role:
         return Role.MASTER
     from mpitasks.worker import context, exits
     from mpitasks.worker.loop import Worker
-    from mpitasks.worker.orphan import watch_master
+    from mpitasks.worker.orphan import bound_to
 
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
@@ -181,12 +186,9 @@ def join(settings: Settings) -> Role:
     listens = mpi.threads_may_overlap()
     worker = Worker(transport, where, host=own.host, listens=listens)
     context.provide(lambda: worker.current_task(rank, own.host))
-    watch = None if answer.master is None else watch_master(answer.master)
-    exits.make_visible(where)
-    worker.serve()
-    exits.make_ordinary()
-    if watch is not None:
-        watch.stop()
+    run = answer.run if may_leave_ranks(hint) else None
+    with exits.made_visible(where), bound_to(answer.master, run):
+        worker.serve()
     if worker.maimed:
         mpi.note_gone(-1, reported=True)
     sessions.uninstall()

@@ -159,4 +159,7 @@ def abort(code: int) -> None:
     """End the whole job at once, with this exit code."""
     if len(_gone) == MPI.COMM_WORLD.Get_size() - 1:
         os._exit(code)  # the launcher would lose the code of an abort
+    from mpitasks.wire.lifeline import hold_lifeline
+
+    hold_lifeline()
     world().Abort(code)

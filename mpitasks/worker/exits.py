@@ -9,18 +9,21 @@ what happened, the rank that dies says so itself, if it can.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
+from collections.abc import Iterator
 from typing import NoReturn
 
-__all__ = ["make_ordinary", "make_visible"]
+__all__ = ["made_visible"]
 
 _exit = os._exit
 
 
-def make_visible(where: str) -> None:
-    """From now on `os._exit` ends this process by SIGKILL; not its forked children.
+@contextlib.contextmanager
+def made_visible(where: str) -> Iterator[None]:
+    """Have `os._exit` end this process by SIGKILL meanwhile; not its forked children.
 
     Crashes in C code print where Python was.
 
@@ -40,8 +43,7 @@ def make_visible(where: str) -> None:
     os._exit = exit_visibly
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2, all_threads=False)
-
-
-def make_ordinary() -> None:
-    """`os._exit` is the system's again: the run is over."""
-    os._exit = _exit
+    try:
+        yield
+    finally:
+        os._exit = _exit
