@@ -226,9 +226,7 @@ def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
     for number in (signal.SIGINT, *signals.ENDING):
         signal.signal(number, signal.SIG_IGN)
     number = stop.number if isinstance(stop, signals.Terminated) else signal.SIGINT
-    losses = sys.modules.get("mpitasks.launch.losses")
-    if losses is None or not losses.run_ended:
-        print(f"mpitasks: stopped by {number.name}", file=sys.stderr, flush=True)
+    print(f"mpitasks: stopped by {number.name}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     journals = sys.modules.get("mpitasks.master.journals")
     if journals is not None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mpitasks.launch import signals
 from mpitasks.master.lookout import Lookout
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ SPEAK_SECONDS = 1.0
 """Open MPI's mpiexec is about to end this process itself, and forwards the line then;
 after an abort it would drop it. MPICH's must hear of the abort at once: it may take the
 death of a rank that ended with code 0 for the end of a job where all went well."""
-
-run_ended = False
-"""Whether the run is being ended because of a loss: the launcher's signals are part of
-that, and nothing to report."""
 
 REMEDY = (
     "With Open MPI 5, mpitasks -n N --survive goes on without it; with isolate=True a "
@@ -59,8 +56,7 @@ def _say(text: str) -> None:
 def _end_run(text: str) -> None:
     """Say which rank died, and end the run."""
     _say(f"{text}; the run ends with it. {REMEDY}")
-    global run_ended
-    run_ended = True
+    signals.listen(lambda number, frame: True)  # the launcher's part of this end
     from mpitasks.wire import mpi
 
     if "Open MPI" in mpi.library_version():
