@@ -26,6 +26,9 @@ __all__ = ["Lock", "lock_path"]
 _HELD = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
+PATIENCE_SECONDS = 2.0
+"""A run that was killed may still be on its way out, waiting for the disk."""
+
 _ours: set[str] = set()
 """Journals that this process holds: to the kernel a process is at one with itself."""
 
@@ -63,7 +66,7 @@ class Lock:
         except OSError as error:
             raise JournalError(_cannot(journal, error)) from error
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self._file)
         except OSError as error:
             if error.errno in _HELD:
                 holder = self._read()
@@ -103,6 +106,23 @@ class Lock:
         except (OSError, ValueError):
             return {}
         return told if isinstance(told, dict) else {}
+
+
+def _take(file: int) -> None:
+    """Take the lock, waiting for a little while.
+
+    Raises:
+        OSError: Somebody has it, or there are no locks here.
+    """
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in _HELD or time.monotonic() > end:
+                raise
+        time.sleep(PATIENCE_SECONDS / 50)
 
 
 def _holder() -> dict[str, Any]:
