@@ -22,6 +22,7 @@ from typing import NoReturn
 from mpitasks.errors import ConfigurationError, LaunchError
 from mpitasks.launch import signals
 from mpitasks.launch.environment import launch_hint
+from mpitasks.launch.parting import tell_end
 from mpitasks.launch.script import VERBS, Program, Script
 from mpitasks.settings import Settings
 
@@ -161,7 +162,7 @@ def _end(code: int, *, abort: bool = False) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    _report_end(code)
+    tell_end(code)
     mpi = sys.modules.get("mpitasks.wire.mpi")
     if mpi is not None:
         if abort:
@@ -184,13 +185,6 @@ def _end_maimed(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
-
-
-def _report_end(code: int) -> None:
-    """Write the status file for the last time, if there is one."""
-    reporting = sys.modules.get("mpitasks.launch.reporting")
-    if reporting is not None:
-        reporting.finish(code)
 
 
 def _end_with_line(error: Exception) -> NoReturn:
@@ -233,7 +227,7 @@ def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
         journals.end_journals()
     if "mpitasks.wire.mpi" in sys.modules:
         _end(EXIT_SIGNAL + number, abort=True)
-    _report_end(EXIT_SIGNAL + number)
+    tell_end(EXIT_SIGNAL + number)
     os._exit(EXIT_SIGNAL + number)  # a task may be running in the worker thread
 
 

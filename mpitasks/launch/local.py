@@ -13,10 +13,12 @@ import os
 import socket
 import sys
 import threading
+from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.launch.ending import begin, foresee
 from mpitasks.launch.environment import launch_hint
+from mpitasks.launch.parting import tell_end
 from mpitasks.master import journals
 from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session, settings
@@ -56,7 +58,7 @@ def start_local() -> Session:
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     session = Session(pump, in_task)
     foresee(settings())
-    session.ending = begin(pump, settings(), os._exit)
+    session.ending = begin(pump, settings(), _exit)
     atexit.register(_finish, session)
     return session
 
@@ -75,6 +77,12 @@ def _refuse_copies(script: str) -> None:
         )
 
 
+def _exit(code: int) -> NoReturn:
+    """End this process, whatever goes on in it."""
+    tell_end(code)
+    os._exit(code)
+
+
 def _finish(session: Session) -> None:
     """Let what was submitted finish, as the stdlib's executors do, and end.
 
@@ -90,7 +98,7 @@ def _finish(session: Session) -> None:
     except Stopped as stop:
         journals.end_journals()
         sys.stdout.flush()
-        os._exit(stop.status)
+        _exit(stop.status)
     finally:
         journals.end_journals()
     if session.ending is not None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpitasks.launch import signals
+from mpitasks.launch.parting import tell_end
 from mpitasks.master.lookout import Lookout
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _end_run(text: str) -> None:
     signals.listen(lambda number, frame: True)  # the launcher's part of this end
     from mpitasks.wire import mpi
 
+    tell_end(EXIT_LOST)
     if "Open MPI" in mpi.library_version():
         time.sleep(SPEAK_SECONDS)
     mpi.abort(EXIT_LOST)

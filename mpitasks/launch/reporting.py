@@ -8,9 +8,12 @@ status file is wanted.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from typing import TYPE_CHECKING
 
+from mpitasks import walltime
 from mpitasks.launch.environment import batch_job
 from mpitasks.master import session as sessions
 from mpitasks.observe.status import Writer
@@ -41,6 +44,10 @@ class _Counts:
         return None if self._pump is None else self._pump.statistics()
 
 
+def _state() -> str:
+    return "draining" if walltime.stopping() else "running"
+
+
 def start(path: str | None) -> None:
     """Write the status of the run from now on.
 
@@ -57,7 +64,8 @@ def start(path: str | None) -> None:
     _writer = Writer(
         path,
         _Counts(),
-        end=None if job is None else job.end,
+        state=_state,
+        end=time.time() + left if (left := walltime.time_left()) < math.inf else None,
         job=None if job is None else job.id,
     )
     _writer.start()

@@ -29,6 +29,7 @@ from mpitasks.launch.meeting import (
     warnings_of,
     welcomes_of,
 )
+from mpitasks.launch.parting import tell_end
 from mpitasks.launch.threads import limit_to_share
 from mpitasks.master import journals
 from mpitasks.master import session as sessions
@@ -264,6 +265,7 @@ def _abort_with_traceback() -> None:
 
 def _abort(code: int) -> NoReturn:
     """End the job with that exit code, whatever goes on."""
+    tell_end(code)
     sys.stderr.flush()
     time.sleep(FORWARD_SECONDS)
     sys.modules["mpitasks.wire.mpi"].abort(code)

@@ -158,9 +158,20 @@ class Pump:
         return self._refusal is not None
 
     def statistics(self) -> Statistics:
-        """Return the counts of about this moment; for onlookers, who take no lock."""
+        """Return the counts of about this moment; for onlookers, who take no lock.
+
+        Unlike the scheduler's they know which items of a chunk failed, and count a task
+        that was tried again once.
+        """
         counts = self._scheduler.statistics()
-        return replace(counts, queued=counts.queued + len(self._inbox))
+        failed, retries = self._settler.failures, self._settler.retries
+        ended = counts.succeeded + counts.failed
+        return replace(
+            counts,
+            queued=counts.queued + len(self._inbox),
+            succeeded=max(ended - failed - retries, 0),
+            failed=failed,
+        )
 
     def set_end(self, at: float) -> None:
         """Start nothing that would not be finished by then, on the monotonic clock."""

@@ -35,6 +35,8 @@ class Settler:
 
     Attributes:
         again: Further attempts, to be run; whoever takes them empties it.
+        failures: How many calls and items failed for good.
+        retries: How many further attempts there were.
         halt: Set when more failed than may.
         failed: Told of each failure that is final, and whose it is, if there is a
             journal.
@@ -43,7 +45,8 @@ class Settler:
     def __init__(self, ids: Iterator[TaskId], max_failures: int | None = None) -> None:
         self._ids = ids
         self._max_failures = max_failures
-        self._failures = 0
+        self.failures = 0
+        self.retries = 0
         self.again: list[Again] = []
         self.halt: TooManyFailures | None = None
         self.failed: Callable[[Call | Chunk, BaseException], None] | None = None
@@ -163,6 +166,7 @@ class Settler:
         if again is None:
             return False
         self.again.append(again)
+        self.retries += 1
         return True
 
     def _note(self, task: Call | Chunk, failure: Failure) -> None:
@@ -171,11 +175,11 @@ class Settler:
             self.failed(task, failure.error)
 
     def _count(self, failure: Failure, items: int = 1) -> None:
-        self._failures += items
-        if self._max_failures is not None and self._failures > self._max_failures:
+        self.failures += items
+        if self._max_failures is not None and self.failures > self._max_failures:
             self.halt = TooManyFailures(
                 f"--max-failures {self._max_failures} stops the run: "
-                f"{self._failures} failed; the last with "
+                f"{self.failures} failed; the last with "
                 f"{describe(failure.error)}"
             )
             self.halt.__cause__ = failure.error
