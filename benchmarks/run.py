@@ -61,6 +61,7 @@ PLAN = [
     Launch("bandwidth", 2, 300),
     Launch("memory", 2, 150),
     Launch("idle", 2, 250),
+    Launch("isolate", 2, 120),
     Launch("scaling", 3, 60),
     Launch("scaling", 8, 80),
     Launch("core", 0, 250),

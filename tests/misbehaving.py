@@ -168,6 +168,27 @@ def loaded_elsewhere() -> str:
     return "loaded elsewhere"
 
 
+class LoadsSlowly:
+    """Takes its time to be unpickled: until there is a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return load_slowly, (self.path,)
+
+    def __call__(self) -> str:
+        """The function."""
+        return "loaded"
+
+
+def load_slowly(path: str) -> LoadsSlowly:
+    """Stand for imports from a slow file system."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return LoadsSlowly(path)
+
+
 class CannotBePickled:
     """As a result."""
 

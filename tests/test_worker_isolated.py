@@ -179,6 +179,18 @@ def test_a_forgotten_function_is_forgotten_in_the_child(master: Running) -> None
     assert master.finish()[2] == 5
 
 
+def test_a_task_that_cannot_begin_yet_is_not_overdue(
+    master: Running, tmp_path: Path
+) -> None:
+    path = tmp_path / "go"
+    limited = Terms(timeout=0.1, isolate=True)
+    master.send(plain(0, misbehaving.LoadsSlowly(str(path))), terms={0: limited})
+    for _ in range(2):  # it says so, about once a second
+        assert master.receive(Outcomes).ids == []
+    path.touch()
+    assert master.finish() == {0: "loaded"}
+
+
 def test_starting_the_child_is_no_cost_of_the_function(master: Running) -> None:
     master.send(plain(0, identity, 1), terms={0: ISOLATED})
     master.finish()

@@ -19,7 +19,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mpitasks.errors import InternalError
 from mpitasks.worker.blocks import anonymous_file
@@ -36,6 +36,9 @@ END_SECONDS = 10.0
 
 LEAVE_SECONDS = 1.0
 """How long a child gets to leave by itself, with its exit functions, at the end."""
+
+IDLE_SECONDS = 0.05
+"""How often the rank looks around while it waits for the server."""
 
 HUNG_UP_SECONDS = 0.2
 """How long a child that closed its channel may take to be dead; else it is killed."""
@@ -202,19 +205,22 @@ class Children:
         self._room = bytearray(PACKET_BYTES)
         self._loaded = False
 
-    def new(self) -> Child:
+    def new(self, idle: Callable[[], object] = lambda: None) -> Child:
         """Return a fresh child.
+
+        Args:
+            idle: Called now and then while the server starts.
 
         Raises:
             InternalError: It does not start.
             OSError: The system has no room for it.
         """
         try:
-            return self._new()
+            return self._new(idle)
         except (ConnectionError, TimeoutError):
             self._abandon()  # killed by somebody, or it hangs: one more attempt
         try:
-            return self._new()
+            return self._new(idle)
         except (ConnectionError, TimeoutError) as error:
             self._abandon()
             raise InternalError(
@@ -254,7 +260,7 @@ class Children:
         while not child.dead() and time.monotonic() < end:
             time.sleep(0.001)
 
-    def _new(self) -> Child:
+    def _new(self, idle: Callable[[], object]) -> Child:
         from mpitasks.worker.forkserver import NEW
 
         self._start()
@@ -264,7 +270,7 @@ class Children:
         try:
             with other:
                 fds = (other.fileno(), page, report)
-                pid = int(self._ask(NEW, fds, START_SECONDS))
+                pid = int(self._ask(NEW, fds, START_SECONDS, idle))
             own.setblocking(False)
             return Child(pid, Channel(own), slate, report)
         except BaseException:
@@ -275,12 +281,23 @@ class Children:
         finally:
             os.close(page)
 
-    def _ask(self, order: bytes, fds: tuple[int, ...], seconds: float) -> bytes:
+    def _ask(
+        self,
+        order: bytes,
+        fds: tuple[int, ...],
+        seconds: float,
+        idle: Callable[[], object] = lambda: None,
+    ) -> bytes:
+        """Return the server's answer."""
         control = self._control
         if control is None:
             raise ConnectionResetError("the server is gone")
-        control.settimeout(seconds)
         send_packet(control, order, fds)
+        end = time.monotonic() + seconds
+        while not select.select([control], [], [], IDLE_SECONDS)[0]:
+            idle()
+            if time.monotonic() > end:
+                raise TimeoutError(f"no answer in {seconds:g} s")
         packet = receive_packet(control, self._room)
         if packet is None:
             raise ConnectionResetError("the server is gone")

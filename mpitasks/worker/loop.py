@@ -71,6 +71,9 @@ SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
 before the next task starts: while user code runs, only the listener drives their
 transfer, and it looks rarely. Not longer: rank 0 may have other things to do."""
 
+LOADING_SECONDS = 1.0
+"""How often the master hears of a rank whose child is not ready yet."""
+
 MASTER = 0
 
 _CALLS = (CALL_PLAIN, CALL)
@@ -112,6 +115,7 @@ class Worker:
         self._reply_bytes = 0
         self._leaving_bytes = 0  # of the reply that was sent last
         self._flushed = 0.0
+        self._told = 0.0  # when the master was last told of an isolated task
         self._arrived: deque[Message] = deque()  # what the listener took in
         self._listener = Listener(self) if listens else None
         # What is being done, for the listener: see `give_back`.
@@ -374,7 +378,11 @@ class Worker:
         call = task_id, function_id, mode, payload
         sent = self._functions.sent[function_id]
         wanted = make_order(call, buffers, sent, self._terms, self._own)
-        return self._sandbox.run(wanted, self._look_around)
+        self._told = time.perf_counter()
+        try:
+            return self._sandbox.run(wanted, self._look_around)
+        finally:
+            self._revoked.discard(task_id)
 
     def _look_around(self) -> BaseException | None:
         """Do what the listener does, now and then while a child works for long."""
@@ -383,15 +391,21 @@ class Worker:
         if arrived is not None:
             self._take_in(arrived[1])
         progress = self._sandbox.progress()
-        if progress == self._progress:
-            self.give_back()
+        stuck = progress == self._progress
         self._progress = progress
+        if self._sandbox.loading():
+            # No task is overdue that could not begin yet: say that we are alive.
+            now = time.perf_counter()
+            stuck = now - self._told > LOADING_SECONDS
+            if stuck:
+                self._transport.send(MASTER, self._new_reply())
+                self._told = now
+        if stuck:
+            self.give_back()
         self._sandbox.tick = LOOK_SECONDS_SENDING if self.sending() else LOOK_SECONDS
-        task_id = self._calls[self._at - 1][0]
-        if task_id not in self._revoked:
-            return None
-        self._revoked.discard(task_id)
-        return CancelledError()  # which nobody will see
+        if self._calls[self._at - 1][0] in self._revoked:
+            return CancelledError()  # which nobody will see
+        return None
 
     def _within_limits(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as the terms of this call want it to be called."""

@@ -102,6 +102,13 @@ class Sandbox:
         """Return what changes with each call, or item of a chunk, that is begun."""
         return self._runs, 0 if self._child is None else self._child.slate.begun
 
+    def loading(self) -> bool:
+        """Whether the child, or the function in it, is still being made ready."""
+        run, child = self._run, self._child
+        return run is not None and (
+            child is None or child.slate.begun <= max(run.first, len(run.items))
+        )
+
     def cut(self) -> int | None:
         """Have a chunk end with the item that is running; to be called by `watch`.
 
@@ -134,7 +141,7 @@ class Sandbox:
     def _attempt(self, run: Run, watch: Watch) -> None:
         """Send what is left to a child, and follow it until it is done or dead."""
         began = time.monotonic()
-        child = self._fit_child(run.order)
+        child = self._fit_child(run.order, watch)
         child.slate.reset(len(run.items))
         fields, buffers = run.request(child.known, self._forget)
         try:
@@ -153,7 +160,7 @@ class Sandbox:
         if end is not None:
             end()
 
-    def _fit_child(self, order: Order) -> Child:
+    def _fit_child(self, order: Order, watch: Watch) -> Child:
         """Return a living child, and a fresh one if memory is to be watched."""
         child = self._child
         limit = order.memory_limit
@@ -164,7 +171,7 @@ class Sandbox:
         ):
             self._end(child)
         if self._child is None:
-            self._child = self._children.new()
+            self._child = self._children.new(watch)
         return self._child
 
     def _follow(
