@@ -12,6 +12,7 @@ import sys
 
 import contract_balance
 import contract_errors
+import contract_failures
 import contract_functions
 import contract_futures
 import contract_lifecycle
@@ -31,6 +32,7 @@ MODULES = [
     contract_functions,
     contract_values,
     contract_errors,
+    contract_failures,
 ]
 
 

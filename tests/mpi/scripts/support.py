@@ -27,7 +27,7 @@ PATIENCE = 20.0
 scratch = Path(tempfile.gettempdir())
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], object], what: str) -> None:
     """Wait until something is the case."""
     end = time.monotonic() + PATIENCE
     while not condition():
