@@ -103,6 +103,12 @@ class Outcome:
         """The lines on standard error that are from mpitasks itself."""
         return [line for line in self.err.splitlines() if line.startswith("mpitasks:")]
 
+    @property
+    def unforeseen(self) -> str:
+        """Standard error without the warning that a small machine has few cores."""
+        lines = self.err.splitlines(keepends=True)
+        return "".join(line for line in lines if " take turns on " not in line)
+
     def __str__(self) -> str:
         return f"exit code {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 

@@ -81,7 +81,7 @@ def test_n_starts_the_mpiexec_beside(launch: Launch, mpi: Mpi) -> None:
     outcome = launch(command, environ={"PATH": "/usr/bin:/bin"})
     assert outcome.code == 0, str(outcome)
     assert outcome.out == "workers 2 45\n"
-    assert outcome.err == "", str(outcome)
+    assert outcome.unforeseen == "", str(outcome)
 
 
 def test_n_without_any_mpiexec(launch: Launch) -> None:

@@ -101,7 +101,7 @@ def test_script_without_any_executor(mpi: Mpi, launch: Launch) -> None:
     launch.script("print('nothing to do')")
     outcome = launch(mpi.runner(2, "script.py"))
     assert (outcome.code, outcome.out) == (0, "nothing to do\n"), str(outcome)
-    assert outcome.err == ""
+    assert outcome.unforeseen == ""
 
 
 def start_busy(

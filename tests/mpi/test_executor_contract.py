@@ -28,21 +28,21 @@ def test_contract(mpi: Mpi, ranks: int, launch: Launch) -> None:
     command = mpi.runner(ranks, CONTRACT, str(ranks - 1))
     outcome = launch(command, seconds=SECONDS)
     assert_all_passed(outcome)
-    assert outcome.err == "", str(outcome)
+    assert outcome.unforeseen == "", str(outcome)
 
 
 def test_contract_isolated(mpi: Mpi, launch: Launch) -> None:
     command = mpi.runner(3, "--isolate", CONTRACT, "2")
     outcome = launch(command, seconds=2 * SECONDS)
     assert_all_passed(outcome)
-    assert outcome.err == "", str(outcome)
+    assert outcome.unforeseen == "", str(outcome)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_functions_of_main(mpi: Mpi, ranks: int, launch: Launch) -> None:
     outcome = launch(mpi.runner(ranks, MAIN))
     assert_all_passed(outcome)
-    assert outcome.err == "", str(outcome)
+    assert outcome.unforeseen == "", str(outcome)
 
 
 @pytest.mark.parametrize("script", [CONTRACT, MAIN])

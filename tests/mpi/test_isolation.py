@@ -50,7 +50,7 @@ def test_isolated_tasks(mpi: Mpi, ranks: int, launch: Launch) -> None:
     assert outcome.code == 0, str(outcome)
     assert " passed, 0 failed" in outcome.out, str(outcome)
     assert "said in a child\n" in outcome.out
-    assert outcome.err == "", str(outcome)
+    assert outcome.unforeseen == "", str(outcome)
 
 
 def test_isolated_tasks_in_one_process(launch: Launch) -> None:

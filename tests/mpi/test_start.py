@@ -74,7 +74,7 @@ def test_run_under_plain_mpiexec(mpi: Mpi, launch: Launch) -> None:
     assert outcome.code == 0, str(outcome)
     lines = sorted(outcome.out.splitlines())
     assert lines == ["(2, [2, 3]) (2, [2, 3])", "None None", "None None"]
-    assert outcome.err == "", str(outcome)
+    assert outcome.unforeseen == "", str(outcome)
 
 
 def test_run_under_the_runner(mpi: Mpi, launch: Launch) -> None:

@@ -26,4 +26,4 @@ def test_the_contract(mpi: Mpi, launch: Launch, option: str) -> None:
     )
     assert outcome.code == 0, str(outcome)
     assert f"checks: {len(transport_contract.CHECKS)} passed" in outcome.out
-    assert outcome.err == "", str(outcome)
+    assert outcome.unforeseen == "", str(outcome)
