@@ -51,8 +51,8 @@ def test_unlike_ranks_are_refused() -> None:
     odd = hello(1, "b")
     odd.version = "0.2.0"
     with pytest.raises(LaunchError, match=r"rank 1 on b has 0\.2\.0"):
-        check_hellos([hello(0), odd])
-    check_hellos([hello(0), hello(1)])
+        check_hellos([hello(0), odd], 2, 60.0)
+    check_hellos([hello(0), hello(1)], 2, 60.0)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import threading
 from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError, Stopped
+from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.ending import begin, foresee
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.parting import tell_end
@@ -69,12 +70,13 @@ def _refuse_copies(script: str) -> None:
         return
     copies = hint.size if hint.size is not None else hint.rank + 1
     if copies > 1:
-        raise ConfigurationError(
+        error = ConfigurationError(
             f"{hint.launcher} started {copies} copies of {script}, and no Executor can "
             f"tell which of them are workers. Start it with: mpiexec -n {copies} "
             f"python -m mpitasks {script}; or call mpitasks.run(main) in it, which "
             f"gives main an executor"
         )
+        raise_on_first(error, 1)
 
 
 def _exit(code: int) -> NoReturn:

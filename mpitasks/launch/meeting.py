@@ -42,12 +42,25 @@ def own_hello(rank: int, library: str) -> Hello:
     )
 
 
-def check_hellos(hellos: Sequence[Hello]) -> None:
-    """Refuse a world whose ranks would not understand each other.
+def check_hellos(hellos: Sequence[Hello], size: int, seconds: float) -> None:
+    """Refuse a world whose ranks are not all there, or do not understand each other.
+
+    Args:
+        hellos: Who was heard, rank 0 first.
+        size: How many ranks there are.
+        seconds: How long they had.
 
     Raises:
-        LaunchError: Ranks have other versions than rank 0.
+        LaunchError: Ranks are missing, or have other versions than rank 0.
     """
+    if len(hellos) < size:
+        from mpitasks.launch.absent import describe_absent
+
+        raise LaunchError(
+            f"{size - len(hellos)} of {size} ranks did not start within {seconds:g} s: "
+            f"{describe_absent(size, hellos)}. Is the host up, and the same Python "
+            f"there? mpiexec -n {size} hostname tells; --start-timeout gives more time"
+        )
     own = hellos[0]
     for what in ("version", "python"):
         expected: Any = getattr(own, what)

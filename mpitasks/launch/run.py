@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mpitasks import walltime
 from mpitasks.errors import ConfigurationError, Stopped
+from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.environment import (
     launch_hint,
     may_leave_ranks,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["Leaving", "Role", "finish", "join", "leave", "run"]
 
 T = TypeVar("T")
+
+EXIT_SETUP = 78
 
 FORWARD_SECONDS = 0.1
 """Launchers get so long to forward what was printed; they drop it after an abort."""
@@ -79,11 +82,15 @@ def run(main: Callable[[Executor], T]) -> T | None:
     Raises:
         BaseException: On rank 0, whatever `main` raises.
         LaunchError: Ranks are missing, or do not fit together.
-        ConfigurationError: The launcher does not fit the MPI library.
+        ConfigurationError: The launcher does not fit the MPI library. Only the first
+            of the copies that it started raises this; the others end with code 78.
     """
     if sessions.installed():
         return _call(main)
-    role = join(Settings())
+    try:
+        role = join(Settings())
+    except ConfigurationError as error:
+        raise_on_first(error, EXIT_SETUP)
     if role is Role.WORKER:
         return None
     failed = True
@@ -151,7 +158,7 @@ def join(settings: Settings) -> Role:
 
         _foresee(settings)
         hellos = mpi.gather_hellos(comm, own, settings.start_seconds)
-        check_hellos(hellos)
+        check_hellos(hellos, size, settings.start_seconds)
         welcomes = welcomes_of(hellos)
         workers = range(1, size)
         mpi.welcome(comm, {rank: welcomes[rank] for rank in workers})

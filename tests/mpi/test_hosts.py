@@ -79,3 +79,30 @@ def test_contract_over_two_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> 
     outcome = launch(command, environ=WIRE, seconds=60)
     assert outcome.code == 0, str(outcome)
     assert " passed, 0 failed" in outcome.out, str(outcome)
+
+
+SILENT_THERE = """
+import os, socket, sys, time
+if socket.gethostname() != sys.argv[1]:
+    from mpi4py import MPI
+    time.sleep(60)
+sys.argv = ["mpitasks", "--start-timeout", "2", "script.py"]
+from mpitasks.launch.cli import main
+main()
+"""
+
+
+def test_missing_ranks_are_named_with_their_host(
+    mpi: Mpi, two_hosts: Hosts, launch: Launch
+) -> None:
+    """Open MPI's PMIx knows it; with MPICH nobody tells of a host that is silent."""
+    launch.script(WHERE)
+    launch.script(SILENT_THERE, "silent.py")
+    command = over_hosts(mpi, two_hosts, 2, [])
+    at = command.index("-m")
+    command[at:] = ["silent.py", two_hosts.names[0]]
+    outcome = launch(command, environ=WIRE, seconds=50)
+    assert outcome.code == 78, str(outcome)
+    (line,) = outcome.said
+    where = two_hosts.names[1] if mpi.name == "openmpi" else "a silent host"
+    assert f"2 of 4 ranks did not start within 2 s: rank 2, 3 on {where}" in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import pytest
@@ -114,14 +115,14 @@ def test_executor_under_plain_mpiexec(mpi: Mpi, launch: Launch) -> None:
     assert outcome.out == "", str(outcome)
     assert "mpiexec -n 3 python -m mpitasks script.py" in outcome.err
     assert "mpitasks.run(main)" in outcome.err
-    assert "ConfigurationError" in outcome.err
+    assert outcome.err.count("ConfigurationError") == 1, str(outcome)
 
 
 def test_missing_rank_is_named(mpi: Mpi, launch: Launch) -> None:
     launch.script(EXECUTOR)
     runner = mpi.runner(2, "--start-timeout", "2", "script.py")
     outcome = launch([*runner, ":", "-n", "1", mpi.python, "-c", SILENT])
-    assert_one_line(outcome, "rank 2", "1 of 3 ranks")
+    assert_one_line(outcome, f"rank 2 on {socket.gethostname()}", "1 of 3 ranks")
 
 
 def test_missing_master_is_said(mpi: Mpi, launch: Launch) -> None:
@@ -161,6 +162,18 @@ def test_foreign_mpiexec_is_refused(mpi: Mpi, launch: Launch) -> None:
     outcome = launch([*mpi.mpiexec(2), other.python, "-m", "mpitasks", "script.py"])
     assert outcome.out == ""
     assert_one_line(outcome, "2 copies", "each is alone")
+
+
+def test_run_under_a_foreign_mpiexec_raises_once(mpi: Mpi, launch: Launch) -> None:
+    launch.script(RUN)
+    other = find_mpi("openmpi" if mpi.name == "mpich" else "mpich")
+    if other is None:
+        pytest.skip("needs both MPIs")
+    outcome = launch([*mpi.mpiexec(3), other.python, "script.py"])
+    assert outcome.code != 0, str(outcome)
+    assert outcome.out == "", str(outcome)
+    assert outcome.err.count("ConfigurationError: ") == 1, str(outcome)
+    assert "3 copies, but each is alone" in outcome.err
 
 
 @pytest.mark.parametrize("how", ["no mpi4py", "no library"])
