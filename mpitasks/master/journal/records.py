@@ -80,9 +80,9 @@ class Record:
 
     def nbytes(self) -> int:
         """Return what it weighs."""
-        own = sum(len(buffer) for buffer in self.buffers)
-        if self.form != PLAIN:
-            own += len(self.payload)
+        if self.form == PLAIN:
+            return ROW_BYTES
+        own = len(self.payload) + sum(len(buffer) for buffer in self.buffers)
         return own + ROW_BYTES
 
 
@@ -158,19 +158,24 @@ def to_row(record: Record, folder: Folder) -> Row:
     entry = record.entry
     form, payload = record.form, record.payload
     frame = pickle.dumps(payload, 5) if form == PLAIN else payload
-    parts = [frame, *record.buffers]
-    sizes = [len(part) for part in parts]
     body = file = sums = None
-    if sum(sizes) >= LARGE_BYTES:
-        file, sums = folder.write(entry.key, parts)
+    told = str(len(frame))
+    if not record.buffers and len(frame) < LARGE_BYTES:
+        body = bytes(frame)
     else:
-        body = bytes(frame) if len(parts) == 1 else b"".join(parts)
+        parts = [frame, *record.buffers]
+        sizes = [len(part) for part in parts]
+        told = json.dumps(sizes)
+        if sum(sizes) >= LARGE_BYTES:
+            file, sums = folder.write(entry.key, parts)
+        else:
+            body = b"".join(parts)
     return Row(
         entry.key,
         entry.function,
         int(form == ERROR),
         form,
-        json.dumps(sizes) if len(sizes) > 1 else str(sizes[0]),
+        told,
         body,
         file,
         sums,

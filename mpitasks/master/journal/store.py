@@ -12,9 +12,10 @@ lack. Each commit is synced. Not for several threads at once: the recorder sees 
 from __future__ import annotations
 
 import marshal
+import operator
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,17 @@ class FunctionRow:
 
 def checksum(row: Row | FunctionRow) -> bytes:
     """Return the checksum that stands in the row."""
-    return digest(marshal.dumps(_values(row), 0))[:8]
+    return _sealed(row)[-1]  # type: ignore[no-any-return]
 
 
-def _values(row: Row | FunctionRow) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in row.__slots__)
+_row_values = operator.attrgetter(*(field.name for field in fields(Row)))
+_function_values = operator.attrgetter(*(field.name for field in fields(FunctionRow)))
+
+
+def _sealed(row: Row | FunctionRow) -> tuple[Any, ...]:
+    """Return what stands in a row, and the checksum of that."""
+    values = _row_values(row) if isinstance(row, Row) else _function_values(row)
+    return (*values, digest(marshal.dumps(values, 0))[:8])
 
 
 class Store:
@@ -216,11 +223,11 @@ class Store:
         try:
             base.executemany(
                 "INSERT INTO functions VALUES (?,?,?,?,?)",
-                [(n, *_values(row), checksum(row)) for n, row in functions],
+                [(n, *_sealed(row)) for n, row in functions],
             )
             base.executemany(
                 "INSERT INTO results VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                [(*_values(row), checksum(row)) for row in rows],
+                map(_sealed, rows),
             )
             dropped = 0
             for number in replaced:
