@@ -30,6 +30,7 @@ from mpitasks.core.events import (
 )
 from mpitasks.core.roster import Worker
 from mpitasks.core.scheduler import Scheduler
+from mpitasks.core.transitions import TaskInput
 
 A = TypeVar("A")
 
@@ -82,6 +83,12 @@ class Driver:
         """Let time pass."""
         self._now = max(self._now, now)
         return self.handle(TimePassed())
+
+    def revoke_held(self, task: Task) -> None:
+        """Cancel a task, if a worker holds it, as one that runs isolated."""
+        crew = self.scheduler._crew
+        for worker, held in crew.holding([task.id]):
+            crew.take(worker, held, TaskInput.REVOKE, self._now)
 
     def revoke(self, *tasks: Task) -> list[Action]:
         """Have running isolated tasks cancelled."""

@@ -195,7 +195,7 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
     elif what is TaskInput.RELEASE:
         driver.wait_until(FAR)
     elif what is TaskInput.REVOKE:
-        driver.scheduler._revoke([task], [])
+        driver.revoke_held(task)
     elif what is TaskInput.RETURN:
         if task.state is NEW:
             begun = _Begun(next(driver.ids), task)

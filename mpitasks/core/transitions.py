@@ -1,7 +1,7 @@
 """Which state follows which: one table for tasks, one for workers.
 
-A pair that is absent is illegal. Only `mpitasks.core.scheduler` uses the tables to
-change a state; what they mean is drawn at its head.
+A pair that is absent is illegal. Only `mpitasks.core.scheduler`, and what it leads to,
+uses the tables to change a state; what they mean is drawn at its head.
 """
 
 from __future__ import annotations
