@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpitasks.launch import signals
-from mpitasks.launch.parting import tell_end
+from mpitasks.launch.parting import report_to_supervisor, tell_end
 from mpitasks.master.lookout import Lookout
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def look_out(pump: Pump, hellos: Sequence[Hello], *, survives: bool) -> None:
         hellos: What each rank said of itself, by rank.
         survives: Whether the MPI goes on when a rank dies.
     """
+    report_to_supervisor()
     lookout = Lookout(pump, hellos, None if survives else _end_run, _say)
     pump.on_close = lookout.stop
     lookout.start()

@@ -56,7 +56,8 @@ def exec_mpiexec(
 ) -> NoReturn:
     """Replace this process by an mpiexec that runs ``python -m mpitasks`` on each rank.
 
-    By exec, so that signals and the exit code need nobody in between.
+    By exec, so that signals and the exit code need nobody in between; but mpiexec needs
+    somebody beside it where ranks may die.
 
     Args:
         ranks: How many ranks.
@@ -86,4 +87,8 @@ def exec_mpiexec(
     line += [sys.executable, "-m", "mpitasks", *words]
     sys.stdout.flush()
     sys.stderr.flush()
+    if survive and sys.platform == "linux":
+        from mpitasks.launch.supervise import run_supervised
+
+        run_supervised(line)
     os.execv(line[0], line)
