@@ -67,6 +67,14 @@ def test_exit_codes(state: str, code: int, signal: int, number: int) -> None:
     assert exit_code(state, code, signal) == number
 
 
+@pytest.mark.parametrize(
+    ("id", "count"),
+    [("7", 1), ("7_3", 1), ("7_2-4", 3), ("7_0,2,8-12:2%2", 5), ("7_4-9%1", 6)],
+)
+def test_jobs_that_a_record_stands_for(id: str, count: int) -> None:
+    assert Record(id, "PENDING").jobs == count
+
+
 def test_what_is_shown_before_there_is_a_status() -> None:
     record = Record("7", "PENDING", reason="Priority", name="fit", log="/w/fit.out")
     assert show_record(record, None, 0.0) == [

@@ -83,7 +83,7 @@ def test_wait_exits_as_the_job_does(
     words = [*TWO_NODES, "--launcher", launcher, "--wait", "fit.py"]
     outcome = login.mpitasks(mpich, "submit", *words)
     assert outcome.code == code, str(outcome)
-    assert outcome.out.splitlines()[1] == "5", str(outcome)
+    assert "5" in outcome.out.splitlines(), str(outcome)
     assert f"FAILED, exit code {code}; the log is" in outcome.said[-1], str(outcome)
     assert ("ValueError: odd" in outcome.out) == (code == 1)
 

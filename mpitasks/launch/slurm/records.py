@@ -35,6 +35,8 @@ ALIVE = (
 
 SIGNAL_BASE = 128
 
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?(?::(\d+))?")
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -65,6 +67,15 @@ class Record:
     def over(self) -> bool:
         """Whether it will not run any more."""
         return self.state not in ALIVE
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it stands for: those of an array that wait have one record."""
+        _, _, tasks = self.id.partition("_")
+        count = 0
+        for first, last, step in _RANGE.findall(tasks.partition("%")[0]):
+            count += len(range(int(first), int(last or first) + 1, int(step or 1)))
+        return count or 1
 
 
 def call(*words: str, text: str | None = None) -> str:

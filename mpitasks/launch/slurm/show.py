@@ -89,9 +89,11 @@ def _of_job(job_id: str, *, as_json: bool) -> list[str]:
         return [_as_json(record, status) for record, status in found]
     if len(found) == 1:
         return show_record(*found[0], now)
-    states = Counter(record.state for record in records)
+    states: Counter[str] = Counter()
+    for record in reversed(records):  # SLURM tells the newest first
+        states[record.state] += record.jobs
     tally = ", ".join(f"{count} {state}" for state, count in states.items())
-    return [f"job {job_id}: {tally}", *(_row(*pair, now) for pair in found)]
+    return [f"job {job_id}: {tally}", *(_row(*pair, now) for pair in reversed(found))]
 
 
 def _as_json(record: Record, status: Status | None) -> str:
