@@ -33,6 +33,8 @@ class Settings:
         margin: Seconds before that when everything should be finished; None for what
             suits the time there is.
         grace: Seconds that running tasks get after SIGTERM or SIGUSR1.
+        requeue: Whether a SLURM job whose time is up goes into the queue again.
+        requeue_rounds: How many rounds that may make.
     """
 
     start_seconds: float = 60.0
@@ -46,3 +48,5 @@ class Settings:
     time_limit: float | None = None
     margin: float | None = None
     grace: float = 10.0
+    requeue: bool = False
+    requeue_rounds: int = 20

@@ -50,6 +50,8 @@ FOR_RANKS = (
     "time_limit",
     "margin",
     "grace",
+    "requeue",
+    "requeue_rounds",
     "isolate",
 )
 """Options that each rank must know, and that ``-n`` therefore passes on."""
@@ -168,6 +170,19 @@ def _add_ending(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         help="how long running tasks may go on after SIGTERM or SIGUSR1 (10)",
     )
+    group.add_argument(
+        "--requeue",
+        action="store_true",
+        help="in a SLURM job that is stopped before the end: go into the queue again, "
+        "to continue from the journal",
+    )
+    group.add_argument(
+        "--requeue-rounds",
+        type=int,
+        metavar="N",
+        default=20,
+        help="not more often than that, the first round included (20)",
+    )
 
 
 def understand(
@@ -201,6 +216,10 @@ def _settings(options: argparse.Namespace) -> Settings:
         )
     if options.time_limit is not None and not options.time_limit > 0:
         raise ConfigurationError("--time-limit needs a time above 0")
+    if options.requeue_rounds < 1:
+        raise ConfigurationError(
+            f"--requeue-rounds needs a number above 0, not {options.requeue_rounds}"
+        )
     return Settings(
         start_seconds=options.start_timeout,
         survive=options.survive,
@@ -212,6 +231,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         time_limit=options.time_limit,
         margin=options.margin,
         grace=options.grace,
+        requeue=options.requeue,
+        requeue_rounds=options.requeue_rounds,
         task_options={"isolate": True} if options.isolate else {},
     )
 

@@ -17,14 +17,17 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from mpitasks.errors import ConfigurationError, LaunchError
+from mpitasks.errors import ConfigurationError, LaunchError, Stopped
 from mpitasks.launch import signals
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.parting import tell_end
 from mpitasks.launch.script import VERBS, Program, Script
 from mpitasks.settings import Settings
+
+if TYPE_CHECKING:
+    from mpitasks.master.session import Session
 
 __all__ = ["EXIT_INTERNAL", "EXIT_SETUP", "main"]
 
@@ -127,17 +130,14 @@ def _run_here(script: Program, *, alone: bool) -> NoReturn:
     _end_here(code, raised, alone=alone)
 
 
-def _finish() -> None:
-    """Wait for what the script left undone."""
-    run = sys.modules.get("mpitasks.launch.run")
-    if run is not None:
-        run.finish()
-
-
 def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoReturn:
     """Let the workers go and exit, after showing what the script raised."""
+    from mpitasks.master import session as sessions
+
+    session = sessions.peek()
     if alone:
         _show(raised)
+        _end_round(code, session)
         _end(code)
     from mpitasks.launch import run
 
@@ -149,7 +149,21 @@ def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoRetu
     if left is run.Leaving.LATE and code == 0:
         print("mpitasks: workers did not end in time", file=sys.stderr)
         code = EXIT_INTERNAL
+    _end_round(code, session)
     _end(code, abort=left is not run.Leaving.CLEAN)
+
+
+def _end_round(code: int, session: Session | None) -> None:
+    """Have the job continue itself, if that was asked and its time is up."""
+    from mpitasks.master import session as sessions
+
+    if code == Stopped.status and sessions.settings().requeue:
+        from mpitasks.launch import requeue
+
+        signals.ignore()  # a job that is queued again is ended first
+        tell_end(code)
+        done = 0 if session is None else session.pump.statistics().succeeded
+        requeue.end_round(done, sessions.settings().requeue_rounds)
 
 
 def _end(code: int, *, abort: bool = False) -> NoReturn:
@@ -217,8 +231,7 @@ def _end_with_others(code: int) -> NoReturn:
 
 def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
     """Ctrl-C or a second SIGTERM: one line, and the whole job ends at once."""
-    for number in (signal.SIGINT, *signals.ENDING):
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore()
     number = stop.number if isinstance(stop, signals.Terminated) else signal.SIGINT
     print(f"mpitasks: stopped by {number.name}", file=sys.stderr, flush=True)
     sys.stdout.flush()

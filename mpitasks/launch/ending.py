@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mpitasks import walltime
 from mpitasks.core.course import Course, Step, choose_margin
-from mpitasks.errors import Stopped
+from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.launch import signals
 from mpitasks.launch.environment import batch_job
+from mpitasks.launch.parting import tell_end
 from mpitasks.master import journals
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ TWICE_SECONDS = 1.0
 """A second SIGTERM means it, but not within this time: a batch system may signal the
 ranks, and their mpiexec as well, which passes it on."""
 
+ASK_SECONDS = 5.0
+"""How long SLURM may take to say when the job ends."""
+
 JOURNAL_SECONDS = 3.0
 """How long an abort waits for the disk."""
 
@@ -60,9 +64,27 @@ def foresee(settings: Settings) -> None:
     job = batch_job()
     if job is not None and job.end is not None:
         seconds = min(seconds, job.end - time.time())
+    elif job is not None and seconds == math.inf:
+        seconds = _ask_slurm(job.id)
     margin = settings.margin
     if seconds < math.inf:
         walltime.foresee(seconds, choose_margin(seconds) if margin is None else margin)
+
+
+def _ask_slurm(job: str) -> float:
+    """Return the seconds that a job has left, if its SLURM tells only who asks."""
+    import subprocess
+
+    from mpitasks.launch.duration import parse_duration
+
+    try:
+        words = ["squeue", "--noheader", "--format=%L", f"--jobs={job}"]
+        answer = subprocess.run(
+            words, capture_output=True, text=True, check=True, timeout=ASK_SECONDS
+        )
+        return parse_duration(answer.stdout.strip())
+    except (OSError, subprocess.SubprocessError, ConfigurationError):
+        return math.inf  # or it has no end: UNLIMITED
 
 
 def begin(pump: Pump, settings: Settings, abort: Callable[[int], object]) -> Ending:
@@ -74,7 +96,7 @@ def begin(pump: Pump, settings: Settings, abort: Callable[[int], object]) -> End
         abort: Ends the job with an exit code, whatever goes on.
     """
     course = Course(walltime.end(), walltime.margin(), settings.grace)
-    return Ending(pump, course, abort)
+    return Ending(pump, course, settings, abort)
 
 
 class Ending:
@@ -83,14 +105,20 @@ class Ending:
     Args:
         pump: The run's.
         course: When that is.
+        settings: What the command line asks.
         abort: Ends the job with an exit code, whatever goes on.
     """
 
     def __init__(
-        self, pump: Pump, course: Course, abort: Callable[[int], object]
+        self,
+        pump: Pump,
+        course: Course,
+        settings: Settings,
+        abort: Callable[[int], object],
     ) -> None:
         self._pump = pump
         self._course = course
+        self._settings = settings
         self._abort = abort
         self._main = threading.main_thread().ident or 0
         # Simple: a signal handler may put while it is being put to, or got from.
@@ -185,12 +213,21 @@ class Ending:
         if step >= Step.INTERRUPT:
             self._kick()
         if step >= Step.ABORT:
-            with contextlib.suppress(Exception):
-                journals.end_journals(JOURNAL_SECONDS)
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
-            self._abort(Stopped.status)
+            self._end_job(counts)
+
+    def _end_job(self, counts: Statistics) -> None:
+        """Save what can be saved, and end every rank."""
+        with contextlib.suppress(Exception):
+            journals.end_journals(JOURNAL_SECONDS)
+            tell_end(Stopped.status)
+        if self._settings.requeue:
+            from mpitasks.launch import requeue
+
+            requeue.end_round(counts.succeeded, self._settings.requeue_rounds)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        self._abort(Stopped.status)
 
     def _next_step(self, counts: Statistics) -> Step:
         pump = self._pump

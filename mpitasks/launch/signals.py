@@ -12,7 +12,7 @@ from types import FrameType
 
 from mpitasks import walltime
 
-__all__ = ["ENDING", "Terminated", "expect", "expected", "listen", "wake_up"]
+__all__ = ["ENDING", "Terminated", "expect", "expected", "ignore", "listen", "wake_up"]
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)
 """What batch systems send before they end a job, at once or by their `--signal`."""
@@ -50,6 +50,12 @@ def expect(*, leads: bool) -> None:
 def expected() -> bool:
     """Whether the handlers of rank 0 are there, and not the script's own."""
     return signal.getsignal(signal.SIGTERM) is _handle
+
+
+def ignore() -> None:
+    """Let nothing disturb what is left to do, which is little."""
+    for number in (signal.SIGINT, *ENDING):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def wake_up() -> None:

@@ -33,6 +33,7 @@ END_SECONDS = 60.0
 """So long the end of a run waits for the disk, before it says what is lost."""
 
 _open: list[Journal] = []
+_kept = False
 _of_run: Journal | None = None
 
 
@@ -57,8 +58,8 @@ def run_journal() -> Journal | None:
 
 
 def keeps_results() -> bool:
-    """Return whether a journal is open, so that another run may go on from here."""
-    return bool(_open)
+    """Return whether there was a journal, so that another run may go on from here."""
+    return _kept
 
 
 def open_journal(
@@ -70,6 +71,7 @@ def open_journal(
         JournalError: It cannot be opened.
         OptionError: `errors` is neither "stop" nor "continue".
     """
+    global _kept
     if errors not in ("stop", "continue"):
         raise OptionError(
             f"journal_errors must be 'stop' or 'continue', not {errors!r}"
@@ -84,6 +86,7 @@ def open_journal(
         Path(path), keep_failures=keep_failures, goes_on=errors == "continue"
     )
     _open.append(journal)
+    _kept = True
     return journal
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mpitasks.errors import ConfigurationError, SlurmError
@@ -78,8 +78,15 @@ class Record:
         return count or 1
 
 
-def call(*words: str, text: str | None = None) -> str:
+def call(
+    *words: str, text: str | None = None, environ: Mapping[str, str] = os.environ
+) -> str:
     """Run a program of SLURM's and return what it prints.
+
+    Args:
+        *words: The program and its arguments.
+        text: What it reads.
+        environ: Its environment, from which what launchers left is taken out.
 
     Raises:
         ConfigurationError: It is not there.
@@ -96,7 +103,7 @@ def call(*words: str, text: str | None = None) -> str:
             text=True,
             check=False,
             timeout=CALL_SECONDS,
-            env=without_launcher(dict(os.environ)),
+            env=without_launcher(dict(environ)),
         )
     except FileNotFoundError:
         raise ConfigurationError(
