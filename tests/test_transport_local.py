@@ -79,3 +79,13 @@ def test_pairs_are_apart() -> None:
     first[0].send(1, Dismissal())
     assert second[1].poll() is None
     assert first[1].poll() == (0, Dismissal())
+
+
+def test_who_is_abandoned_is_heard_no_more() -> None:
+    master_end, worker_end = local_pair()
+    worker_end.send(0, Goodbye())
+    master_end.abandon(1)
+    worker_end.send(0, Goodbye())
+    assert master_end.poll() is None
+    assert master_end.poll() is None
+    assert not master_end.sending()

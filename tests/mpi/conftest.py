@@ -49,6 +49,12 @@ def any_mpi() -> Mpi:
 
 
 @pytest.fixture
+def mpich() -> Mpi:
+    """Where what is tested is MPICH's own."""
+    return required_mpi("mpich")
+
+
+@pytest.fixture
 def openmpi() -> Mpi:
     """The only MPI that survives the death of a rank."""
     return required_mpi("openmpi")
