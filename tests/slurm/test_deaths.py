@@ -1,0 +1,62 @@
+"""A rank dies under a real srun that, left to itself, lets the others live on."""
+
+from __future__ import annotations
+
+import pytest
+
+from launching import Mpi, Outcome
+from login import Login
+
+SCRIPT = """
+import ctypes, os, pathlib, signal, time
+import mpitasks as mt
+
+def sleep(n):
+    pathlib.Path(f"busy-{n}").touch()
+    time.sleep(600)
+
+def compute(n):
+    pathlib.Path(f"busy-{n}").touch()
+    sum(range(10**13))  # in C code that keeps Python's global lock
+
+def die(how):
+    if how == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    ctypes.CDLL(None)._exit(int(how))  # unlike Python's own, which we see
+
+if __name__ == "__main__":
+    ex = mt.Executor()
+    futures = [ex.submit(WORK, n) for n in range(ex.num_workers - SPARE)]
+    while len(list(pathlib.Path().glob("busy-*"))) < len(futures):
+        time.sleep(0.01)
+    END
+    print("never", flush=True)
+"""
+
+
+def srun(login: Login, mpich: Mpi, work: str, spare: int, end: str) -> Outcome:
+    """Run the script on two nodes, without the option that would end all."""
+    text = SCRIPT.replace("WORK", work).replace("SPARE", str(spare))
+    login.script(text.replace("END", end))
+    words = ["srun", "-N2", "-n4", "-t2", "--mpi=pmi2", "--kill-on-bad-exit=0"]
+    outcome = login.run(*words, mpich.python, "-m", "mpitasks", "fit.py", seconds=40)
+    assert "never" not in outcome.out, str(outcome)
+    assert outcome.code != 0, str(outcome)
+    return outcome
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "3"])
+@pytest.mark.parametrize("work", ["sleep", "compute"])
+def test_a_worker_dies(login: Login, mpich: Mpi, work: str, how: str) -> None:
+    end = f"ex.with_options(label='the bad one').submit(die, '{how}').result()"
+    outcome = srun(login, mpich, work, 1, end)
+    told = [line for line in outcome.said if "the run ends with it" in line]
+    assert len(told) == 1, str(outcome)
+    assert "'the bad one': die" in told[0], str(outcome)
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)"])
+@pytest.mark.parametrize("work", ["sleep", "compute"])
+def test_rank_0_dies(login: Login, mpich: Mpi, work: str, end: str) -> None:
+    """That nothing is left is asserted at the end of every test here."""
+    srun(login, mpich, work, 0, end)
