@@ -122,6 +122,10 @@ class Lookout:
             elif rank not in self._told:
                 self._told.add(rank)
                 self._say(self._frozen_text(rank))
+        if not self._pump.background.enabled:
+            return  # this thread must not use MPI
+        if not self._pump.outstanding:
+            self._pump.nudge()  # nobody else turns it now
         if self._elsewhere and self._end_run is None:
             heard, self._pump.heard = self._pump.heard, set()
             able = [
@@ -133,8 +137,6 @@ class Lookout:
             for rank in found.lost:
                 self.lost(rank, "does not answer")
             self._pump.inquire(found.ask)
-        elif self._pump.outstanding == 0:
-            self._pump.nudge()
 
     def _frozen_text(self, rank: Rank) -> str:
         hello = self._hellos[rank]

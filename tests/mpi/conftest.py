@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launching import MPIS, Launch, Mpi, find_mpi
+from network import Hosts, hosts, why_not
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,6 +59,18 @@ def mpich() -> Mpi:
 def openmpi() -> Mpi:
     """The only MPI that survives the death of a rank."""
     return required_mpi("openmpi")
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path) -> Iterator[Hosts]:
+    """Two hosts; skipped where there can be none, but never in a CI that is root."""
+    reason = why_not()
+    if reason is not None:
+        if os.environ.get("CI") == "true" and os.geteuid() == 0:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with hosts(2, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,14 +5,8 @@ The hosts are network namespaces of this machine, so this needs root.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from launching import SCRIPTS, Launch, Mpi
-from network import Hosts, hosts, why_not
+from network import Hosts
 
 WHERE = """
 import socket
@@ -25,18 +19,6 @@ if __name__ == "__main__":
     with mt.Executor() as ex:
         print(socket.gethostname(), *sorted(set(ex.map(where, range(500)))))
 """
-
-
-@pytest.fixture
-def two_hosts(tmp_path: Path) -> Iterator[Hosts]:
-    """Two hosts; skipped where there can be none, but never in a CI that is root."""
-    reason = why_not()
-    if reason is not None:
-        if os.environ.get("CI") == "true" and os.geteuid() == 0:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with hosts(2, tmp_path) as made:
-        yield made
 
 
 def over_hosts(mpi: Mpi, net: Hosts, per_host: int, words: list[str]) -> list[str]:
