@@ -12,7 +12,9 @@ import contextlib
 import os
 import sys
 
-__all__ = ["SUPERVISOR", "report_to_supervisor", "tell_end"]
+__all__ = ["SUPERVISOR", "bound_farewell", "report_to_supervisor", "tell_end"]
+
+FAREWELL_SECONDS = 10
 
 SUPERVISOR = "MPITASKS_SUPERVISOR"
 """The variable with the name of the supervisor's socket."""
@@ -44,3 +46,23 @@ def tell_end(code: int) -> None:
     reporting = sys.modules.get("mpitasks.launch.reporting")
     if reporting is not None:
         reporting.finish(code)
+
+
+def bound_farewell() -> None:
+    """Where ranks were lost, see to it that the script's end does not wait for them.
+
+    mpi4py ends MPI when Python exits, and that may wait for ever for a rank that died
+    without MPI's knowledge. The process is ended by SIGALRM then.
+    """
+    mpi = sys.modules.get("mpitasks.wire.mpi")
+    if mpi is not None and mpi.maimed():
+        import atexit
+
+        atexit.register(_limit_farewell)
+
+
+def _limit_farewell() -> None:
+    import signal
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(FAREWELL_SECONDS)

@@ -30,7 +30,7 @@ from mpitasks.launch.meeting import (
     warnings_of,
     welcomes_of,
 )
-from mpitasks.launch.parting import tell_end
+from mpitasks.launch.parting import bound_farewell, tell_end
 from mpitasks.launch.threads import limit_to_share
 from mpitasks.master import journals
 from mpitasks.master import session as sessions
@@ -92,6 +92,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
     except ConfigurationError as error:
         raise_on_first(error, EXIT_SETUP)
     if role is Role.WORKER:
+        bound_farewell()
         return None
     failed = True
     try:
@@ -101,6 +102,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
     finally:
         if role is Role.MASTER and leave(failed=failed) is not Leaving.CLEAN:
             _abort_with_traceback()
+        bound_farewell()
 
 
 def _call(main: Callable[[Executor], T]) -> T:

@@ -16,7 +16,7 @@ from network import Hosts
 from test_hosts import WIRE
 
 SCRIPT = """
-import os, pathlib, socket, sys, time
+import os, pathlib, signal, socket, sys, time
 import mpitasks as mt
 
 def where(_):
@@ -102,6 +102,27 @@ def test_an_idle_worker_is_frozen(
     os.kill(run.far[0], signal.SIGSTOP)
     outcome = run.finish()
     assert outcome.code == 0, str(outcome)
+    assert f"{TOTAL} 2\n" in outcome.out, str(outcome)
+
+
+def test_a_lost_worker_comes_back(
+    openmpi: Mpi, two_hosts: Hosts, launch: Launch
+) -> None:
+    run = Run(
+        openmpi,
+        two_hosts,
+        launch,
+        f"""
+victim = max(ranks)[1]
+while ex.num_workers > 2:
+    time.sleep(0.01)
+os.kill(victim, signal.SIGCONT)
+{WORK}
+sys.exit(4)""",
+    )
+    os.kill(run.far[-1], signal.SIGSTOP)
+    outcome = run.finish()
+    assert outcome.code == 4, str(outcome)
     assert f"{TOTAL} 2\n" in outcome.out, str(outcome)
 
 

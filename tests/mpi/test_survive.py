@@ -232,3 +232,35 @@ def test_other_mpis_are_refused(mpi: Mpi, launch: Launch) -> None:
         outcome = launch([mpi.python, "-m", "mpitasks", "-n", "2", *words[2:]])
         assert (outcome.code, outcome.out) == (78, ""), str(outcome)
         assert "Open MPI 5" in outcome.said[0], str(outcome)
+
+
+RUN = """
+import ctypes, os, signal, sys
+import mpitasks as mt
+
+def die(how):
+    if how == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    ctypes.CDLL(None)._exit(3)
+
+def main(ex):
+    doomed = ex.with_options(max_crashes=1).submit(die, HOW)
+    print(isinstance(doomed.exception(), mt.WorkerLost), ex.num_workers)
+    return sum(ex.map(abs, range(-100, 0)))
+
+total = mt.run(main)
+if total is not None:
+    print(total, flush=True)
+    sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "exit3"])
+def test_a_script_without_the_runner(openmpi: Mpi, launch: Launch, how: str) -> None:
+    """Its end is mpi4py's; it comes, and is never taken for a success."""
+    launch.script(RUN.replace("HOW", repr(how)))
+    mpiexec, *sizes = openmpi.mpiexec(4)
+    command = [mpiexec, "--with-ft", "ulfm", *sizes, openmpi.python, "script.py"]
+    outcome = launch(command, seconds=40)
+    assert outcome.out == "True 2\n5050\n", str(outcome)
+    assert outcome.code == (5 if how == "SIGKILL" else 3), str(outcome)
