@@ -38,7 +38,7 @@ def stamp_transport() -> None:
     """Have this rank's transport note when a frame goes and when one comes."""
     from mpitasks.wire import mpi
 
-    send, transport, inbox = mpi.MpiTransport._send, mpi.MpiTransport, mpi._Posted
+    send, transport, inbox = mpi.MpiTransport._send, mpi.MpiTransport, mpi.Posted
 
     def stamped_send(self: Any, *words: Any) -> None:
         stamps.append(time.perf_counter())

@@ -159,6 +159,7 @@ USERS = {
     "mpi4py": {
         "mpitasks.wire.mpi": False,
         "mpitasks.wire.failures": False,
+        "mpitasks.wire.inboxes": False,
         "mpitasks.wire.world": False,
         "mpitasks.wire.library": False,
         "mpitasks.launch.bench.raw": True,

@@ -1,4 +1,4 @@
-"""Transport over MPI point-to-point. All of the engine's MPI is here.
+"""Transport over MPI point-to-point: what is sent while tasks run.
 
 Frames travel with one tag, buffers with another, all on a private duplicate of the
 world. A frame says how many buffers follow and how long they are, and since MPI keeps
@@ -23,6 +23,7 @@ from mpitasks.errors import TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD, Buffer
 from mpitasks.wire.failures import Failures, Send, still_pending
+from mpitasks.wire.inboxes import FRAME_BYTES, TAG_FRAME, Deaf, Posted, Probed
 from mpitasks.wire.messages import Announcement, Lost, Message
 from mpitasks.wire.patience import SLEEP_LAST, Patience
 from mpitasks.wire.world import (
@@ -63,16 +64,11 @@ __all__ = [
 ]
 
 SEGMENT_BYTES = 256 << 20
-FRAME_BYTES = 2048
-"""The room for a frame. Longer ones travel as a buffer, behind a frame that announces
-them: every MPI sends this much eagerly, while a longer one would arrive only with the
-help of its sender, who may be in user code by then."""
 
 FRAMES_UNREAPED = 32
 """So many sent frames are kept before MPI is asked which are gone: asking costs as
 much for one as for all."""
 
-TAG_FRAME = 1
 TAG_BUFFER = 2
 
 
@@ -90,72 +86,6 @@ class _Incoming:
         self.message = message
         self.buffers = buffers
         self.requests = requests
-
-
-class _Posted:
-    """Takes frames of one source by a persistent receive, posted at each look.
-
-    Looking whether it is done costs half of an `Iprobe`, and no `Recv` follows.
-    """
-
-    def __init__(self, comm: MPI.Intracomm, source: int) -> None:
-        self._source = source
-        self._room = bytearray(FRAME_BYTES)
-        self._request = comm.Recv_init([self._room, MPI.BYTE], source, TAG_FRAME)
-        self._posted = False
-
-    def take(self) -> tuple[int, tuple[Message, Sequence[int]]] | None:
-        """Return the source and what is in the frame, if one is there."""
-        if not self._posted:  # not right after a frame: what is in it goes first
-            self._request.Start()
-            self._posted = True
-        if not self._request.Test():
-            return None
-        self._posted = False
-        return self._source, messages.unpack(self._room)
-
-    def close(self) -> None:
-        """Let go of the receive."""
-        if self._posted:
-            self._request.Cancel()
-            self._request.Wait()
-        self._request.Free()
-
-
-class _Probed:
-    """Takes frames of any source.
-
-    By `Iprobe` and `Recv`: matched probes are broken on some fabrics, and MPICH 5
-    over UCX loses messages for a posted receive of any source when some of the
-    sources are on other hosts.
-    """
-
-    def __init__(self, comm: MPI.Intracomm) -> None:
-        self._probe = comm.Iprobe
-        self._receive = comm.Recv
-        self._room = bytearray(FRAME_BYTES)
-        self._status = MPI.Status()
-
-    def take(self) -> tuple[int, tuple[Message, Sequence[int]]] | None:
-        """Return the source and what is in the frame, if one is there."""
-        if not self._probe(MPI.ANY_SOURCE, TAG_FRAME, self._status):
-            return None
-        source = self._status.source
-        self._receive((self._room, MPI.BYTE), source, TAG_FRAME)
-        return source, messages.unpack(self._room)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-class _Deaf:
-    """Takes nothing: the only source is dead."""
-
-    def take(self) -> None:
-        """Return nothing."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 class MpiTransport:
@@ -190,8 +120,8 @@ class MpiTransport:
         if bell is not None:
             for peer in peers:
                 bell.ring(peer)  # so that it knows that it can be rung
-        self._inbox: _Posted | _Probed | _Deaf
-        self._inbox = _Posted(comm, peers[0]) if len(peers) == 1 else _Probed(comm)
+        self._inbox: Posted | Probed | Deaf
+        self._inbox = Posted(comm, peers[0]) if len(peers) == 1 else Probed(comm)
         self._pool: BufferPool | None = None
         # Per source, messages not yet complete, or behind such a one.
         self._incoming: dict[int, deque[_Incoming]] = {}
@@ -203,7 +133,7 @@ class MpiTransport:
         self._failures = Failures(comm) if survives else None
         self._failed: deque[int] = deque()  # reported by MPI, not yet by us
         self._gone: set[int] = set()
-        self._remains: list[Any] = []  # memory that MPI may still touch
+        self._remains: list[Send] = []  # memory that MPI may still touch
         if survives:
             self.poll = self._poll_surviving
         else:
@@ -270,6 +200,8 @@ class MpiTransport:
             self._learn(error)
         if self._failed:
             return self._failed.popleft(), Lost()
+        if self._remains:
+            self._remains = still_pending(self._remains)
         return None
 
     def _learn(self, error: MPI.Exception) -> None:
@@ -278,8 +210,8 @@ class MpiTransport:
             raise error
         for rank in self._failures.learn(error):
             self._incoming.pop(rank, None)
-            if isinstance(self._inbox, _Posted):
-                self._inbox = _Deaf()
+            if isinstance(self._inbox, Posted):
+                self._inbox = Deaf()
             if rank in self._gone:
                 note_gone(rank, reported=True)
             else:

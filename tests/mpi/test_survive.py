@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from launching import Launch, Mpi, Outcome
+from launching import SCRIPTS, Launch, Mpi, Outcome
 
 SCRIPT = """
 import ctypes, os, signal, sys, time
@@ -192,6 +192,35 @@ print(len(pids), ex.num_workers)
     outcome = survive(openmpi, launch, case.replace("SEED", str(seed)), ranks=6)
     assert outcome.out == "True True\n5 1\n", str(outcome)
     assert outcome.code == 0, str(outcome)
+
+
+def test_the_memory_of_lost_arrays_is_let_go(openmpi: Mpi, launch: Launch) -> None:
+    case = """
+import gc, weakref
+import numpy as np
+pids = sorted(set(ex.map(who, range(60), chunksize=1)))
+os.kill(pids[0], signal.SIGSTOP)  # so that what is sent to it stays on its way
+arrays = [np.ones(1 << 20) for _ in range(8)]
+futures = [ex.submit(double, array) for array in arrays]
+known = [weakref.ref(array) for array in arrays]
+print(all((future.result() == 2).all() for future in futures), ex.num_workers)
+del arrays, futures
+end = time.monotonic() + 10
+while any(ref() is not None for ref in known) and time.monotonic() < end:
+    ex.submit(abs, 1).result()
+    gc.collect()
+print(sum(ref() is not None for ref in known))
+"""
+    outcome = survive(openmpi, launch, case)
+    assert outcome.out == "True 2\n0\n", str(outcome)
+    assert outcome.code == 0, str(outcome)
+
+
+def test_the_executors_contract(openmpi: Mpi, launch: Launch) -> None:
+    words = ["-m", "mpitasks", "-n", "3", "--survive", SCRIPTS / "contract.py", "2"]
+    outcome = launch([openmpi.python, *words], seconds=90)
+    assert outcome.code == 0, str(outcome)
+    assert " passed, 0 failed" in outcome.out, str(outcome)
 
 
 def test_an_mpiexec_that_is_killed(openmpi: Mpi, launch: Launch) -> None:

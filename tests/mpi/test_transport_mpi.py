@@ -16,7 +16,10 @@ BELL = pytest.param(
 )
 
 
-@pytest.mark.parametrize("option", ["--spare-cores", "--crowded", "--any-source", BELL])
+OPTIONS = ["--spare-cores", "--crowded", "--any-source", "--survives", BELL]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_the_contract(mpi: Mpi, launch: Launch, option: str) -> None:
     script = SCRIPTS / "transport.py"
     outcome = launch(

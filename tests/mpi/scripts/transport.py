@@ -29,7 +29,8 @@ def main() -> None:
     if "--bell" in sys.argv:
         bell = Doorbell(comm.bcast(uuid.uuid4().hex), rank, [1 - rank])
         comm.Barrier()  # before anybody rings
-    end = mpi.MpiTransport(comm, peers, spare_cores, bell)
+    survives = "--survives" in sys.argv
+    end = mpi.MpiTransport(comm, peers, spare_cores, bell, survives=survives)
     assert end.rank == rank
     for check in CHECKS:
         if rank == 0:
