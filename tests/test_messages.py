@@ -21,6 +21,7 @@ from mpitasks.wire.messages import (
     Inquiry,
     Lost,
     Message,
+    Obituary,
     Outcomes,
     Returned,
     Revocation,
@@ -49,6 +50,7 @@ ONE_OF_EACH: list[Message] = [
     Inquiry(),
     Sign(),
     Lost(),
+    Obituary(3, "died"),
 ]
 
 

@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from mpitasks.core.events import Rank
 
-__all__ = ["PERIOD_SECONDS", "Findings", "Vigil"]
+__all__ = [
+    "PERIOD_SECONDS",
+    "SILENT_SECONDS",
+    "SILENT_SECONDS_BUSY",
+    "SILENT_SECONDS_FATAL",
+    "Findings",
+    "Vigil",
+]
 
 PERIOD_SECONDS = 2.0
 """Between two looks."""
 
 SILENT_SECONDS = 10.0
 """With no answer for so long, a rank is lost."""
+
+SILENT_SECONDS_FATAL = 20.0
+"""The same, where the loss of a rank is the end of the run."""
+
+SILENT_SECONDS_BUSY = 60.0
+"""With no answer for so long, a rank in user code is worth a line to the user."""
 
 AWAY_SECONDS = 3 * PERIOD_SECONDS
 """After so long without a look it was us who were away: stopped, or starved. What came
@@ -40,9 +53,14 @@ class Findings(NamedTuple):
 
 
 class Vigil:
-    """Keeps count of who is silent."""
+    """Keeps count of who is silent.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: After so long without an answer a rank is lost.
+    """
+
+    def __init__(self, seconds: float = SILENT_SECONDS) -> None:
+        self._seconds = seconds
         self._since: dict[Rank, float] = {}  # asked, and silent from then on
         self._looked = 0.0
 
@@ -64,7 +82,7 @@ class Vigil:
         lost = []
         for rank in silent:
             since = before.get(rank, now)
-            if now - since >= SILENT_SECONDS:
+            if now - since >= self._seconds:
                 lost.append(rank)
             else:
                 self._since[rank] = since

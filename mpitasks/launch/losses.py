@@ -35,16 +35,20 @@ REMEDY = (
 )
 
 
-def look_out(pump: Pump, hellos: Sequence[Hello], *, survives: bool) -> None:
+def look_out(
+    pump: Pump, hellos: Sequence[Hello], *, survives: bool, listens: bool
+) -> None:
     """Look after the workers until the pump is closed.
 
     Args:
         pump: The pump of the run.
         hellos: What each rank said of itself, by rank.
         survives: Whether the MPI goes on when a rank dies.
+        listens: Whether workers can answer while user code runs.
     """
     report_to_supervisor()
-    lookout = Lookout(pump, hellos, None if survives else _end_run, _say)
+    end_run = None if survives else _end_run
+    lookout = Lookout(pump, hellos, end_run, _say, listens=listens)
     pump.on_close = lookout.stop
     lookout.start()
 

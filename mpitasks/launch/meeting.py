@@ -92,12 +92,22 @@ def welcomes_of(hellos: Sequence[Hello]) -> list[Welcome]:
             spare_cores=spare[hello.host],
             run=run,
             master=own.pid if hello.machine == own.machine else None,
+            fellows=_fellows_of(hello, hellos),
             share=share,
             seconds_left=walltime.time_left(),
             margin=walltime.margin(),
         )
         for hello, share in zip(hellos, shares, strict=True)
     ]
+
+
+def _fellows_of(own: Hello, hellos: Sequence[Hello]) -> list[tuple[int, int]]:
+    """Return whom a worker watches over: the next two of its machine, in a ring."""
+    if own.machine == hellos[0].machine:
+        return []  # rank 0 does
+    ring = [(hello.rank, hello.pid) for hello in hellos if hello.machine == own.machine]
+    at = ring.index((own.rank, own.pid))
+    return (ring[at + 1 :] + ring[:at])[:2]
 
 
 def warnings_of(hellos: Sequence[Hello]) -> list[str]:

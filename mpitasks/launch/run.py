@@ -178,12 +178,18 @@ def join(settings: Settings) -> Role:
             threads=mpi.threads_allowed(),
             max_failures=settings.max_failures,
         )
-        losses.look_out(pump, hellos, survives=survives_losses())
+        losses.look_out(
+            pump,
+            hellos,
+            survives=survives_losses(),
+            listens=mpi.threads_may_overlap(),
+        )
         session = sessions.Session(pump)
         session.ending = ending.begin(pump, settings, _abort)
         sessions.install(session)
         return Role.MASTER
     from mpitasks.worker import context, exits
+    from mpitasks.worker.fellows import watched_over
     from mpitasks.worker.loop import Worker
     from mpitasks.worker.orphan import bound_to
 
@@ -196,8 +202,15 @@ def join(settings: Settings) -> Role:
     listens = mpi.threads_may_overlap()
     worker = Worker(transport, where, host=own.host, listens=listens)
     context.provide(lambda: worker.current_task(rank, own.host))
+    # Elsewhere than rank 0, which cannot ask: MPICH over UCX crashes on a message to a
+    # rank that is dead.
+    worker.signs = answer.master is None and not survives_losses()
     run = answer.run if may_leave_ranks(hint) else None
-    with exits.made_visible(where), bound_to(answer.master, run):
+    with (
+        exits.made_visible(where),
+        bound_to(answer.master, run),
+        watched_over(answer.fellows, worker.report, survives=survives_losses()),
+    ):
         worker.serve()
     if worker.maimed:
         mpi.note_gone(-1, reported=True)

@@ -16,7 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mpitasks.core.vigil import PERIOD_SECONDS, Vigil
+from mpitasks.core.vigil import (
+    PERIOD_SECONDS,
+    SILENT_SECONDS,
+    SILENT_SECONDS_BUSY,
+    SILENT_SECONDS_FATAL,
+    Vigil,
+)
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.wire.processes import Watch, frozen
 
@@ -26,6 +32,9 @@ if TYPE_CHECKING:
     from mpitasks.wire.messages import Hello
 
 __all__ = ["Lookout", "describe"]
+
+NUDGES = 100
+"""With nothing outstanding, so many times some signs of life are taken in at most."""
 
 
 def describe(held: Sequence[Task]) -> str:
@@ -57,6 +66,7 @@ class Lookout:
         hellos: What each rank said of itself, by rank; rank 0's first.
         end_run: Ends the whole run, saying so; None where the MPI survives a loss.
         say: Tells the user something.
+        listens: Whether workers can answer while user code runs.
     """
 
     def __init__(
@@ -65,6 +75,8 @@ class Lookout:
         hellos: Sequence[Hello],
         end_run: Callable[[str], None] | None,
         say: Callable[[str], None],
+        *,
+        listens: bool = False,
     ) -> None:
         self._pump = pump
         self._hellos = hellos
@@ -73,7 +85,11 @@ class Lookout:
         own = hellos[0].machine
         self._here = [h for h in hellos[1:] if h.machine == own]
         self._elsewhere = [h.rank for h in hellos[1:] if h.machine != own]
-        self._vigils = {"frozen": Vigil(), "silent": Vigil()}
+        self._listens = listens
+        fatal = end_run is not None
+        self._frozen = Vigil()
+        self._silent = Vigil(SILENT_SECONDS_FATAL if fatal else SILENT_SECONDS)
+        self._lengthy = Vigil(SILENT_SECONDS_BUSY)
         self._told: set[Rank] = set()
         pids = {hello.rank: hello.pid for hello in self._here}
         self._watch = Watch(pids, self._died, self._look, PERIOD_SECONDS)
@@ -81,6 +97,7 @@ class Lookout:
     def start(self) -> None:
         """Begin to look."""
         self._watch.start()
+        self._pump.on_obituary = self.lost
         if self._end_run is None:
             self._pump.on_overdue = self._overdue
 
@@ -116,27 +133,43 @@ class Lookout:
         running = set(self._pump.running_workers())
         here = [hello.rank for hello in self._here if hello.rank in running]
         awake = {rank for rank in here if not frozen(self._hellos[rank].pid)}
-        for rank in self._vigils["frozen"].look(now, here, awake).lost:
+        for rank in self._frozen.look(now, here, awake).lost:
             if self._end_run is None:
                 self.lost(rank, "was frozen")
-            elif rank not in self._told:
-                self._told.add(rank)
-                self._say(self._frozen_text(rank))
-        if not self._pump.background.enabled:
-            return  # this thread must not use MPI
-        if not self._pump.outstanding:
-            self._pump.nudge()  # nobody else turns it now
-        if self._elsewhere and self._end_run is None:
-            heard, self._pump.heard = self._pump.heard, set()
-            able = [
-                rank
-                for rank in self._elsewhere
-                if rank in running and not self._pump.held(rank)
-            ]
-            found = self._vigils["silent"].look(now, able, heard)
-            for rank in found.lost:
-                self.lost(rank, "does not answer")
-            self._pump.inquire(found.ask)
+            else:
+                self._say_once(rank, self._frozen_text(rank))
+        if self._pump.background.enabled:  # else this thread must not use MPI
+            self._look_elsewhere(now, running)
+
+    def _look_elsewhere(self, now: float, running: set[Rank]) -> None:
+        """Look for ranks of other machines that are silent, and ask them."""
+        for _ in range(NUDGES):
+            if self._pump.outstanding or not self._pump.nudge():
+                break  # somebody else turns it, or all has been taken in
+        heard, self._pump.heard = self._pump.heard, set()
+        far = [rank for rank in self._elsewhere if rank in running]
+        busy = {rank for rank in far if self._pump.held(rank)}
+        found = self._silent.look(now, set(far) - busy, heard)
+        lengthy = self._lengthy.look(now, busy if self._listens else (), heard)
+        for rank in found.lost:
+            self.lost(rank, "does not answer")
+        for rank in lengthy.lost:
+            self._say_once(rank, self._silent_text(rank))
+        if self._end_run is None:  # else they give signs without being asked
+            self._pump.inquire(found.ask + lengthy.ask)
+
+    def _say_once(self, rank: Rank, text: str) -> None:
+        if rank not in self._told:
+            self._told.add(rank)
+            self._say(text)
+
+    def _silent_text(self, rank: Rank) -> str:
+        return (
+            f"rank {rank} on {self._hellos[rank].host} has been silent for "
+            f"{SILENT_SECONDS_BUSY:g} s{describe(self._pump.held(rank))}: it is in C "
+            f"code that keeps Python's global lock, or gone; a timeout for the task "
+            f"tells which"
+        )
 
     def _frozen_text(self, rank: Rank) -> str:
         hello = self._hellos[rank]

@@ -64,7 +64,14 @@ from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.functions import Functions
 from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
-from mpitasks.wire.messages import Goodbye, Lost, Outcomes, Returned, Sign
+from mpitasks.wire.messages import (
+    Goodbye,
+    Lost,
+    Obituary,
+    Outcomes,
+    Returned,
+    Sign,
+)
 
 if TYPE_CHECKING:
     from mpitasks.wire.transport import Transport
@@ -128,6 +135,7 @@ class Pump:
         self.losses: dict[Rank, str] = {}
         self._lost: deque[Rank] = deque()
         self.on_overdue: Callable[[Rank], None] = lambda rank: None
+        self.on_obituary: Callable[[Rank, str], None] = self.lose
         self.on_close: Callable[[], None] = lambda: None
         for rank in self._ranks:
             self._scheduler.handle(WorkerJoined(rank), time.monotonic())
@@ -482,6 +490,8 @@ class Pump:
                     self._take_loss(rank)
                 elif type(message) is Sign:
                     pass  # it was heard of
+                elif type(message) is Obituary:
+                    self.on_obituary(message.rank, message.how)
                 else:
                     raise InternalError(f"rank {rank} sent {message!r} to the master")
                 moved = True

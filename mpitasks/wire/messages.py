@@ -49,6 +49,7 @@ __all__ = [
     "Inquiry",
     "Lost",
     "Message",
+    "Obituary",
     "Outcomes",
     "Returned",
     "Revocation",
@@ -96,6 +97,8 @@ class Welcome:
     """A name that no other run has."""
     master: int | None = None
     """The process id of rank 0, if the worker sees its processes."""
+    fellows: Sequence[tuple[int, int]] = ()
+    """Ranks and process ids of workers to watch over, which rank 0 does not see."""
     share: int = 1
     """How many cores the rank may keep busy."""
     seconds_left: float = math.inf
@@ -171,6 +174,14 @@ class Sign:
 
 
 @dataclass(slots=True)
+class Obituary:
+    """Worker to master: a fellow worker of this machine has died."""
+
+    rank: int
+    how: str
+
+
+@dataclass(slots=True)
 class Lost:
     """In the place of a message, from the transport itself: the rank is dead."""
 
@@ -198,6 +209,7 @@ Message = (
     | Announcement
     | Inquiry
     | Sign
+    | Obituary
     | Lost
 )
 
@@ -215,6 +227,7 @@ _KINDS: tuple[type, ...] = (
     Announcement,
     Inquiry,
     Sign,
+    Obituary,
     Lost,
     Revocation,
 )

@@ -33,6 +33,7 @@ from mpitasks.wire.messages import (
     Goodbye,
     Inquiry,
     Lost,
+    Obituary,
     Outcomes,
     Returned,
     Revocation,
@@ -74,6 +75,9 @@ transfer, and it looks rarely. Not longer: rank 0 may have other things to do.""
 LOADING_SECONDS = 1.0
 """How often the master hears of a rank whose child is not ready yet."""
 
+SIGN_SECONDS = 3.0
+"""Between two signs of life that nobody asks for."""
+
 MASTER = 0
 
 _CALLS = (CALL_PLAIN, CALL)
@@ -96,6 +100,7 @@ class Worker:
         busy: Whether it works on a batch.
         begun: How often it began to run user code.
         maimed: Whether the run ends with ranks lost.
+        signs: Whether it is to give signs of life without being asked.
     """
 
     def __init__(
@@ -116,6 +121,9 @@ class Worker:
         self._leaving_bytes = 0  # of the reply that was sent last
         self._flushed = 0.0
         self._told = 0.0  # when the master was last told of an isolated task
+        self.signs = False
+        self._signed = 0.0
+        self._obituaries: deque[Obituary] = deque()
         self._arrived: deque[Message] = deque()  # what the listener took in
         self._listener = Listener(self) if listens else None
         # What is being done, for the listener: see `give_back`.
@@ -150,6 +158,10 @@ class Worker:
             else:
                 arrived = transport.poll()
                 if arrived is None:
+                    if self._obituaries:
+                        self._send_obituaries()
+                    if self.signs:
+                        self._give_sign()
                     transport.wait(1.0)
                     continue
                 message = arrived[1]
@@ -159,6 +171,7 @@ class Worker:
                 self.maimed = message.maimed
                 if self._sandbox is not None:
                     self._sandbox.close()  # and what it prints comes before the end
+                self._obituaries.clear()
                 transport.send(MASTER, Goodbye())
                 transport.close()
                 return
@@ -265,8 +278,37 @@ class Worker:
                 ids += [call[0] for call in message.calls]
                 message.calls.clear()
         self._flush(0)
+        if self.signs:
+            self._give_sign()
         if ids or split:
             self._transport.send(MASTER, Returned(self._transport.rank, ids, split))
+
+    def report(self, rank: int, how: str) -> None:
+        """Tell the master that a fellow worker has died. From any thread.
+
+        Takes until the loop comes by, or runs user code that lets go of the GIL.
+        """
+        self._obituaries.append(Obituary(rank, how))
+        self._transport.wake()
+        while self._obituaries:
+            if self._listener is not None and self.lock.acquire(timeout=0.05):
+                try:
+                    self._send_obituaries()
+                finally:
+                    self.lock.release()
+            else:
+                time.sleep(0.05)
+
+    def _give_sign(self) -> None:
+        """Give a sign of life, if the last was some time ago."""
+        now = time.monotonic()
+        if now - self._signed > SIGN_SECONDS:
+            self._signed = now
+            self._transport.send(MASTER, Sign())
+
+    def _send_obituaries(self) -> None:
+        while self._obituaries:
+            self._transport.send(MASTER, self._obituaries.popleft())
 
     def _take_in(self, message: Message) -> None:
         """Answer what cannot wait for the end of a task, and keep the rest."""

@@ -13,7 +13,7 @@ import pytest
 
 from launching import Job, Launch, Mpi, Outcome
 from network import Hosts
-from test_hosts import WIRE
+from test_hosts import WIRE, over_hosts
 
 SCRIPT = """
 import os, pathlib, signal, socket, sys, time
@@ -144,3 +144,57 @@ def test_a_host_with_its_daemon_dies(
     outcome = run.job.finish()
     assert outcome.code == 69, str(outcome)
     assert not outcome.left, str(outcome.left)
+
+
+DIE = """
+import ctypes, os, signal, sys, time
+import mpitasks as mt
+
+def host_of(_):
+    time.sleep(0.05)
+    return mt.current_task().host
+
+def die(how):
+    if mt.current_task().host == home:
+        return "at home"
+    if how.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, how))
+    ctypes.CDLL(None)._exit(int(how))  # unlike Python's own, which we see
+
+if __name__ == "__main__":
+    home = os.uname().nodename
+    with mt.Executor(max_crashes=1) as ex:
+        print(len(set(ex.map(host_of, range(60), chunksize=1))), flush=True)
+        doomed = [ex.submit(die, HOW)]
+        while doomed[-1].exception() is None:  # it ran at home
+            doomed.append(ex.submit(die, HOW))
+        print(type(doomed[-1].exception()).__name__, ex.num_workers, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["3", "SIGSTOP"])
+def test_what_open_mpi_does_not_report(
+    openmpi: Mpi, two_hosts: Hosts, launch: Launch, how: str
+) -> None:
+    """Fellow workers of that host do: of ends, and of ranks frozen in a task."""
+    launch.script(DIE.replace("HOW", repr(how)))
+    slots = ",".join(f"{address}:2" for address in two_hosts.addresses)
+    words = f"--prtemca plm_ssh_agent {two_hosts.agent} --host {slots} --bind-to none"
+    command = [str(openmpi.python), "-m", "mpitasks", "-n", "4", "--survive"]
+    command += [f"--mpiexec-args={words}", "script.py"]
+    outcome = launch(two_hosts.on(0, command), environ=WIRE, seconds=60)
+    assert outcome.out == "2\nWorkerLost 2\n", str(outcome)
+    assert outcome.code == 0, str(outcome)
+
+
+def test_mpich_ends_when_a_rank_elsewhere_ends(
+    mpich: Mpi, two_hosts: Hosts, launch: Launch
+) -> None:
+    """Its mpiexec waits for the others of the run then, for ever."""
+    launch.script(DIE.replace("HOW", repr("3")))
+    command = over_hosts(mpich, two_hosts, 2, ["script.py"])
+    outcome = launch(command, environ=WIRE, seconds=60)
+    assert outcome.code != 0, str(outcome)
+    assert outcome.out.startswith("2\n"), str(outcome)
+    assert "WorkerLost" not in outcome.out, str(outcome)
+    assert "the run ends with it" in outcome.err, str(outcome)
