@@ -400,9 +400,9 @@ def test_threads_that_fit() -> None:
 def test_shared_memory() -> None:
     small = rank(shm_total=64 << 20, shm_free=60 << 20)
     assert_ok(the(check_hosts([small]), "shared memory"), "60 MiB free of 64 MiB")
-    ranks = [replace(small, rank=number) for number in range(4)]
+    ranks = [replace(small, rank=number) for number in range(8)]
     finding = the(check_hosts(ranks), "shared memory")
-    assert_told(finding, Level.WARNING, "4 ranks may need", "--shm-size")
+    assert_told(finding, Level.WARNING, "8 ranks may need 64 MiB", "--shm-size")
     assert_ok(the(check_hosts([rank(shm_total=None, shm_free=None)]), "shared memory"))
 
 

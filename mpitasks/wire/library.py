@@ -3,13 +3,15 @@
 mpi4py starts MPI when it is imported, and an MPI that does not fit its launcher may end
 the process there. So the import and the start are two steps here; between them the
 library can already say what it is. Messages are sent elsewhere (`mpitasks.wire.mpi`).
+
+This can be imported without mpi4py, to say that it is missing.
 """
 
 from __future__ import annotations
 
-import mpi4py
+__all__ = ["initialize", "load", "name", "thread_level", "version", "why_not"]
 
-__all__ = ["initialize", "load", "name", "thread_level", "version"]
+MISSING = "No such file or directory"
 
 _LEVELS = ("single", "funneled", "serialized", "multiple")  # as mpi4py.rc has them
 
@@ -23,6 +25,8 @@ def load() -> None:
         ImportError: mpi4py fits no library that is here.
         RuntimeError: There is no library.
     """
+    import mpi4py
+
     own = mpi4py.rc.initialize
     mpi4py.rc.initialize = False
     if mpi4py.rc.finalize is None:
@@ -31,6 +35,15 @@ def load() -> None:
         from mpi4py import MPI  # noqa: F401
     finally:
         mpi4py.rc.initialize = own
+
+
+def why_not(error: Exception) -> str:
+    """Return in one line why `load` failed; mpi4py names each file that it tried."""
+    head, *tried = str(error).splitlines() or [type(error).__name__]
+    there = [line for line in tried if not line.endswith(MISSING)]
+    if there or len(tried) < 2:
+        return " ".join([head, *(there or tried)])
+    return f"{head}: no {', no '.join(line.partition(': ')[0] for line in tried)}"
 
 
 def version() -> str:
@@ -47,6 +60,7 @@ def name() -> str:
 
 def initialize() -> None:
     """Start MPI, unless the user did; with the threads that `mpi4py.rc` asks for."""
+    import mpi4py
     from mpi4py import MPI
 
     if MPI.Is_initialized():

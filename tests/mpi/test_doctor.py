@@ -15,9 +15,7 @@ import pytest
 import mpitasks
 from launching import MPIS, Launch, Mpi, Outcome, find_mpi
 from network import Hosts
-from test_hosts import WIRE, over_hosts, two_hosts
-
-__all__ = ["two_hosts"]
+from test_hosts import WIRE, over_hosts
 
 ERRORS = 78
 WARNINGS = 1
@@ -272,6 +270,21 @@ def test_oversubscription_and_a_storm_of_threads(any_mpi: Mpi, launch: Launch) -
     report = read(outcome)
     assert f"{cores + 2} ranks take turns" in one(report, "cores")["why"]
     assert "OMP_NUM_THREADS asks for 64" in one(report, "BLAS threads")["why"]
+
+
+def test_small_shared_memory(launch: Launch) -> None:
+    """As in a container that was given 8 MiB: MPICH just starts, and the next dies."""
+    mpich = find_mpi("mpich")
+    small = ["unshare", "-m", "bash", "-c"]
+    mount = "mount -t tmpfs -o size=8m tmpfs /dev/shm"
+    if mpich is None or subprocess.run([*small, mount], check=False).returncode:
+        pytest.skip("needs MPICH, and root to mount a small /dev/shm")
+    words = " ".join([*mpich.mpiexec(2), *doctor(mpich, "--json")])
+    command = [*small, f"{mount} && exec {words}"]
+    report = read(launch(command, environ=path_of(mpich), seconds=60))
+    finding = one(report, "shared memory")
+    assert finding["level"] == "warning"
+    assert "of 8 MiB in /dev/shm; 2 ranks may need 16 MiB" in finding["why"]
 
 
 def test_pairs_of_two_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -174,6 +175,71 @@ def test_run_under_a_foreign_mpiexec_raises_once(mpi: Mpi, launch: Launch) -> No
     assert outcome.out == "", str(outcome)
     assert outcome.err.count("ConfigurationError: ") == 1, str(outcome)
     assert "3 copies, but each is alone" in outcome.err
+
+
+THREADS = """
+import os
+import mpitasks as mt
+
+def threads(_):
+    return os.environ.get("OMP_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS")
+
+with mt.Executor() as ex:
+    print(threads(0), *set(ex.map(threads, range(20))))
+"""
+
+
+def test_threads_are_limited_to_the_share(mpi: Mpi, launch: Launch) -> None:
+    launch.script(THREADS)
+    cores = len(os.sched_getaffinity(0))
+    outcome = launch(mpi.runner(2, "script.py"), environ={"OMP_NUM_THREADS": None})
+    share = str(max(cores // 2, 1)) if mpi.name == "mpich" else "1"  # the other binds
+    if mpi.name == "mpich" or cores == 2:
+        assert outcome.out == f"{(share, share)} {(share, share)}\n", str(outcome)
+    assert outcome.said == [], str(outcome)
+    outcome = launch(mpi.runner(2, "script.py"), environ={"OMP_NUM_THREADS": "1"})
+    assert outcome.out == "('1', None) ('1', None)\n", str(outcome)
+
+
+def test_numpy_starts_no_more_threads_than_the_share(
+    any_mpi: Mpi, launch: Launch
+) -> None:
+    """The variables are set before anything of ours has loaded NumPy."""
+    launch.script(
+        "import os\n"
+        "import mpitasks as mt\n"
+        "def more():\n"
+        "    before = len(os.listdir('/proc/self/task'))\n"
+        "    import numpy\n"
+        "    a = numpy.ones((600, 600))\n"
+        "    a @ a\n"
+        "    return len(os.listdir('/proc/self/task')) - before\n"
+        "with mt.Executor() as ex:\n"
+        "    print(ex.submit(more).result())\n"
+    )
+    ranks = len(os.sched_getaffinity(0)) + 1
+    outcome = launch(
+        any_mpi.runner(ranks, "script.py"), environ={"OMP_NUM_THREADS": None}
+    )
+    assert outcome.out == "0\n", str(outcome)
+
+
+def test_crowded_host_is_warned_of_once(mpi: Mpi, launch: Launch) -> None:
+    launch.script(EXECUTOR)
+    ranks = len(os.sched_getaffinity(0)) + 2
+    outcome = launch(mpi.runner(ranks, "script.py"), seconds=60)
+    assert (outcome.code, outcome.out) == (0, "[1]\n"), str(outcome)
+    (line,) = outcome.said
+    assert line.startswith(f"mpitasks: warning: {ranks} ranks on "), str(outcome)
+
+
+def test_storm_of_threads_is_warned_of_once(mpi: Mpi, launch: Launch) -> None:
+    launch.script(EXECUTOR)
+    environ = {"OMP_NUM_THREADS": "999"}
+    outcome = launch(mpi.runner(3, "script.py"), environ=environ)
+    assert (outcome.code, outcome.out) == (0, "[1]\n"), str(outcome)
+    storms = [line for line in outcome.said if "999 threads" in line]
+    assert len(storms) == 1, str(outcome)
 
 
 @pytest.mark.parametrize("how", ["no mpi4py", "no library"])

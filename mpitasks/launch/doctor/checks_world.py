@@ -54,7 +54,7 @@ def check_pair(pair: PairFacts, *, crowded: bool) -> Finding:
         f"{pair.bandwidth / 1e9:.2g} GB/s"
     )
     if crowded:
-        return ok("measured", f"{figures}; ranks share cores, so these are too low")
+        return ok("measured", f"{figures}; ranks share cores, so these say little")
     if one == other:
         if pair.round_trip > HOST_TRIP_SECONDS or pair.bandwidth < HOST_BYTES:
             why = f"{figures}: slow for one host; is shared memory used?"

@@ -14,6 +14,7 @@ from mpitasks.launch.doctor.facts import LauncherFacts, MpiFacts, ProbeFacts
 from mpitasks.launch.doctor.gather import try_command
 from mpitasks.launch.environment import short_name
 from mpitasks.launch.mpiexec import find_mpiexec
+from mpitasks.wire import library
 
 __all__ = [
     "family_of",
@@ -50,13 +51,11 @@ def look_at_mpi(*, briefly: bool = False) -> MpiFacts:
         version = ""
     text = path = problem = ""
     try:
-        from mpitasks.wire import library
-
         library.load()
         text = library.version().strip("\0\n ")
         path = library_file()
     except (ImportError, RuntimeError, OSError) as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
+        problem = library.why_not(error)
     ulfm = os.environ.get(ULFM, "").lower() in ("1", "true", "yes")
     launchers = [] if briefly else find_launchers()
     return MpiFacts(version, text, path, problem, launchers, ulfm)

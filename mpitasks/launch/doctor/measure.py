@@ -7,6 +7,7 @@ disturbs another. Each wait has an end.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ TRIPS_MOST = 2000
 BURST = 100
 BURSTS = 10
 LARGE_COUNT = 8
+SPINS = 100
 
 POLL_SECONDS = 1e-3
 
@@ -182,12 +184,17 @@ def _receive(comm: MPI.Intracomm, room: bytearray, source: int) -> None:
 
 
 def _wait_all(requests: list[MPI.Request], other: int) -> None:
-    """Wait for transfers, spinning as MPI itself would, but not for ever."""
+    """Wait for transfers: spin as MPI itself would, then let others have the core."""
     end = time.monotonic() + PAIR_SECONDS
     for request in requests:
-        while not request.Test():
-            if time.monotonic() > end:
-                raise LaunchError(f"rank {other} was silent for {PAIR_SECONDS:g} s")
+        for _ in range(SPINS):
+            if request.Test():
+                break
+        else:
+            while not request.Test():
+                if time.monotonic() > end:
+                    raise LaunchError(f"rank {other} was silent for {PAIR_SECONDS:g} s")
+                os.sched_yield()
 
 
 def _await(comm: MPI.Intracomm, source: int, tag: int, seconds: float) -> None:
