@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -79,6 +80,20 @@ def summary(outcome: Outcome) -> str:
     lines = [line for line in outcome.said if "came back" in line]
     assert len(lines) == 1, outcome
     return lines[0]
+
+
+def test_the_example_of_the_documentation(launch: Launch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "resume.md").read_text()
+    script = re.search(
+        r"^```python complete\n(.*?)^```", page, re.DOTALL | re.MULTILINE
+    )
+    told = re.search(r"^```text stderr\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert script is not None
+    assert told is not None
+    outcome = launch([sys.executable, launch.script(script[1])])
+    assert [line for line in outcome.said if "came back" in line] == (
+        told[1].splitlines()
+    )
 
 
 Start = Callable[..., Outcome]
