@@ -350,8 +350,9 @@ class Scheduler:
         tasks = event.tasks
         if len(tasks) == 1 and tasks[0].state is _NEW:
             worker = self._roster.pick_idle()
-            if worker is not None and self._ending is None:
-                # Nothing waits and a worker does: past the backlog.
+            ending = self._ending
+            if worker is not None and (not ending or ending.fits(tasks[0], self._now)):
+                # Nothing else could be given to it: past the backlog.
                 profile = self._profiles.get(tasks[0].function)
                 seconds = math.inf if profile is None else profile.seconds
                 self._assign(worker, [tasks[0]], seconds, actions)
