@@ -11,7 +11,12 @@ import pytest
 from launching import Launch, Mpi
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "slurm" / "README.md",
+    *(ROOT / "docs").glob("*.md"),
+]
 
 # A script, and what it prints if the next block says so.
 COMPLETE = re.compile(

@@ -1,0 +1,114 @@
+"""docs/slurm.md shows what is printed: its console blocks are run, and compared.
+
+Numbers and durations may differ; everything else may not. The scripts run with shorter
+tasks than those shown.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from launching import Mpi
+from login import Login
+
+PAGE = (Path(__file__).parents[2] / "docs" / "slurm.md").read_text()
+SCRIPT = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+CONSOLE = re.compile(r"^```console\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+SHORTER = {"0.5": "0.25"}
+MASKS = [
+    (r"\d+(\.\d+)? s\b|\d+:\d\d (min|h)\b", "TIME"),
+    (r"\S*/bin/python", "PYTHON"),
+    (r"\d+(\.\d+)*", "N"),
+]
+
+
+def masked(text: str) -> list[str]:
+    """Return the lines of an output without what differs from run to run."""
+    for pattern, name in MASKS:
+        text = re.sub(pattern, name, text)
+    # The virtual nodes are one machine, and the news of a job come as they come.
+    apart = ("mpitasks: warning", "mpitasks: job N")
+    return [line for line in text.splitlines() if not line.startswith(apart)]
+
+
+def shorter(text: str) -> str:
+    """Return a command or a script with less to wait for."""
+    for long, short in SHORTER.items():
+        text = text.replace(f" {long}", f" {short}").replace(f"({long})", f"({short})")
+    return text
+
+
+def blocks() -> list[list[tuple[str, str]]]:
+    """Return the commands of each block with what they print."""
+    return [
+        [(command[1], command[2]) for command in COMMAND.finditer(block[1])]
+        for block in CONSOLE.finditer(PAGE)
+    ]
+
+
+class Reader:
+    """Does what a reader of the page would do.
+
+    Args:
+        login: Where.
+        mpi: With which MPI.
+    """
+
+    def __init__(self, login: Login, mpi: Mpi) -> None:
+        self._login = login
+        self._mpi = mpi
+        self._jobs: dict[str, str] = {}  # by the id that the page shows
+        self._code = 0
+
+    def follow(self, command: str, shown: str) -> None:
+        """Run a command of the page; it must print what the page shows."""
+        for there, here in self._jobs.items():
+            command = re.sub(rf"\b{there}(?![0-9])", here, command)
+        if command == "echo $?":
+            assert shown == f"{self._code}\n"
+            return
+        if command.startswith("cat "):
+            outcome = self._login.run("bash", "-c", command)
+        else:
+            words = shlex.split(shorter(command))
+            assert words.pop(0) == "mpitasks"
+            if words[0] == "status":
+                self._await(words[1], running="RUNNING" in shown)
+            outcome = self._login.mpitasks(self._mpi, *words)
+        self._code = outcome.code
+        assert outcome.code == 0, str(outcome)
+        assert masked(outcome.out) == masked(shown), str(outcome)
+        there, here = (re.match(r"job (\d+): ", text) for text in (shown, outcome.out))
+        if there is not None and here is not None:
+            self._jobs[there[1]] = here[1]
+
+    def _await(self, job: str, *, running: bool) -> None:
+        """Wait until a job is where the page shows it."""
+        login = self._login
+        if not running:
+            login.until(lambda: job not in " ".join(login.cluster.jobs()), "it is over")
+            return
+
+        def tells() -> bool:
+            row = login.mpitasks(self._mpi, "status", job).out
+            waits = "PENDING" in row
+            working = re.findall(r"\b[1-9]\d* (?:done|of)", row)
+            return len(working) == 1 + waits and "rate: 0 tasks" not in row
+
+        login.until(tells, "it runs, and tells how far it is")
+
+
+@pytest.mark.timeout(180)
+def test_the_page_shows_what_is_printed(login: Login, mpich: Mpi) -> None:
+    for script in SCRIPT.finditer(PAGE):
+        login.script(shorter(script[2]), script[1])
+    reader = Reader(login, mpich)
+    commands = [pair for block in blocks() for pair in block]
+    assert len(commands) >= 9
+    for command, shown in commands:
+        reader.follow(command, shown)
