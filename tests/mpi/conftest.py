@@ -17,6 +17,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "large: moves gigabytes, and needs some 10 GiB of memory"
     )
+    config.addinivalue_line(
+        "markers", "slow: takes minutes; CI, which has 20, leaves it out"
+    )
 
 
 def required_mpi(name: str) -> Mpi:

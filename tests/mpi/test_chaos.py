@@ -54,6 +54,7 @@ def test_in_one_process(launch: Launch, any_mpi: Mpi, tmp_path: Path) -> None:
     run(launch, [str(any_mpi.python), str(CHAOS)], tmp_path, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, 3])
 def test_while_ranks_are_killed(
     launch: Launch, openmpi: Mpi, tmp_path: Path, kills: int

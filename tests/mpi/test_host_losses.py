@@ -15,6 +15,8 @@ from launching import Job, Launch, Mpi, Outcome
 from network import Hosts
 from test_hosts import WIRE, over_hosts
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import os, pathlib, signal, socket, sys, time
 import mpitasks as mt

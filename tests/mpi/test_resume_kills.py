@@ -22,6 +22,8 @@ import pytest
 from launching import Job, Launch, Mpi
 from mpitasks.launch.journal.reader import Reader
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("MPITASKS_TEST_MPI_KILLS", "24"))
 SEED = int(os.environ.get("MPITASKS_TEST_SEED", "20261123"))
 ITEMS = 100_000
