@@ -219,14 +219,16 @@ def join(settings: Settings) -> Role:
 
 
 def finish() -> None:
-    """Where the script runs: wait for everything that was submitted.
+    """Where the script runs: wait for everything that was submitted, and for the disk.
 
     Raises:
+        JournalError: The journal could not be written, and the run is to stop then.
         TooManyFailures: More failed than may, and nobody was told yet.
         Stopped: There is not enough time for that.
     """
     if sessions.installed():
         sessions.current().pump.finish()
+    journals.settle_journals()
 
 
 class Leaving(enum.Enum):

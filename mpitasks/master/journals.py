@@ -26,6 +26,7 @@ __all__ = [
     "keeps_results",
     "open_journal",
     "run_journal",
+    "settle_journals",
     "start",
 ]
 
@@ -98,15 +99,27 @@ def close_journal(journal: Journal) -> None:
     """
     if journal in _open:
         _open.remove(journal)
-    journal.close(END_SECONDS)
-    if journal.error is not None and not journal.goes_on:
-        raise journal.error
+    try:
+        journal.settle(END_SECONDS)
+    finally:
+        journal.close(END_SECONDS)
 
 
 def flush_journals(seconds: float = END_SECONDS) -> bool:
     """Have all that was recorded on disk; return whether it is, within so long."""
     flushed = [journal.flush(seconds) for journal in _open]  # each of them
     return all(flushed)
+
+
+def settle_journals() -> None:
+    """At the end of a script that went well: have everything on disk, however slow.
+
+    Raises:
+        JournalError: A journal could not be written, and the run was to stop then; or
+            its disk has not moved for a minute.
+    """
+    for journal in _open:
+        journal.settle(END_SECONDS)
 
 
 def end_journals(seconds: float = END_SECONDS) -> bool:

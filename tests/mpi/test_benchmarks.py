@@ -26,6 +26,7 @@ FIGURES = {
     "bandwidth": ["64 MiB out and back", "1,000 results of 1 MiB"],
     "memory": ["1 GiB, master", "1 GiB, worker", "growth", "endless map"],
     "isolate": ["submit to result", "map", "first task", "after a crash"],
+    "journal": ["10,000/s, wall", "by map", "1 GB/s, wall", "back, arrays"],
     "idle": ["idle worker", "master waiting", "after 50 ms"],
     "fibonacci": ["speed-up"],
     "scaling": ["speed-up, sleep, 1 workers", "one by one, 2 workers"],

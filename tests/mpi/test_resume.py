@@ -463,6 +463,34 @@ def test_a_full_disk_stops_the_run(start: Start) -> None:
     assert "0 results came back" not in summary(again)
 
 
+LATE = (
+    TASKS
+    + """
+import resource
+from mpitasks.master import journals
+def big(x):
+    return np.full(2_000, x)
+with mt.Executor() as executor:
+    executor.submit(big, -1).result()
+    journals.flush_journals()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    futures = [executor.submit(big, n) for n in range(20)]
+    print(sum(future.result()[0] for future in futures), flush=True)
+"""
+)
+
+
+def test_a_disk_that_is_full_at_the_very_end_fails_the_run(start: Start) -> None:
+    outcome = start(LATE)
+    assert outcome.code == 1, outcome
+    assert "JournalError: the journal" in outcome.err
+    assert "did not get there" in outcome.err
+    outcome = start(LATE, "--journal-errors", "continue")
+    assert outcome.code == 0, outcome
+    assert outcome.out == f"{sum(range(20))}\n"
+    assert "goes on WITHOUT it" in outcome.err
+
+
 def test_a_full_disk_is_said_where_the_run_goes_on(start: Start) -> None:
     outcome = start(FULL, "--journal-errors", "continue")
     assert outcome.code == 0, outcome

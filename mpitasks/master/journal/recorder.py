@@ -84,6 +84,7 @@ class Journal:
         self._stop: Callable[[JournalError], None] | None = None
         self.error: JournalError | None = None
         self._closed = False
+        self._settled = -1  # results that were on disk when `settle` looked last
         self._lock, self._store = open_locked(self.path)
         self._folder = Folder(self.path)
         self._keys = Keys()
@@ -230,6 +231,25 @@ class Journal:
     def flush(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Have everything on disk now; return whether it is."""
         return self._closed or self._writer.flush(seconds)
+
+    def settle(self, seconds: float) -> None:
+        """Have everything on disk, as long as the disk moves.
+
+        Raises:
+            JournalError: It could not be written, and the run was to stop then; or the
+                disk has not moved for so many seconds.
+        """
+        while not self.flush(seconds) and self._writer.error is None:
+            written, self._settled = self._settled, self.summary.written
+            if written == self.summary.written:
+                self.error = JournalError(
+                    f"the journal {self.path} was not written: its disk has not moved "
+                    f"for {seconds:.0f} s; look after it and run the same command "
+                    f"again"
+                )
+                break
+        if self.error is not None and not self.goes_on:
+            raise self.error
 
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Write what is left, close, and print the summary; return whether all is well.
