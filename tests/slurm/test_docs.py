@@ -19,7 +19,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "slurm.md").read_text()
 SCRIPT = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 CONSOLE = re.compile(r"^```console\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
-SHORTER = {"0.5": "0.25"}
+SHORTER = {"0.5": "0.2", "0.01": "0.006"}
 MASKS = [
     (r"\d+(\.\d+)? s\b|\d+:\d\d (min|h)\b", "TIME"),
     (r"\S*/bin/python", "PYTHON"),

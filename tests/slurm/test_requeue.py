@@ -69,6 +69,8 @@ def test_a_job_longer_than_its_walltime(login: Login, mpich: Mpi) -> None:
     [path] = login.folder.glob("count-*.out")
     text = path.read_text()
     assert_all_done(login, 300, text)
+    # A round drains before its time is up, so nothing is cut off.
+    assert runs(login) == [1] * 300, text
     rounds = re.findall(r"mpitasks: round (\d) of job \d+ is over; the job goes", text)
     assert rounds == [str(number + 1) for number in range(len(rounds))] != [], text
     assert "DUE TO TIME LIMIT" not in text
