@@ -138,6 +138,14 @@ def count(path: str, x: Any) -> Any:
     return x
 
 
+def count_or_hang(path: str, x: int) -> int:
+    """Note each run in a file; the one with 4 hangs."""
+    count(path, x)
+    if x == 4:
+        hang()
+    return x
+
+
 class CrashesWhenLoaded:
     """Ends the process that unpickles it."""
 

@@ -79,6 +79,70 @@ def test_a_crash_costs_one_call(master: Running) -> None:
             assert value == x * x
 
 
+def warm(master: Running, task_id: int = 999) -> None:
+    """Have a child ready, so that nothing is given back for want of one."""
+    master.send(plain(task_id, identity, 0), terms={task_id: ISOLATED})
+    master.receive(Outcomes)
+
+
+def test_calls_that_run_together_are_tasks_of_their_own(master: Running) -> None:
+    warm(master)
+    task = Squares(x3="segfault", x5="raise", x20="exit")
+    calls = [plain(n, task, n) for n in range(150)]
+    calls[7] = plain(7, identity, "other")
+    master.send(*calls, terms=dict.fromkeys(range(150), ISOLATED))
+    outcomes = master.finish()
+    back = {n for returned in master.returned for n in returned.ids}
+    assert outcomes.keys() | back == {*range(150), 999}
+    assert not outcomes.keys() & back
+    for n in range(150):
+        if n in (3, 20):
+            assert n in back or isinstance(outcomes[n].error, TaskCrashed)
+        elif n == 5:
+            assert n in back or isinstance(outcomes[n].error, ValueError)
+        else:
+            assert n in back or outcomes[n] == ("other" if n == 7 else n * n)
+    assert sum(items for reply in master.replies for _, items, *_ in reply.costs) == (
+        len(outcomes)
+    )
+
+
+def test_calls_that_run_together_know_themselves(master: Running) -> None:
+    warm(master)
+    calls = [plain(n, misbehaving.who) for n in range(5)]
+    master.send(*calls, terms=dict.fromkeys(range(5), ISOLATED))
+    outcomes = master.finish()
+    for n in range(5):
+        assert outcomes[n] == (n, 2, "fit", 1)
+
+
+def test_results_do_not_wait_for_a_call_that_hangs(master: Running) -> None:
+    warm(master)
+    calls = [plain(n, Squares(x2="hang"), n) for n in range(6)]
+    master.send(*calls, terms=dict.fromkeys(range(6), ISOLATED))
+    reply = master.receive(Outcomes)
+    assert (reply.ids, reply.values) == ([0, 1], [0, 1])
+    assert master.receive(Returned).ids == [3, 4, 5]
+    master.end.send(1, Revocation([2]))
+    outcomes = master.finish()
+    assert outcomes.keys() <= {999, 0, 1, 2}
+
+
+def test_one_of_the_calls_that_run_together_is_revoked(
+    master: Running, tmp_path: Path
+) -> None:
+    warm(master)
+    log = tmp_path / "ran"
+    calls = [plain(n, misbehaving.count_or_hang, str(log), n) for n in range(9)]
+    master.send(*calls, terms=dict.fromkeys(range(9), ISOLATED))
+    master.end.send(1, Revocation([4, 6]))  # the fifth hangs; the seventh is to come
+    outcomes = master.finish()
+    back = {n for returned in master.returned for n in returned.ids}
+    ran = list(map(int, log.read_text().split()))
+    assert ran == [n for n in range(9) if n != 6 and n not in back]
+    assert outcomes.keys() - {4, 999} == set(ran) - {4}
+
+
 def test_limits_come_from_the_terms(master: Running) -> None:
     short = Terms(timeout=0.2, isolate=True)
     long = Terms(timeout=20.0, isolate=True, memory_limit=10**9)

@@ -23,6 +23,7 @@ from mpitasks.wire.messages import (
 from mpitasks.wire.outcomes import Form, encode_error, encode_value
 from mpitasks.worker.context import CurrentTask
 from mpitasks.worker.functions import Functions, unpickle
+from mpitasks.worker.order import TOGETHER
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -71,6 +72,8 @@ class Isolated:
             if self._slate.begin(0):
                 form = self._call(function, mode, payload, buffers)
             self._answer(0, form, done=True)
+        elif mode == TOGETHER:
+            self._calls(function, payload, first)
         else:
             self._map(function, mode, payload, first, buffers)
         self._task = None
@@ -96,6 +99,17 @@ class Isolated:
             return encode_error(error, self._where)
         return encode_value(value, self._where)
 
+    def _calls(
+        self, function: Callable[..., Any], calls: list[Any], first: int
+    ) -> None:
+        """Run several calls, as the items of a chunk."""
+        for at, (mode, payload, task) in enumerate(calls, first):
+            if not self._slate.begin(at):
+                break
+            self._task = CurrentTask(*task)
+            self._put(at, self._call(function, mode, payload, []))
+        self._answer(0, None, done=True)
+
     def _map(
         self,
         function: Callable[..., Any],
@@ -112,10 +126,7 @@ class Isolated:
             own = [] if plain else [buffers.pop() for _ in range(item[1])]
             if not slate.begin(at):
                 break
-            form = self._item(function, item, own, plain, spread)
-            if not form[2] and slate.note(form[:2]):
-                continue
-            self._answer(at, form)
+            self._put(at, self._item(function, item, own, plain, spread))
         self._answer(0, None, done=True)
 
     def _item(
@@ -136,6 +147,11 @@ class Isolated:
         if type(value) in codec.SCALARS:
             return PLAIN, value, []
         return encode_value(value, self._where)
+
+    def _put(self, at: int, form: Form) -> None:
+        """Leave the result of an item on the slate, or send it."""
+        if form[2] or not self._slate.note(form[:2]):
+            self._answer(at, form)
 
     def _answer(self, at: int, form: Form | None, *, done: bool = False) -> None:
         """Send what is on the slate, then the result of item `at`."""

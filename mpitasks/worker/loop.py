@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError
@@ -50,14 +49,14 @@ from mpitasks.wire.outcomes import (
 from mpitasks.worker.chunks import cut, map_plain
 from mpitasks.worker.context import CurrentTask
 from mpitasks.worker.functions import Functions, unpickle
-from mpitasks.worker.listener import LOOK_SECONDS, LOOK_SECONDS_SENDING, Listener
+from mpitasks.worker.listener import Listener
 from mpitasks.worker.orphan import perish
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
-    from mpitasks.worker.sandbox import Sandbox
+    from mpitasks.worker.isolation import Isolation
 
 __all__ = ["Worker"]
 
@@ -71,9 +70,6 @@ SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
 """Large results are given so long to leave, and the time that they take at this rate,
 before the next task starts: while user code runs, only the listener drives their
 transfer, and it looks rarely. Not longer: rank 0 may have other things to do."""
-
-LOADING_SECONDS = 1.0
-"""How often the master hears of a rank whose child is not ready yet."""
 
 SIGN_SECONDS = 3.0
 """Between two signs of life that nobody asks for."""
@@ -99,6 +95,8 @@ class Worker:
         lock: Held by the thread of the loop, but while it runs user code.
         busy: Whether it works on a batch.
         begun: How often it began to run user code.
+        functions: Those that were sent.
+        revoked: Calls that are not to be run, or to be ended.
         maimed: Whether the run ends with ranks lost.
         signs: Whether it is to give signs of life without being asked.
     """
@@ -115,12 +113,11 @@ class Worker:
         self._transport = transport
         self._where = where
         self._own = transport.rank if rank is None else rank, host
-        self._functions = Functions()
+        self.functions = Functions()
         self._reply = self._new_reply()
         self._reply_bytes = 0
         self._leaving_bytes = 0  # of the reply that was sent last
         self._flushed = 0.0
-        self._told = 0.0  # when the master was last told of an isolated task
         self.signs = False
         self._signed = 0.0
         self._obituaries: deque[Obituary] = deque()
@@ -135,9 +132,8 @@ class Worker:
         self._at = 0
         self._chunk: tuple[list[Any], list[Any]] | None = None
         self._terms: Terms | None = None  # of the call; None for the default
-        self._sandbox: Sandbox | None = None  # made for the first isolated task
-        self._revoked: set[int] = set()  # calls that are not to be run, or to be ended
-        self._progress = 0, 0  # of the sandbox, when we looked last
+        self._isolation: Isolation | None = None  # made for the first isolated task
+        self.revoked: set[int] = set()
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
@@ -147,8 +143,8 @@ class Worker:
             finally:
                 if self._listener is not None:
                     self._listener.stop()
-                if self._sandbox is not None:
-                    self._sandbox.close()
+                if self._isolation is not None:
+                    self._isolation.close()
 
     def _serve(self) -> None:
         transport = self._transport
@@ -169,8 +165,8 @@ class Worker:
                 self._run_batch(message)
             elif type(message) is Dismissal:
                 self.maimed = message.maimed
-                if self._sandbox is not None:
-                    self._sandbox.close()  # and what it prints comes before the end
+                if self._isolation is not None:
+                    self._isolation.close()  # and what it prints comes before the end
                 self._obituaries.clear()
                 transport.send(MASTER, Goodbye())
                 transport.close()
@@ -201,16 +197,14 @@ class Worker:
             if batch.terms is not None:
                 terms = batch.terms.get(task_id)
                 self._terms = None if terms is None else Terms(*terms)
-                if task_id in self._revoked:
-                    self._revoked.discard(task_id)
+                if task_id in self.revoked:
+                    self.revoked.discard(task_id)
                     continue
-            if self._terms is not None and self._terms.isolate:
-                items, (form, value, sent) = self._isolate(
-                    task_id, function_id, mode, payload, own
-                )
-                assert self._sandbox is not None
-                started += self._sandbox.preparing  # no cost of the function
-            elif mode in _CALLS:
+                if isolated(terms):
+                    self._isolate(batch, own)
+                    started = clock()
+                    continue
+            if mode in _CALLS:
                 items = 1
                 form, value, sent = self._call(function_id, mode, payload, own)
             else:
@@ -263,23 +257,20 @@ class Worker:
 
         For the listener, under the lock, when a call takes long: others may be idle.
         """
-        ids = [call[0] for call in self._calls[self._at :]]
-        del self._calls[self._at :]
-        split = None
-        if self._chunk is not None and cut(*self._chunk):
+        begun, split = self._at, None
+        inside = None if self._isolation is None else self._isolation.cut(begun)
+        if inside is not None:
+            begun, split = inside
+        elif self._chunk is not None and cut(*self._chunk):
             split = self._calls[self._at - 1][0], len(self._chunk[0])
-        elif self._sandbox is not None and (end := self._sandbox.cut()) is not None:
-            split = self._calls[self._at - 1][0], end
-        arrived = self._transport.poll()
-        if arrived is not None:
-            self._take_in(arrived[1])
+        ids = [call[0] for call in self._calls[begun:]]
+        del self._calls[begun:]
+        self.take_in()
         for message in self._arrived:
             if type(message) is Batch:
                 ids += [call[0] for call in message.calls]
                 message.calls.clear()
         self._flush(0)
-        if self.signs:
-            self._give_sign()
         if ids or split:
             self._transport.send(MASTER, Returned(self._transport.rank, ids, split))
 
@@ -310,6 +301,16 @@ class Worker:
         while self._obituaries:
             self._transport.send(MASTER, self._obituaries.popleft())
 
+    def take_in(self) -> None:
+        """Look for a message, while a task runs, and say what is to be said."""
+        if self._obituaries:
+            self._send_obituaries()
+        if self.signs:
+            self._give_sign()
+        arrived = self._transport.poll()
+        if arrived is not None:
+            self._take_in(arrived[1])
+
     def _take_in(self, message: Message) -> None:
         """Answer what cannot wait for the end of a task, and keep the rest."""
         if type(message) is Inquiry:
@@ -327,13 +328,13 @@ class Worker:
         for message in self._arrived:
             if type(message) is Batch:
                 held += message.calls
-        self._revoked.update({call[0] for call in held}.intersection(ids))
+        self.revoked.update({call[0] for call in held}.intersection(ids))
 
     def _learn(self, batch: Batch, buffers: list[Buffer]) -> None:
-        functions = self._functions
+        functions = self.functions
         functions.forget(batch.forget)
-        if self._sandbox is not None:
-            self._sandbox.forget(batch.forget)
+        if self._isolation is not None:
+            self._isolation.forget(batch.forget)
         for function_id, frame, count in batch.functions:
             functions.learn(function_id, frame, [buffers.pop() for _ in range(count)])
             if batch.terms is None:
@@ -348,7 +349,7 @@ class Worker:
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> Form:
         try:
-            function = self._functions[function_id]
+            function = self.functions[function_id]
             args, kwargs = payload, None
             if mode != CALL_PLAIN:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
@@ -370,7 +371,7 @@ class Worker:
     def _map(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> tuple[int, Form]:
-        function = self._functions[function_id]
+        function = self.functions[function_id]
         if self._terms is not None:
             function = self._within_limits(function)
         values: list[Any] = []
@@ -407,47 +408,41 @@ class Worker:
         self._chunk = None
         return len(payload), encode_items(values, self._where)
 
-    def _isolate(
-        self, task_id: int, function_id: int, mode: int, payload: Any, buffers: Any
-    ) -> tuple[int, Form]:
-        """Run a call or a chunk in a child process of this rank."""
-        from mpitasks.worker.order import make_order
-        from mpitasks.worker.sandbox import Sandbox
+    def _isolate(self, batch: Batch, buffers: list[Buffer]) -> None:
+        """Run the call that comes next in a child process of this rank."""
+        if self._isolation is None:
+            from mpitasks.worker.isolation import Isolation
 
-        if self._sandbox is None:
-            self._sandbox = Sandbox(*self._own, self._where)
-        assert self._terms is not None
-        call = task_id, function_id, mode, payload
-        sent = self._functions.sent[function_id]
-        wanted = make_order(call, buffers, sent, self._terms, self._own)
-        self._told = time.perf_counter()
-        try:
-            return self._sandbox.run(wanted, self._look_around)
-        finally:
-            self._revoked.discard(task_id)
+            self._isolation = Isolation(self, *self._own, self._where)
+        self._isolation.run(batch, self._at - 1, buffers)
 
-    def _look_around(self) -> BaseException | None:
-        """Do what the listener does, now and then while a child works for long."""
-        assert self._sandbox is not None
-        arrived = self._transport.poll()
-        if arrived is not None:
-            self._take_in(arrived[1])
-        progress = self._sandbox.progress()
-        stuck = progress == self._progress
-        self._progress = progress
-        if self._sandbox.loading():
-            # No task is overdue that could not begin yet: say that we are alive.
-            now = time.perf_counter()
-            stuck = now - self._told > LOADING_SECONDS
-            if stuck:
-                self._transport.send(MASTER, self._new_reply())
-                self._told = now
-        if stuck:
-            self.give_back()
-        self._sandbox.tick = LOOK_SECONDS_SENDING if self.sending() else LOOK_SECONDS
-        if self._calls[self._at - 1][0] in self._revoked:
-            return CancelledError()  # which nobody will see
-        return None
+    def append(
+        self, task_id: int, function_id: int, items: int, form: Form, seconds: float
+    ) -> None:
+        """Add the outcome of an isolated task to the reply."""
+        kind, value, buffers = form
+        reply = self._reply
+        nbytes = 0
+        if kind != PLAIN:
+            nbytes = form_bytes(kind, value, buffers)
+            self._reply_bytes += nbytes
+            reply.forms[len(reply.ids)] = (kind, len(buffers))
+            reply.buffers += buffers
+            if kind == ERROR:
+                reply.failed.append(task_id)
+        reply.ids.append(task_id)
+        reply.values.append(value)
+        costs = reply.costs
+        if not costs or costs[-1][0] != function_id:
+            costs.append([function_id, 0, 0.0, 0])
+        cost = costs[-1]
+        cost[1] += items
+        cost[2] += seconds
+        cost[3] += nbytes
+
+    def sign(self) -> None:
+        """Tell the master that this rank lives, though no task of it can end yet."""
+        self._transport.send(MASTER, self._new_reply())
 
     def _within_limits(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as the terms of this call want it to be called."""

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.outcomes import Form
 
-__all__ = ["Order", "Run", "make_order"]
+TOGETHER = -1
+"""The mode of several calls of one function, of which the payload is a list: (mode,
+payload, task), none of them with buffers."""
+
+__all__ = ["TOGETHER", "Order", "Run", "make_joint_order", "make_order"]
 
 
 @dataclass(slots=True)
@@ -43,7 +47,8 @@ class Order:
         label: The task's name.
         timeout: Seconds that the call, or each item, may take.
         memory_limit: Bytes that the child may hold.
-        task: What `current_task` needs to know in the child.
+        task: What `current_task` needs to know in the child; each call that runs
+            together with others has its own.
     """
 
     function_id: int
@@ -87,6 +92,35 @@ def make_order(
     )
 
 
+def make_joint_order(
+    calls: Sequence[tuple[int, int, int, Any, int]],
+    sent: tuple[Any, Sequence[Buffer]],
+    terms: Sequence[Terms],
+    own: tuple[int, str],
+) -> Order:
+    """Return one order for calls of one function, which differ but in their payloads.
+
+    Args:
+        calls: Calls of a `Batch`, without buffers.
+        sent: Frame and buffers of their function.
+        terms: Their terms.
+        own: The rank and its host.
+    """
+    payload = [
+        (mode, payload, (task_id, its.attempt, its.label, *own))
+        for (task_id, _, mode, payload, _), its in zip(calls, terms, strict=True)
+    ]
+    return Order(
+        function_id=calls[0][1],
+        function=sent,
+        mode=TOGETHER,
+        payload=payload,
+        label=terms[0].label,
+        timeout=terms[0].timeout,
+        memory_limit=terms[0].memory_limit,
+    )
+
+
 class Run:
     """An order on its way through the children that it takes.
 
@@ -104,6 +138,7 @@ class Run:
         self.items: list[tuple[int, Any, int]] = []
         self.buffers: list[Buffer] = []
         self.single = order.mode in (CALL_PLAIN, CALL)
+        self.together = order.mode == TOGETHER
         self.plain = order.mode in (MAP_PLAIN, STARMAP_PLAIN)
         if self.single:
             self.total = 1
@@ -113,6 +148,7 @@ class Run:
             self.total = len(order.payload)
         self.first = 0
         self.futile = 0
+        self._handed_out = 0
 
     @property
     def finished(self) -> bool:
@@ -151,6 +187,8 @@ class Run:
         payload = order.payload
         if self.single or self.plain:
             buffers += order.buffers
+        elif self.together:
+            payload = payload[done:]
         else:
             skip = sum(count for _, count in payload[:done])
             payload = payload[done:]
@@ -158,6 +196,15 @@ class Run:
         self.first = done
         wanted = (sent, order.mode, payload, done, forget, order.task)
         return (order.function_id, *wanted), buffers
+
+    def hand_out(self) -> list[Form]:
+        """Return the results that have come since the last time."""
+        forms: list[Form] = []
+        for form, payload, count in self.items[self._handed_out :]:
+            own, self.buffers = self.buffers[:count], self.buffers[count:]
+            forms.append((form, payload, own))
+        self._handed_out = len(self.items)
+        return forms
 
     def form(self) -> Form:
         """Return the result."""

@@ -67,6 +67,7 @@ class Sandbox:
         self._child: Child | None = None
         self._blame = Blame(rank, host)
         self._run: Run | None = None
+        self._last: Run | None = None
         self._forget: list[int] = []
         self._runs = 0
         self.tick = TICK_SECONDS
@@ -87,7 +88,7 @@ class Sandbox:
         Raises:
             InternalError: No child can be started.
         """
-        self._run = run = Run(order)
+        self._run = self._last = run = Run(order)
         self._runs += 1
         self.tick = TICK_SECONDS
         self.preparing = 0.0
@@ -109,11 +110,21 @@ class Sandbox:
             child is None or child.slate.begun <= max(run.first, len(run.items))
         )
 
+    def finished(self) -> list[Form]:
+        """Return the results of calls that run together, or did, each once."""
+        run = self._run
+        if run is None:
+            return [] if self._last is None else self._last.hand_out()
+        if self._child is not None:
+            run.add_notes(*self._child.slate.notes())
+        return run.hand_out()
+
     def cut(self) -> int | None:
         """Have a chunk end with the item that is running; to be called by `watch`.
 
         Returns:
-            How many items it has now, if that is fewer; the others were not begun.
+            How many items, or calls, it has now, if that is fewer; the others were not
+            begun.
         """
         run, child = self._run, self._child
         if run is None or child is None:
@@ -142,7 +153,7 @@ class Sandbox:
         """Send what is left to a child, and follow it until it is done or dead."""
         began = time.monotonic()
         child = self._fit_child(run.order, watch)
-        child.slate.reset(len(run.items))
+        child.slate.reset(len(run.items), run.total)
         fields, buffers = run.request(child.known, self._forget)
         try:
             child.channel.send(fields, buffers)
@@ -192,16 +203,18 @@ class Sandbox:
                     None if self._take(run, child) else lambda: self._bury(run, child)
                 )
             now = time.monotonic()
-            if now >= due and now >= self._due(run, child):
+            if now >= due and now >= self._due(run, child) and _held(run, child):
                 return lambda: self._kill(run, child, self._blame.overdue)
             if now < looked + tick:
                 continue
             looked = now
-            if limit is not None and (resident := child.resident()) > limit:
-                blame = functools.partial(self._blame.overflow, resident)
-                return lambda: self._kill(run, child, blame)
+            if limit is not None:
+                resident = child.resident()
+                if resident > limit and _held(run, child):
+                    blame = functools.partial(self._blame.overflow, resident)
+                    return lambda: self._kill(run, child, blame)
             stop = watch()
-            if stop is not None:
+            if stop is not None and (not run.together or _held(run, child)):
                 return lambda: self._stop(run, child, stop)
 
     def _due(self, run: Run, child: Child) -> float:
@@ -256,9 +269,10 @@ class Sandbox:
             self._fail(run, child, blame(run.order))
 
     def _stop(self, run: Run, child: Child, error: BaseException) -> None:
-        """Kill the child, and let everything fail that is left."""
+        """Kill the child, and let everything fail that is left, or one of the calls."""
+        guilty = max(child.slate.begun, run.first + 1) if run.together else run.total
         self._end(child, run)
-        while not run.finished:
+        while len(run.items) < min(guilty, run.total):
             run.fail(error, f"Stopped on {self._where}.")
 
     def _fail(self, run: Run, child: Child, error: BaseException) -> None:
@@ -274,3 +288,12 @@ class Sandbox:
         child.close()
         self._child = None
         return ending
+
+
+def _held(run: Run, child: Child) -> bool:
+    """Keep the child from beginning another item; return whether it has not.
+
+    Whoever kills it would kill that one, too.
+    """
+    begun = max(child.slate.begun, run.first + 1)
+    return begun >= run.total or child.slate.stop_at(begun)

@@ -20,7 +20,6 @@ __all__ = ["Slate", "new_slate", "read_notes"]
 BYTES = 256 << 10
 HEAD = 64
 BEGUN, END, SINCE, FIRST, USED, READY = range(6)
-_NO_END = (1 << 64) - 1
 
 
 class Slate:
@@ -63,11 +62,11 @@ class Slate:
         """In the child: the function is loaded."""
         self._words[READY] = time.monotonic_ns()
 
-    def reset(self, first: int, end: int | None = None) -> None:
-        """On the rank, while the child is idle: items from `first` on come next."""
+    def reset(self, first: int, end: int) -> None:
+        """On the rank, while the child is idle: items from `first` to `end` come."""
         words = self._words
         words[BEGUN] = first
-        words[END] = _NO_END if end is None else end
+        words[END] = end
         words[USED] = 0
         words[FIRST] = first
         words[SINCE] = time.monotonic_ns()
@@ -108,8 +107,13 @@ class Slate:
         self._words[FIRST] = first
 
     def notes(self) -> tuple[int, bytes]:
-        """On the rank: the item that the first note is of, and the notes."""
-        return self._words[FIRST], self.take()
+        """On the rank: the item that the first note is of, and the notes.
+
+        None, if the child wipes them at this moment, because it sends them.
+        """
+        first = self._words[FIRST]
+        notes = self.take()
+        return first, notes if self._words[FIRST] == first else b""
 
     def close(self) -> None:
         """Let go of the page."""
