@@ -79,7 +79,7 @@ class Isolation:
             items, form = self._sandbox.run(order, self._look_around)
         finally:
             worker.revoked.difference_update(call[0] for call in self._calls)
-        if len(calls) == 1:
+        if form is not None:
             seconds = time.perf_counter() - self._since - self._sandbox.preparing
             worker.append(task_id, function_id, items, form, seconds)
         else:

@@ -67,13 +67,13 @@ class Sandbox:
         self._child: Child | None = None
         self._blame = Blame(rank, host)
         self._run: Run | None = None
-        self._last: Run | None = None
+        self._rest: list[Form] = []  # results of calls that ran together
         self._forget: list[int] = []
         self._runs = 0
         self.tick = TICK_SECONDS
         self.preparing = 0.0
 
-    def run(self, order: Order, watch: Watch = lambda: None) -> tuple[int, Form]:
+    def run(self, order: Order, watch: Watch = lambda: None) -> tuple[int, Form | None]:
         """Run a call or a chunk.
 
         Args:
@@ -82,19 +82,22 @@ class Sandbox:
                 call, or what is left of the chunk, by a kill, and is its error.
 
         Returns:
-            The number of items, and what they came to. Whatever happens to the child
-            is in there.
+            The number of items, and what they came to, whatever happens to the child;
+            None for calls that run together: `finished` has what they came to.
 
         Raises:
             InternalError: No child can be started.
         """
-        self._run = self._last = run = Run(order)
+        self._run = run = Run(order)
         self._runs += 1
         self.tick = TICK_SECONDS
         self.preparing = 0.0
         try:
             while not run.finished:
                 self._attempt(run, watch)
+            if run.together:
+                self._rest = run.hand_out()
+                return len(run.items), None
             return len(run.items), run.form()
         finally:
             self._run = None
@@ -114,7 +117,8 @@ class Sandbox:
         """Return the results of calls that run together, or did, each once."""
         run = self._run
         if run is None:
-            return [] if self._last is None else self._last.hand_out()
+            rest, self._rest = self._rest, []
+            return rest
         if self._child is not None:
             run.add_notes(*self._child.slate.notes())
         return run.hand_out()
