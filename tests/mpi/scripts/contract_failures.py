@@ -54,9 +54,9 @@ def swallow() -> str:
     return "never"
 
 
-def who() -> tuple[mt.CurrentTask, int]:
-    """Task: tell what it knows of itself."""
-    return mt.current_task(), os.getpid()
+def who() -> tuple[mt.CurrentTask, str, int]:
+    """Task: tell what it knows of itself, and where it really is."""
+    return mt.current_task(), os.uname().nodename, os.getpid()
 
 
 def check_a_call_is_tried_again(executor: mt.Executor) -> None:
@@ -174,14 +174,14 @@ def check_fail_fast(executor: mt.Executor) -> None:
 def check_current_task(executor: mt.Executor) -> None:
     error = raises(mt.ConfigurationError, mt.current_task)
     assert "outside a task" in str(error)
-    first, pid = executor.with_options(label="one").submit(who).result()
-    second, _ = executor.submit(who).result()
+    first, host, pid = executor.with_options(label="one").submit(who).result()
+    second, *_ = executor.submit(who).result()
     assert (first.label, first.attempt) == ("one", 1)
     assert (second.label, second.attempt) == (None, 1)
     assert first.id != second.id
     assert (first.rank == 0) == (pid == os.getpid())
-    assert first.host == os.uname().nodename
-    ids = [task.id for task, _ in executor.map(lambda _: who(), range(3), chunksize=1)]
+    assert first.host == host
+    ids = [task.id for task, *_ in executor.map(lambda _: who(), range(3), chunksize=1)]
     assert len(set(ids)) == 3
 
 
