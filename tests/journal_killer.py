@@ -52,7 +52,8 @@ def task(number: int) -> Any:
 def write(path: Path, start: int, pipe: int) -> None:
     """Record results until killed; tell the number and the time of each."""
     journal = Journal(path)
-    stop = types.SimpleNamespace(abandon=os._exit, keep=lambda *_: None)
+    engine = types.SimpleNamespace(keep=lambda *_: None)
+    stop = types.SimpleNamespace(abandon=os._exit, engine=engine)
     journal.attach(stop)  # type: ignore[arg-type]
     met = journal.meet(task)
     assert met is not None

@@ -66,7 +66,7 @@ def test_a_loss_counts_once_and_goodbyes_of_the_dead_do_not(
     ends[1].send(0, Lost())
     for _ in range(6):
         pump.nudge()
-    assert pump.losses == {1: "rank 1 died"}
+    assert pump.engine.losses == {1: "rank 1 died"}
     assert pump.close(SECONDS) == []
 
 
@@ -88,7 +88,7 @@ def test_a_sign_of_life_is_heard(
     assert type(arrived[1]) is Inquiry
     ends[1].send(0, Sign())
     assert pump.nudge()
-    assert pump.heard == {1}
+    assert pump.engine.heard == {1}
 
 
 def test_what_a_rank_was_doing(pump: Pump) -> None:
@@ -135,11 +135,11 @@ def test_the_lookout_finds_the_dead(pump: Pump, survives: bool) -> None:
         if survives:
             with pytest.raises(WorkerLost, match="was killed by SIGKILL"):
                 future.result(timeout=SECONDS)
-            assert pump.losses == {1: died}
+            assert pump.engine.losses == {1: died}
         else:
             told = rank.ended.get(timeout=SECONDS)
             assert told.startswith(f"{died} while it ran task ")
-            assert pump.losses == {}
+            assert pump.engine.losses == {}
     finally:
         rank.close()
 
@@ -160,10 +160,10 @@ def test_the_lookout_gives_the_frozen_up_or_tells_of_them(
             now += 2.0
         pump.nudge()
         if survives:
-            assert "was frozen" in pump.losses[1]
+            assert "was frozen" in pump.engine.losses[1]
             assert rank.process.wait(SECONDS) == -signal.SIGKILL
         else:
-            assert pump.losses == {}
+            assert pump.engine.losses == {}
             assert f"kill -CONT {rank.process.pid}" in rank.said.get_nowait()
         assert rank.said.empty()
         assert rank.ended.empty()

@@ -264,7 +264,7 @@ def leave(*, failed: bool) -> Leaving:
             pump.finish()
     finally:
         journals.end_journals()
-    if failed and pump.losses:
+    if failed and pump.engine.losses:
         from mpitasks.wire import mpi
 
         if mpi.must_abort():

@@ -97,9 +97,9 @@ class Lookout:
     def start(self) -> None:
         """Begin to look."""
         self._watch.start()
-        self._pump.on_obituary = self.lost
+        self._pump.engine.on_obituary = self.lost
         if self._end_run is None:
-            self._pump.on_overdue = self._overdue
+            self._pump.engine.on_overdue = self._overdue
 
     def stop(self) -> None:
         """End it: the workers leave."""
@@ -146,7 +146,7 @@ class Lookout:
         for _ in range(NUDGES):
             if self._pump.outstanding or not self._pump.nudge():
                 break  # somebody else turns it, or all has been taken in
-        heard, self._pump.heard = self._pump.heard, set()
+        heard, self._pump.engine.heard = self._pump.engine.heard, set()
         far = [rank for rank in self._elsewhere if rank in running]
         busy = {rank for rank in far if self._pump.held(rank)}
         found = self._silent.look(now, set(far) - busy, heard)

@@ -1,9 +1,8 @@
-"""The pump: the only place where events, actions and messages meet.
+"""The pump: decides whose turn it is.
 
-It owns the scheduler and the transport. One turn takes what came, lets the
-scheduler decide, and does what it decided. There is no thread that owns the pump:
-**whoever waits, drives**. All turns happen under one lock; a second one, the
-driver's, marks the thread that turns it while waiting, and lets other waiting
+What a turn does, is in the engine (`mpitasks.master.engine`). There is no thread that
+owns the pump: **whoever waits, drives**. All turns happen under one lock; a second one,
+the driver's, marks the thread that turns it while waiting, and lets other waiting
 threads sleep. A background thread turns it now and then while work is outstanding
 and nobody else does, so that done-callbacks, the stdlib's `wait` and a busy script
 make progress; it sleeps when nothing is outstanding.
@@ -13,75 +12,45 @@ User code never runs under the lock: done-callbacks run after it is released.
 
 from __future__ import annotations
 
-import itertools
-import math
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from mpitasks.core.events import (
-    Action,
-    Assign,
     Bulk,
     BulkCancelled,
     BulkExtended,
-    Cancelled,
     CancelRequested,
-    Complete,
     DrainRequested,
     EndSet,
     Event,
-    Fail,
-    GiveUp,
     QueueCancelled,
     Rank,
-    Report,
-    Revoke,
     RunningAbandoned,
-    Stop,
     StopRequested,
     Task,
-    TasksPostponed,
     TasksSubmitted,
-    TimePassed,
-    WorkerJoined,
-    WorkerLeft,
     WorkersLimited,
 )
-from mpitasks.core.events import (
-    WorkerLost as RankLost,
-)
-from mpitasks.core.scheduler import Scheduler, Statistics
-from mpitasks.errors import InternalError, MpiTasksError
-from mpitasks.master import faults
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
-from mpitasks.master.batches import Batches
-from mpitasks.master.calls import Call, Chunk
+from mpitasks.master.engine import Engine
 from mpitasks.master.functions import Functions
-from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
-from mpitasks.wire.messages import (
-    Goodbye,
-    Lost,
-    Obituary,
-    Outcomes,
-    Returned,
-    Sign,
-)
 
 if TYPE_CHECKING:
+    from mpitasks.core.scheduler import Statistics
+    from mpitasks.errors import MpiTasksError
+    from mpitasks.master.calls import Call
     from mpitasks.wire.transport import Transport
 
 __all__ = ["Pump"]
 
 TURNS_PER_NUDGE = 64
 SUBMITS_PER_TURN = 32
-"""While no worker wants more, every so many submits take a turn all the same."""
-_NEVER = math.inf
+"""While no worker wants more, so many submits take a turn all the same."""
 MOST_SECONDS = 0.05
 """Nobody waits for longer without a look around."""
 
@@ -98,9 +67,12 @@ class Pump:
             is started, and whoever waits is told. None for any number.
 
     Attributes:
-        turns: How many turns were taken.
+        engine: What it turns.
+        ids: Where calls and jobs get their ids from.
+        functions: Those that were submitted.
         driven: Whether a thread waits and takes turns meanwhile.
         drives: How often a thread began to.
+        on_close: Called when the workers have left.
         background: Takes turns while nobody else does.
     """
 
@@ -112,36 +84,27 @@ class Pump:
         threads: bool = True,
         max_failures: int | None = None,
     ) -> None:
-        self.ids = itertools.count()
+        self.engine = Engine(transport, ranks, max_failures=max_failures)
+        self.ids = self.engine.ids
         self.functions = Functions()
         self._transport = transport
-        self._scheduler = Scheduler(self.ids)
-        self._settler = Settler(self.ids, max_failures)
+        self._scheduler = self.engine.scheduler
+        self._inbox = self.engine.inbox
         self._lock = threading.Lock()
         self._driver = threading.RLock()
-        self._inbox: deque[Call] = deque()
-        self._since_turn = 0
-        self.turns = 0
         self.drives = 0
         self.driven = False
-        self._ranks = list(ranks)
-        self._batches = Batches(self._ranks)
         self._callbacks: deque[Callable[[], None]] = deque()
-        self._error: MpiTasksError | None = None
-        self._record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
         self._refusal: Callable[[], NoReturn] | None = None
-        # For `mpitasks.master.lookout`: who was heard of; and what it found out.
-        self.heard: set[Rank] = set()
-        self.losses: dict[Rank, str] = {}
-        self._lost: deque[Rank] = deque()
-        self.on_overdue: Callable[[Rank], None] = lambda rank: None
-        self.on_obituary: Callable[[Rank, str], None] = self.lose
         self.on_close: Callable[[], None] = lambda: None
-        for rank in self._ranks:
-            self._scheduler.handle(WorkerJoined(rank), time.monotonic())
         self.background = Background(self, enabled=threads)
 
     # For the executor, from any thread.
+
+    @property
+    def turns(self) -> int:
+        """How many turns were taken."""
+        return self.engine.turns
 
     @property
     def num_workers(self) -> int:
@@ -151,7 +114,7 @@ class Pump:
     @property
     def outstanding(self) -> int:
         """Items that were submitted and are neither done nor cancelled."""
-        if self._error is not None:
+        if self.engine.error is not None:
             return 0  # what was failed; the counts of a broken engine are not trusted
         return self._scheduler.outstanding + len(self._inbox)
 
@@ -172,7 +135,7 @@ class Pump:
         that was tried again once.
         """
         counts = self._scheduler.statistics()
-        failed, retries = self._settler.failures, self._settler.retries
+        failed, retries = self.engine.settler.failures, self.engine.settler.retries
         ended = counts.succeeded + counts.failed
         return replace(
             counts,
@@ -209,15 +172,14 @@ class Pump:
         wanted = not self._inbox and self._scheduler.wants(call)
         if wanted and not self._lock.locked():
             with self._lock:
-                self._take_events(TasksSubmitted([call]))
+                self.engine.take(TasksSubmitted([call]))
             if self._callbacks:
                 self._run_callbacks()
             return
         self._inbox.append(call)
         if self.driven and len(self._inbox) == 1:
             self._transport.wake()  # the driver may sleep, and would not look here
-        self._since_turn += 1
-        if self._since_turn >= SUBMITS_PER_TURN:
+        if len(self._inbox) >= SUBMITS_PER_TURN:
             self.nudge()
 
     def extend(self, bulk: Bulk, count: int) -> None:
@@ -249,8 +211,7 @@ class Pump:
             rank: The worker.
             how: What became of it: "rank 2 on node7 (pid 12) was killed by SIGKILL".
         """
-        self.losses.setdefault(rank, how)
-        self._lost.append(rank)
+        self.engine.lose(rank, how)
         self._transport.wake()
         if self.background.enabled:
             self.nudge()
@@ -283,11 +244,11 @@ class Pump:
             return False
         # A `with` of its own: Ctrl-C between acquiring and a `try` would keep the lock.
         with self._lock:
-            moved = turning = self._turn()
+            moved = turning = self.engine.turn()
             for _ in range(TURNS_PER_NUDGE):
                 if not turning:
                     break
-                turning = self._turn()
+                turning = self.engine.turn()
         if self._callbacks:
             self._run_callbacks()
         return moved
@@ -322,7 +283,7 @@ class Pump:
                 if limit <= 0:
                     self.nudge()  # one look at least: the timeout may be 0
                     return done()
-            if self._settler.halt is not None:
+            if self.engine.settler.halt is not None:
                 self._halt()
             if self._driver.acquire(blocking=False):
                 try:
@@ -345,14 +306,14 @@ class Pump:
         limit = MOST_SECONDS
         while True:
             with self._lock:
-                moved = self._turn()
+                moved = self.engine.turn()
             if self._callbacks:
                 self._run_callbacks()
             if done():
                 return True
-            if self._error is not None:
-                raise self._error
-            if self._settler.halt is not None:
+            if self.engine.error is not None:
+                raise self.engine.error
+            if self.engine.settler.halt is not None:
                 self._halt()
             if moved:
                 continue
@@ -366,11 +327,11 @@ class Pump:
 
     def ignore_failures(self) -> None:
         """However many tasks fail from now on, nobody is told."""
-        self._settler.take_halt()
+        self.engine.settler.take_halt()
 
     def _halt(self) -> None:
         """Start nothing more, and tell the caller why."""
-        error = self._settler.take_halt()
+        error = self.engine.settler.take_halt()
         if error is not None:  # no other thread was told meanwhile
             self.cancel_queue()
             raise error
@@ -395,25 +356,10 @@ class Pump:
         """Have `callback` run soon, when no lock is held."""
         self._callbacks.append(callback)
 
-    def keep(
-        self,
-        record: Callable[[Sequence[Task | None], Outcomes], None],
-        failed: Callable[[Call | Chunk, BaseException], None],
-    ) -> None:
-        """Tell a journal of what is done, and of what failed for good.
-
-        Args:
-            record: Called with the tasks of a report, and the report, before anything
-                of it is decoded.
-            failed: Called with a task, or a chunk of one item, and its error.
-        """
-        self._record = record
-        self._settler.failed = failed
-
     def abandon(self, error: MpiTasksError) -> None:
         """The run cannot go on: fail all that is outstanding, and what comes, so."""
         with self._lock:
-            self._break(error)
+            self.engine.fail(error)
         self._transport.wake()
         if self._callbacks:
             self._run_callbacks()
@@ -423,9 +369,9 @@ class Pump:
 
         A broken engine has no say over them any more: then it is all of them.
         """
-        if self._error is not None:
+        if self.engine.error is not None:
             self.background.stop()
-            return self._ranks.copy()
+            return self.engine.ranks.copy()
         self._handle_now(StopRequested())
 
         def all_left() -> bool:
@@ -443,7 +389,7 @@ class Pump:
 
     def _handle_now(self, event: Event) -> None:
         with self._lock:
-            self._take_events(event)
+            self.engine.take(event)
         if self.driven:
             self._transport.wake()  # the driver may have what it waits for
         if self._callbacks:
@@ -452,157 +398,7 @@ class Pump:
     def _take_quietly(self, event: Event) -> None:
         """Handle an event that settles nothing; run no user code."""
         with self._lock:
-            self._take_events(event)
-
-    def _take_events(self, event: Event) -> None:
-        """Handle what was submitted before, then the event."""
-        try:
-            if self._inbox:
-                self._take_inbox()
-            self._handle(event)
-        except BaseException as error:
-            self._break(error)
-
-    def _turn(self) -> bool:
-        """Take in what was submitted, and one message; return whether there was any.
-
-        One, because the driver looks after each whether it has what it waits for.
-        """
-        self.turns += 1
-        self._since_turn = 0
-        moved = False
-        try:
-            if self._inbox:
-                self._take_inbox()
-                moved = True
-            if self._lost:
-                self._take_loss(self._lost.popleft())
-                moved = True
-            arrived = self._transport.poll()
-            if arrived is not None:
-                rank, message = arrived
-                self.heard.add(rank)
-                if type(message) is Outcomes or type(message) is Returned:
-                    self._handle(message)
-                elif type(message) is Goodbye:
-                    self._handle(WorkerLeft(rank))
-                elif type(message) is Lost:
-                    self._take_loss(rank)
-                elif type(message) is Sign:
-                    pass  # it was heard of
-                elif type(message) is Obituary:
-                    self.on_obituary(message.rank, message.how)
-                else:
-                    raise InternalError(f"rank {rank} sent {message!r} to the master")
-                moved = True
-            elif self._scheduler.deadline < _NEVER:
-                # Only when nothing more is there: after a long silence of this rank,
-                # what seems overdue may wait to be taken in.
-                moved = self._look_at_clock() or moved
-        except BaseException as error:
-            self._break(error)
-            moved = True
-        return moved
-
-    def _look_at_clock(self) -> bool:
-        """Tell the scheduler if its deadline has come; return whether it has."""
-        if time.monotonic() < self._scheduler.deadline:
-            return False
-        self._handle(TimePassed())
-        return True
-
-    def _take_inbox(self) -> None:
-        inbox = self._inbox
-        if inbox:  # others may append meanwhile, so it is emptied one by one
-            calls = [inbox.popleft() for _ in range(len(inbox))]
-            self._handle(TasksSubmitted(calls))
-
-    def _take_loss(self, rank: Rank) -> None:
-        if rank in self._scheduler.running_workers():  # it is known only once
-            self.losses.setdefault(rank, f"rank {rank} died")
-            self._transport.abandon(rank)
-            self._handle(RankLost(rank))
-
-    def _handle(self, event: Event) -> None:
-        """Let the scheduler decide, and do it."""
-        for action in self._scheduler.handle(event, time.monotonic()):
-            if type(action) is Assign:
-                batch = self._batches.make(action.rank, action.tasks)
-                self._transport.send(action.rank, batch)
-            elif type(action) is Complete:
-                # Only reports complete tasks, and they come as messages.
-                if self._record is not None:
-                    self._record(action.tasks, event)  # type: ignore[arg-type]
-                self._settler.complete(action.tasks, event)  # type: ignore[arg-type]
-            else:
-                self._perform(action)
-        if self._settler.again:
-            self._try_again()
-
-    def _perform(self, action: Action) -> None:
-        """Do what is seldom to be done."""
-        settler = self._settler
-        if type(action) is Cancelled:
-            for task in action.tasks:
-                if type(task) is Call:
-                    task.future._settle_cancelled()
-                elif type(task) is Chunk:
-                    task.job.drop(task)
-        elif type(action) is Fail:
-            rank = action.rank
-            gone = rank is not None and self._error is None
-            settler.fail(
-                action.tasks,
-                lambda task: self._error or faults.lost(task, rank, self.losses),
-                crashed=gone,
-                final=not gone,
-            )
-        elif type(action) is Revoke:
-            self._transport.send(action.rank, messages.Revocation(action.ids))
-        elif type(action) is Report:
-            print(faults.overdue(action.task, action.rank), file=sys.stderr, flush=True)
-        elif type(action) is GiveUp:
-            self._give_up(action.task, action.rank)
-        elif type(action) is Stop:
-            goodbye = messages.Dismissal(maimed=bool(self.losses))
-            self._transport.send(action.rank, goodbye)
-
-    def _give_up(self, task: Task, rank: Rank) -> None:
-        if faults.limited(task):
-            self._settler.fail([task], lambda t: faults.overdue_error(t, rank))
-        else:
-            self._settler.fail([task], faults.abandoned)
-        self.on_overdue(rank)
-
-    def _try_again(self) -> None:
-        """Hand the next attempts at failed tasks to the scheduler."""
-        again, self._settler.again = self._settler.again, []
-        now = time.monotonic()
-        for delay, task in again:
-            self._handle(TasksPostponed([task], now + delay))
-
-    def _break(self, error: BaseException) -> None:
-        """Something is wrong with the engine: fail what is outstanding, and say why.
-
-        Raises:
-            BaseException: The error, if it is none of ours but, say, Ctrl-C: it came
-                in the middle of a turn, and who interrupts a run must know best.
-        """
-        interrupt = None if isinstance(error, Exception) else error
-        if not isinstance(error, MpiTasksError):
-            internal = InternalError(f"the engine failed: {error!r}; please report it")
-            internal.__cause__ = error
-            error = internal
-        if self._error is None:
-            self._error = error
-        known = self._error
-        now = time.monotonic()
-        for rank in self._scheduler.running_workers():
-            for action in self._scheduler.handle(RankLost(rank), now):
-                if type(action) is Fail:
-                    self._settler.fail(action.tasks, lambda _: known)
-        if interrupt is not None:
-            raise interrupt
+            self.engine.take(event)
 
     # After the lock.
 

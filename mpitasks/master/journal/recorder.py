@@ -119,7 +119,7 @@ class Journal:
 
     def attach(self, pump: Pump) -> None:
         """Be told of what is done, and know how to stop the run."""
-        pump.keep(record, record_failure)
+        pump.engine.keep(record, record_failure)
         self._stop = pump.abandon
         if self.error is not None and not self.goes_on:
             raise self.error
