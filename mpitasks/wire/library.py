@@ -9,6 +9,8 @@ This can be imported without mpi4py, to say that it is missing.
 
 from __future__ import annotations
 
+import atexit
+
 __all__ = ["initialize", "load", "name", "thread_level", "version", "why_not"]
 
 MISSING = "No such file or directory"
@@ -19,7 +21,8 @@ _LEVELS = ("single", "funneled", "serialized", "multiple")  # as mpi4py.rc has t
 def load() -> None:
     """Load the library that mpi4py finds, and do not start it.
 
-    At the exit of Python mpi4py ends MPI, as it does where it has started it itself.
+    mpi4py will not end it at the exit of Python, unless it was told to: `initialize`
+    sees to that.
 
     Raises:
         ImportError: mpi4py fits no library that is here.
@@ -27,14 +30,13 @@ def load() -> None:
     """
     import mpi4py
 
-    own = mpi4py.rc.initialize
+    own = mpi4py.rc.initialize, mpi4py.rc.finalize
     mpi4py.rc.initialize = False
-    if mpi4py.rc.finalize is None:
-        mpi4py.rc.finalize = True
+    mpi4py.rc.finalize = bool(mpi4py.rc.finalize)
     try:
         from mpi4py import MPI  # noqa: F401
     finally:
-        mpi4py.rc.initialize = own
+        mpi4py.rc.initialize, mpi4py.rc.finalize = own
 
 
 def why_not(error: Exception) -> str:
@@ -59,7 +61,11 @@ def name() -> str:
 
 
 def initialize() -> None:
-    """Start MPI, unless the user did; with the threads that `mpi4py.rc` asks for."""
+    """Start MPI, unless the user did; with the threads that `mpi4py.rc` asks for.
+
+    At the exit of Python it is ended, unless ranks were lost: Open MPI's mpiexec may
+    lose the exit code of a rank that says farewell to dead ones.
+    """
     import mpi4py
     from mpi4py import MPI
 
@@ -69,6 +75,10 @@ def initialize() -> None:
         MPI.Init_thread(_levels()[_LEVELS.index(mpi4py.rc.thread_level)])
     else:
         MPI.Init()
+    if mpi4py.rc.finalize is None:
+        from mpitasks.wire import world
+
+        atexit.register(world.finalize)
 
 
 def thread_level() -> str:
