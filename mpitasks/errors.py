@@ -28,8 +28,11 @@ Nothing here imports anything of mpitasks: every other module may import this on
 
 from __future__ import annotations
 
-import concurrent.futures
 import pickle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import concurrent.futures
 
 
 class MpiTasksError(Exception):
@@ -104,8 +107,28 @@ class TaskMemoryExceeded(MpiTasksError, MemoryError):
     label: str | None = None
 
 
-class WorkerLost(MpiTasksError, concurrent.futures.BrokenExecutor):
-    """The worker rank that held the task is gone."""
+if TYPE_CHECKING:
+
+    class WorkerLost(MpiTasksError, concurrent.futures.BrokenExecutor):
+        """The worker rank that held the task is gone."""
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Define `WorkerLost` when it is first asked for.
+
+        Its base is in a module that loads a dozen others, which no worker needs.
+        """
+        if name != "WorkerLost":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from concurrent.futures import BrokenExecutor
+
+        body = {
+            "__doc__": "The worker rank that held the task is gone.",
+            "__module__": __name__,
+        }
+        made = type(name, (MpiTasksError, BrokenExecutor), body)
+        return globals().setdefault(name, made)  # of two threads, the first
 
 
 class LaunchError(MpiTasksError):

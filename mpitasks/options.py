@@ -10,34 +10,12 @@ import dataclasses
 import math
 import operator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from mpitasks.errors import OptionError
+from mpitasks.terms import Terms
 
-__all__ = ["DEFAULTS", "TaskOptions", "Terms", "isolated"]
-
-
-class Terms(NamedTuple):
-    """What a worker must know of a task beyond the call itself.
-
-    Attributes:
-        label: The task's name, if it has one.
-        attempt: Which attempt this is, from 1 on.
-        timeout: Seconds that the task, or each item of a chunk, may take.
-        isolate: Whether it runs in a child process of its rank.
-        memory_limit: Bytes that the child may hold.
-    """
-
-    label: str | None = None
-    attempt: int = 1
-    timeout: float | None = None
-    isolate: bool = False
-    memory_limit: int | None = None
-
-
-def isolated(terms: tuple[Any, ...] | None) -> bool:
-    """Whether terms, or what is sent of them, ask for a process of its own."""
-    return terms is not None and Terms(*terms).isolate
+__all__ = ["DEFAULTS", "TaskOptions"]
 
 
 @dataclass(frozen=True, slots=True)

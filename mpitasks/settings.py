@@ -6,8 +6,9 @@ session read it. What a single Executor or task is asked, is in `mpitasks.option
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from mpitasks.records import dataclass, field
 
 __all__ = ["Settings"]
 

@@ -11,7 +11,7 @@ import pytest
 from hands import Hands
 from mpitasks.errors import RemoteTraceback, TaskTimeout, TooManyFailures, WorkerLost
 from mpitasks.master.executor import Executor
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 from mpitasks.wire.messages import ITEMS, Outcomes, Revocation
 from mpitasks.wire.outcomes import Failure, encode_error, encode_items
 

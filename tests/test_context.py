@@ -8,7 +8,7 @@ import pytest
 
 import mpitasks
 from mpitasks.errors import ConfigurationError, TaskTimeout
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 from mpitasks.worker import context
 from working import Running, chunk, error_of, plain
 

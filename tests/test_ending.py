@@ -18,7 +18,7 @@ from mpitasks.core.events import (
     TaskState,
     WorkerLost,
 )
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 from simulation import Simulation
 
 

@@ -15,7 +15,7 @@ from mpitasks.errors import MpiTasksError, RemoteTraceback
 
 CLASSES = [
     value
-    for value in vars(errors).values()
+    for value in [*vars(errors).values(), errors.WorkerLost]  # made when asked for
     if inspect.isclass(value) and value.__module__ == errors.__name__
 ]
 

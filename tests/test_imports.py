@@ -15,17 +15,22 @@ import mpitasks
 
 PACKAGE = Path(mpitasks.__file__).parent
 
+# What every room but the lowest may import.
+VOCABULARY = {"options", "terms", "errors", "records"}
+
 # What a room may import of the package; "" is mpitasks/__init__.py itself.
 ALLOWED: dict[str, set[str]] = {
+    "records": set(),
     "errors": set(),
-    "options": {"errors"},
-    "settings": {"errors", "options"},
+    "terms": set(),
+    "options": {"terms", "errors"},
+    "settings": {"records", "errors", "options"},
     "walltime": set(),
-    "core": {"core", "options", "errors"},
-    "wire": {"wire", "core", "options", "errors"},
-    "master": {"master", "wire", "core", "settings", "options", "errors"},
-    "worker": {"worker", "wire", "core", "settings", "options", "errors"},
-    "observe": {"observe", "wire", "core", "settings", "options", "errors"},
+    "core": {"core", *VOCABULARY},
+    "wire": {"wire", "core", *VOCABULARY},
+    "master": {"master", "wire", "core", "settings", *VOCABULARY},
+    "worker": {"worker", "wire", "core", "settings", *VOCABULARY},
+    "observe": {"observe", "wire", "core", "settings", *VOCABULARY},
     "launch": {
         "",
         "launch",
@@ -36,8 +41,7 @@ ALLOWED: dict[str, set[str]] = {
         "core",
         "settings",
         "walltime",
-        "options",
-        "errors",
+        *VOCABULARY,
     },
     "slurm": {"launch"},
     "": {"slurm", "errors", "options", "walltime", "master", "launch", "worker"},
@@ -201,6 +205,9 @@ def test_the_core_imports_nothing_that_waits_or_varies(room: str) -> None:
 
 HEAVY = ["mpi4py", "numpy", "cloudpickle"]
 
+# What a rank can do without at its start, and what costs more than all of ours.
+SLOW = ["argparse", "dataclasses", "inspect", "logging", "pathlib", "traceback"]
+
 
 @pytest.mark.parametrize(
     ("statement", "absent"),
@@ -210,7 +217,8 @@ HEAVY = ["mpi4py", "numpy", "cloudpickle"]
         ("import mpitasks; mpitasks.MpiTasksError", HEAVY),
         ("import mpitasks; mpitasks.TaskOptions", HEAVY),
         ("import mpitasks.core.scheduler", HEAVY),
-        ("import mpitasks.launch.cli", HEAVY),
+        ("import mpitasks.launch.cli, mpitasks.launch.run", [*HEAVY, *SLOW]),
+        ("import mpitasks.worker.loop, mpitasks.worker.fellows", [*HEAVY, *SLOW]),
         ("import mpitasks.launch.bench.command", [*HEAVY, "matplotlib"]),
         ("import mpitasks.launch.doctor.command", HEAVY),
         ("import mpitasks; mpitasks.Executor", ["mpi4py", "numpy"]),

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mpitasks.errors import OptionError
-from mpitasks.options import DEFAULTS, TaskOptions, Terms
+from mpitasks.options import DEFAULTS, TaskOptions
+from mpitasks.terms import Terms
 
 
 def test_the_defaults() -> None:

@@ -22,7 +22,7 @@ from mpitasks.core.events import (
     WorkerState,
 )
 from mpitasks.core.overdue import GIVE_UP_SECONDS, REPORT_SECONDS
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 
 LIMIT = 100.0
 LIMITED = Terms(timeout=LIMIT)

@@ -40,7 +40,7 @@ from mpitasks.core.events import (
     WorkerState,
 )
 from mpitasks.core.roster import CREDIT
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 
 SECONDS = st.sampled_from([0.0, 1e-6, 1e-4, 1.5e-3, 3e-3, 0.5])
 FUNCTIONS = st.integers(0, 2)

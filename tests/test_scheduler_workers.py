@@ -23,7 +23,7 @@ from mpitasks.core.transitions import (
     WorkerInput,
 )
 from mpitasks.errors import TransitionError
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 
 READY, STOPPING = WorkerState.READY, WorkerState.STOPPING
 STOPPED, LOST = WorkerState.STOPPED, WorkerState.LOST

@@ -12,7 +12,7 @@ import pytest
 import misbehaving
 from misbehaving import Squares, identity
 from mpitasks.errors import SerializationError, TaskCrashed, TaskTimeout
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     MAP_PLAIN,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 from mpitasks.wire import codec, messages
 from mpitasks.wire.local import local_pair
 from mpitasks.wire.messages import (

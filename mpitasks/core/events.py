@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from mpitasks.records import dataclass
+
 if TYPE_CHECKING:
-    from mpitasks.options import Terms
+    from mpitasks.terms import Terms
 
 __all__ = [
     "Action",

@@ -11,7 +11,8 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from mpitasks.records import dataclass
 
 __all__ = ["Place", "cpu_quota", "fair_shares", "usable_cores"]
 

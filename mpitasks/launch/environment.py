@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from mpitasks.errors import ConfigurationError, LaunchError
+from mpitasks.records import dataclass
 
 __all__ = [
     "BatchJob",

@@ -14,10 +14,10 @@ import os
 import runpy
 import sys
 import types
-from dataclasses import dataclass
 from typing import Protocol
 
 from mpitasks.errors import ConfigurationError
+from mpitasks.records import dataclass
 
 __all__ = ["EVERYWHERE_VERBS", "LONE_VERBS", "VERBS", "Program", "Script"]
 

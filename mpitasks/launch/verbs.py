@@ -16,12 +16,12 @@ import importlib
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from mpitasks.errors import ConfigurationError, SlurmError
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.script import EVERYWHERE_VERBS, LONE_VERBS, VERBS
+from mpitasks.records import dataclass
 
 __all__ = ["UsageError", "Verb", "VerbParser", "find_verb"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mpitasks.core.postponed import retry_delay
 from mpitasks.master.calls import Call, Chunk
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 
 if TYPE_CHECKING:
     from mpitasks.core.events import TaskId

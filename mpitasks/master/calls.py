@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mpitasks.master.functions import Function
     from mpitasks.master.future import Future
     from mpitasks.master.job import Job
-    from mpitasks.options import TaskOptions, Terms
+    from mpitasks.options import TaskOptions
+    from mpitasks.terms import Terms
     from mpitasks.wire.codec import Buffer
 
 __all__ = ["Call", "Chunk"]

@@ -31,11 +31,11 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.core.events import OutcomesArrived, TasksReturned
 from mpitasks.errors import TransportError
+from mpitasks.records import dataclass, field, names_of
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -266,7 +266,7 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
             message.forms,
         )
         return pickle.dumps(outcomes, 5), buffers
-    values = [getattr(message, field.name) for field in fields(message)]
+    values = [getattr(message, name) for name in names_of(message)]
     return pickle.dumps((_NUMBERS[type(message)], (), *values), 5), ()
 
 

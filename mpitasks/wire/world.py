@@ -7,13 +7,13 @@ classes. What is sent while tasks run is in `mpitasks.wire.mpi`.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 
 from mpi4py import MPI
 
 from mpitasks.errors import LaunchError
+from mpitasks.records import as_dict, names_of
 from mpitasks.wire.messages import Hello, Welcome
 from mpitasks.wire.patience import Patience
 
@@ -68,7 +68,7 @@ def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello
     patience = Patience(spare_cores=False)
     end = time.monotonic() + seconds
     status = MPI.Status()
-    names = [field.name for field in dataclasses.fields(Hello)]
+    names = names_of(Hello)
     while len(hellos) < size and time.monotonic() < end:
         if comm.Iprobe(MPI.ANY_SOURCE, TAG_HELLO, status):
             source = status.Get_source()
@@ -83,7 +83,7 @@ def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello
 def welcome(comm: MPI.Intracomm, welcomes: dict[int, Welcome]) -> None:
     """On rank 0: let the ranks in."""
     requests = [
-        comm.isend(dataclasses.asdict(message), rank, TAG_HELLO)
+        comm.isend(as_dict(message), rank, TAG_HELLO)
         for rank, message in welcomes.items()
     ]
     MPI.Request.waitall(requests)
@@ -95,7 +95,7 @@ def say_hello(comm: MPI.Intracomm, own: Hello, seconds: float) -> Welcome:
     Raises:
         LaunchError: Rank 0 did not answer in time.
     """
-    sent = comm.isend(dataclasses.asdict(own), 0, TAG_HELLO)
+    sent = comm.isend(as_dict(own), 0, TAG_HELLO)
     patience = Patience(spare_cores=False)
     end = time.monotonic() + seconds
     while not comm.Iprobe(0, TAG_HELLO):

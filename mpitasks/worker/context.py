@@ -6,15 +6,15 @@ not asking costs nobody.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 from mpitasks.errors import ConfigurationError
+from mpitasks.records import dataclass
 
 __all__ = ["CurrentTask", "current_task", "provide"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class CurrentTask:
     """A task, as it sees itself.
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.options import Terms
+from mpitasks.terms import Terms
 from mpitasks.wire.messages import CALL, CALL_PLAIN
 from mpitasks.worker.listener import LOOK_SECONDS, LOOK_SECONDS_SENDING
 from mpitasks.worker.order import make_joint_order, make_order

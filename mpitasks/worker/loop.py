@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError
-from mpitasks.options import Terms, isolated
+from mpitasks.terms import Terms, isolated
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,

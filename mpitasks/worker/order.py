@@ -6,9 +6,9 @@ Pure bookkeeping: no process, no clock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.records import dataclass, field
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
@@ -23,7 +23,7 @@ from mpitasks.wire.messages import (
 from mpitasks.worker.slate import read_notes
 
 if TYPE_CHECKING:
-    from mpitasks.options import Terms
+    from mpitasks.terms import Terms
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.outcomes import Form
 
