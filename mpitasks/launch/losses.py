@@ -69,3 +69,4 @@ def _end_run(text: str) -> None:
     if "Open MPI" in mpi.library_version():
         time.sleep(SPEAK_SECONDS)
     mpi.abort(EXIT_LOST)
+    os._exit(EXIT_LOST)  # it may return, and what the launcher kills is no news
