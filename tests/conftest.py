@@ -1,7 +1,12 @@
-"""Settings for every test: hypothesis looks at few examples, and never at the clock."""
+"""Settings for every test.
+
+Hypothesis looks at few examples, and never at the clock. Tests run side by side
+(``-n 3 --dist loadgroup``), but for those that share a SLURM or need a lot of memory.
+"""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -11,3 +16,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("modest")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what cannot run side by side."""
+    for item in items:
+        if "slurm" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+        elif item.get_closest_marker("large"):
+            item.add_marker(pytest.mark.xdist_group("large"))

@@ -76,7 +76,7 @@ def test_a_task_runs_in_one_process_that_stays(box: Sandboxed) -> None:
         (misbehaving.leave, (0,), None, 0),
         (misbehaving.leave, (3,), None, 3),
     ],
-    ids=str,
+    ids=lambda what: getattr(what, "__name__", str(what)),
 )
 def test_a_task_that_ends_its_process_fails_alone(
     box: Sandboxed, task: Any, args: Any, number: int | None, code: int | None

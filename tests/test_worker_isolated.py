@@ -118,8 +118,10 @@ def test_calls_that_run_together_know_themselves(master: Running) -> None:
     calls = [plain(n, misbehaving.who) for n in range(5)]
     master.send(*calls, terms=dict.fromkeys(range(5), ISOLATED))
     outcomes = master.finish()
+    back = {n for returned in master.returned for n in returned.ids}
     for n in range(5):
-        assert outcomes[n] == (n, 2, "fit", 1)
+        assert n in back or outcomes[n] == (n, 2, "fit", 1)
+    assert 0 not in back
 
 
 def test_results_do_not_wait_for_a_call_that_hangs(master: Running) -> None:

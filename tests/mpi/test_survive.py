@@ -286,10 +286,11 @@ if total is not None:
 
 @pytest.mark.parametrize("how", ["SIGKILL", "exit3"])
 def test_a_script_without_the_runner(openmpi: Mpi, launch: Launch, how: str) -> None:
-    """Its end is mpi4py's; it comes, and is never taken for a success."""
+    """It ends, and is never taken for a success."""
     launch.script(RUN.replace("HOW", repr(how)))
     mpiexec, *sizes = openmpi.mpiexec(4)
     command = [mpiexec, "--with-ft", "ulfm", *sizes, openmpi.python, "script.py"]
     outcome = launch(command, seconds=40)
     assert outcome.out == "True 2\n5050\n", str(outcome)
-    assert outcome.code == (5 if how == "SIGKILL" else 3), str(outcome)
+    # Open MPI's mpiexec returns the code of a rank that ended by itself, or ours.
+    assert outcome.code in ((5,) if how == "SIGKILL" else (3, 5)), str(outcome)
