@@ -104,8 +104,9 @@ def test_all_is_well() -> None:
 
 
 def test_no_mpi4py() -> None:
-    finding = the(check_mpi(mpi(mpi4py="", library="", problem="No module")), "mpi4py")
-    assert_told(finding, Level.ERROR, "No module", "pip install mpi4py")
+    findings = list(check_mpi(mpi(mpi4py="", library="", problem="No module")))
+    assert_told(the(findings, "mpi4py"), Level.ERROR, "No module", "pip install mpi4py")
+    assert_ok(the(findings, "mpiexec"), "/v/bin/mpiexec")
 
 
 def test_no_library() -> None:

@@ -79,6 +79,7 @@ def test_alone(mpi: Mpi, launch: Launch) -> None:
     assert "error" not in found.values(), str(outcome)
     assert NAMES[mpi.name] in one(report, "MPI library")["why"]
     assert one(report, "mpiexec")["why"].endswith("both belong together")
+    assert "MPI_THREAD_" in one(report, "MPI threads")["why"]
     path = Path(report["mpi"]["path"])
     assert path.name.startswith("libmpi.so")
     assert path.is_file()

@@ -13,7 +13,7 @@ from mpitasks.launch.threads import OPENMP, asked_threads
 if TYPE_CHECKING:
     from mpitasks.launch.doctor.facts import RankFacts
 
-__all__ = ["check_hosts", "check_ranks", "is_crowded"]
+__all__ = ["check_hosts", "check_level", "check_ranks", "is_crowded"]
 
 SHM_PER_RANK = 8 << 20
 """MPICH 5 over UCX takes 5.2 MiB of /dev/shm for each rank, Open MPI 5 next to nothing
@@ -46,6 +46,11 @@ def check_ranks(ranks: Sequence[RankFacts], size: int) -> Iterator[Finding]:
                 f"{values[odd[0]]}",
                 "start every rank from the same environment",
             )
+    yield from check_level(ranks)
+
+
+def check_level(ranks: Sequence[RankFacts]) -> Iterator[Finding]:
+    """Judge what MPI lets threads do, where it was started."""
     levels = {rank.thread_level for rank in ranks if rank.thread_level}
     if levels:
         yield _check_level(levels)

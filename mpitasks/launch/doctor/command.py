@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 import mpitasks
 from mpitasks.errors import LaunchError
 from mpitasks.launch.doctor import measure
-from mpitasks.launch.doctor.checks_host import check_hosts, check_ranks, is_crowded
+from mpitasks.launch.doctor.checks_host import (
+    check_hosts,
+    check_level,
+    check_ranks,
+    is_crowded,
+)
 from mpitasks.launch.doctor.checks_mpi import (
     check_launch,
     check_mpi,
@@ -35,7 +40,12 @@ from mpitasks.launch.doctor.findings import (
     summary,
 )
 from mpitasks.launch.doctor.gather import look_here
-from mpitasks.launch.doctor.gather_mpi import library_of, look_at_mpi, try_start
+from mpitasks.launch.doctor.gather_mpi import (
+    level_of,
+    library_of,
+    look_at_mpi,
+    try_start,
+)
 from mpitasks.launch.doctor.gather_slurm import look_at_slurm
 from mpitasks.launch.environment import LaunchHint, launch_hint, local_place, misfit
 from mpitasks.launch.verbs import UsageError, VerbParser
@@ -172,6 +182,8 @@ def _look_alone(report: Report) -> None:
         alone, launched = try_start(mpi)
         mpi = replace(mpi, alone=alone, launched=launched)
         report.add(check_start(mpi))
+        here = replace(here, thread_level=level_of(alone))
+        report.add(check_level([here]))
     report.add(check_hosts([here]))
     report.facts.update(mpi=asdict(mpi), ranks=[asdict(here)], pairs=[])
 

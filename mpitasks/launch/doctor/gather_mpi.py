@@ -18,6 +18,7 @@ from mpitasks.wire import library
 
 __all__ = [
     "family_of",
+    "level_of",
     "library_file",
     "library_of",
     "look_at_mpi",
@@ -31,9 +32,13 @@ VERSION_SECONDS = 15.0
 ALONE_SECONDS = 30.0
 LAUNCH_SECONDS = 60.0
 
+# One write for both lines: those of two ranks must not mix.
 PROBE = (
     "from mpi4py import MPI; w = MPI.COMM_WORLD; "
-    "print('probe', w.Get_rank(), w.Get_size(), flush=True)"
+    "levels = {getattr(MPI, 'THREAD_' + name): name.lower() for name in "
+    "('SINGLE', 'FUNNELED', 'SERIALIZED', 'MULTIPLE')}; "
+    "print(f'threads {levels[MPI.Query_thread()]}\\nprobe {w.rank} {w.size}\\n', "
+    "end='', flush=True)"
 )
 
 _LIBRARY = re.compile(r"/lib(mpi|mpich|mpi_[a-z0-9]+|msmpi)\.(so|dylib)[.\d]*$")
@@ -96,6 +101,12 @@ def try_start(facts: MpiFacts) -> tuple[ProbeFacts, ProbeFacts | None]:
         words.append("--oversubscribe")
     command = [*words, sys.executable, "-c", PROBE]
     return alone, try_command(command, LAUNCH_SECONDS)
+
+
+def level_of(probe: ProbeFacts) -> str:
+    """Return the thread level that a process which started MPI was given."""
+    found = re.search(r"^threads (\w+)", probe.out, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def library_file(maps: str = "/proc/self/maps") -> str:
