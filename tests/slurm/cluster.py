@@ -24,7 +24,7 @@ from pathlib import Path
 from launching import Outcome, clean_environment
 
 NODES = ("node1", "node2")
-CPUS = 4
+CPUS = 16
 MARKER = "MPITASKS_TEST_CLUSTER"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 DAEMON = re.compile(r"\S*\b(munged|slurmctld|slurmd)\b")

@@ -11,6 +11,7 @@ import pytest
 from cluster import Cluster, why_not
 from launching import Mpi, find_mpi
 from login import Login
+from together import Together
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,16 @@ def login(cluster: Cluster, tmp_path: Path) -> Iterator[Login]:
     cluster.clear()
     left = cluster.settled()
     assert not left, f"left running: {left}"
+
+
+@pytest.fixture(scope="module")
+def together(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Together]:
+    """For the jobs of a module that run at the same time."""
+    made = Together(cluster, tmp_path_factory)
+    yield made
+    made.close()
 
 
 def _required(name: str) -> Mpi:

@@ -1,4 +1,4 @@
-"""A rank dies under a real srun that, left to itself, lets the others live on."""
+"""A rank dies under a real srun that lets the others live on; and a node is lost."""
 
 from __future__ import annotations
 
@@ -60,3 +60,29 @@ def test_a_worker_dies(login: Login, mpich: Mpi, work: str, how: str) -> None:
 def test_rank_0_dies(login: Login, mpich: Mpi, work: str, end: str) -> None:
     """That nothing is left is asserted at the end of every test here."""
     srun(login, mpich, work, 0, end)
+
+
+SLOW = """
+import time
+import mpitasks as mt
+
+if __name__ == "__main__":
+    with mt.Executor() as ex:
+        print("result", ex.submit(abs, -1).result())
+        list(ex.map(time.sleep, [30] * 8, chunksize=1))
+"""
+
+
+def test_lost_node_ends_the_job(login: Login, mpich: Mpi) -> None:
+    login.script(SLOW)
+    no_more = "--sbatch-arg=--no-requeue"
+    sizes = ["-N", "2", "--ntasks-per-node=2", "-t", "2"]
+    job = login.submit(mpich, *sizes, no_more, "fit.py")
+    log = login.folder / f"fit-{job}.out"
+    login.until(lambda: log.exists() and "result 1" in log.read_text(), "it runs")
+    down = ["nodename=node2", "state=down", "reason=test"]
+    login.cluster.call("scontrol", "update", *down)
+    login.until(lambda: login.field(job, "JobState") == "NODE_FAIL", "it has ended")
+    shown = login.mpitasks(mpich, "status", job)
+    assert f"job {job} (fit): NODE_FAIL, exit code" in shown.out, str(shown)
+    assert login.cluster.settled() == []

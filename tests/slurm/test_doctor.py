@@ -6,8 +6,10 @@ import json
 import os
 from typing import Any
 
-from launching import Mpi
-from login import Login
+import pytest
+
+from launching import Mpi, find_mpi
+from together import Together
 
 SETUP = 78
 
@@ -18,10 +20,35 @@ with mt.Executor() as ex:
 """
 
 
-def srun(kind: str, mpi: Mpi, *words: object, tasks: int = 4) -> list[object]:
-    """Return the words that start so many copies."""
-    start = ["srun", "-N1", f"-n{tasks}", "-t2", f"--mpi={kind}"]
-    return [*start, mpi.python, "-m", "mpitasks", *words]
+SRUN = ["srun", "-N1", "-n4", "-t2"]
+BATCH = ["sbatch", "--wait", "-N2", "-t2", "--ntasks-per-node=2", "-o", "said"]
+STARTS = [
+    ("doctor", "mpich", "pmi2"),
+    ("doctor", "openmpi", "pmi2"),
+    ("doctor", "mpich", "none"),
+    ("script", "openmpi", "pmi2"),
+    ("script", "mpich", "none"),
+    ("job", "mpich", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def runs(together: Together) -> Together:
+    """The commands of all tests, started together."""
+    for what, of, kind in STARTS:
+        mpi = find_mpi(of)
+        if mpi is None:  # the test of it is skipped
+            continue
+        login = together.login(what)
+        login.script(SCRIPT, "script.py")
+        words = ["script.py"] if what == "script" else ["doctor", "--json"]
+        command = [mpi.python, "-m", "mpitasks", *words]
+        start = [*SRUN, f"--mpi={kind}", *command]
+        if what == "job":
+            start = [*BATCH, f"--wrap={' '.join(map(str, command))}"]
+        path = {"PATH": f"{mpi.bin}:{os.environ['PATH']}"}
+        together.start(f"{what} {of} {kind}".strip(), login, *start, environ=path)
+    return together
 
 
 def one(report: dict[str, Any], check: str) -> dict[str, str]:
@@ -31,8 +58,8 @@ def one(report: dict[str, Any], check: str) -> dict[str, str]:
     return found
 
 
-def test_srun_that_fits(login: Login, mpich: Mpi) -> None:
-    outcome = login.run(*srun("pmi2", mpich, "doctor", "--json"))
+def test_srun_that_fits(runs: Together, mpich: Mpi) -> None:
+    _, outcome = runs.ended("doctor mpich pmi2")
     report = json.loads(outcome.out)
     assert outcome.code == report["exit_code"] != SETUP, str(outcome)
     assert one(report, "launch")["why"] == "srun started one world of 4"
@@ -43,8 +70,8 @@ def test_srun_that_fits(login: Login, mpich: Mpi) -> None:
     assert len(report["pairs"]) == 1
 
 
-def test_srun_that_does_not_fit_gives_one_report(login: Login, openmpi: Mpi) -> None:
-    outcome = login.run(*srun("pmi2", openmpi, "doctor", "--json"))
+def test_srun_that_does_not_fit_gives_one_report(runs: Together, openmpi: Mpi) -> None:
+    _, outcome = runs.ended("doctor openmpi pmi2")
     assert outcome.code == SETUP, str(outcome)
     report = json.loads(outcome.out)
     finding = one(report, "launch")
@@ -53,9 +80,9 @@ def test_srun_that_does_not_fit_gives_one_report(login: Login, openmpi: Mpi) -> 
     assert "srun --mpi=pmix" in finding["cure"]
 
 
-def test_copies_without_any_pmi_give_one_report(login: Login, mpich: Mpi) -> None:
+def test_copies_without_any_pmi_give_one_report(runs: Together, mpich: Mpi) -> None:
     """MPICH has started by then, each copy as a world of its own."""
-    outcome = login.run(*srun("none", mpich, "doctor", "--json"))
+    _, outcome = runs.ended("doctor mpich none")
     assert outcome.code == SETUP, str(outcome)
     finding = one(json.loads(outcome.out), "launch")
     assert "4 copies, and each is alone: MPICH 5" in finding["why"]
@@ -63,9 +90,9 @@ def test_copies_without_any_pmi_give_one_report(login: Login, mpich: Mpi) -> Non
 
 
 def test_open_mpi_under_pmi2_is_refused_with_one_line(
-    login: Login, openmpi: Mpi
+    runs: Together, openmpi: Mpi
 ) -> None:
-    outcome = login.run(*srun("pmi2", openmpi, login.script(SCRIPT, "script.py")))
+    _, outcome = runs.ended("script openmpi pmi2")
     assert outcome.code == SETUP, str(outcome)
     assert outcome.out == "", str(outcome)
     assert len(outcome.said) == 1, str(outcome)
@@ -73,22 +100,17 @@ def test_open_mpi_under_pmi2_is_refused_with_one_line(
     assert "srun --mpi=pmix" in outcome.said[0]
 
 
-def test_mpich_without_pmi_is_refused_with_one_line(login: Login, mpich: Mpi) -> None:
-    outcome = login.run(*srun("none", mpich, login.script(SCRIPT, "script.py")))
+def test_mpich_without_pmi_is_refused_with_one_line(runs: Together, mpich: Mpi) -> None:
+    _, outcome = runs.ended("script mpich none")
     assert outcome.code == SETUP, str(outcome)
     assert outcome.out == "", str(outcome)
     assert len(outcome.said) == 1, str(outcome)
     assert "srun --mpi=pmi2" in outcome.said[0]
 
 
-def test_in_a_batch_job(login: Login, mpich: Mpi) -> None:
+def test_in_a_batch_job(runs: Together, mpich: Mpi) -> None:
     """Alone there, it tries what the job could start."""
-    line = f"{mpich.python} -m mpitasks doctor --json"
-    outcome = login.run(
-        *("sbatch", "--wait", "-N2", "-t2", "--ntasks-per-node=2", "-o", "said"),
-        f"--wrap={line}",
-        environ={"PATH": f"{mpich.bin}:{os.environ['PATH']}"},
-    )
+    login, outcome = runs.ended("job mpich")
     report = json.loads(login.read("said"))
     assert outcome.code == report["exit_code"], str(outcome)
     assert one(report, "mpiexec -n 2")["level"] == "ok", report

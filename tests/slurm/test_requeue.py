@@ -1,19 +1,27 @@
-"""Jobs that are stopped before their end, and go on by themselves, on a real SLURM."""
+"""Jobs that are stopped before their end, and go on by themselves, on a real SLURM.
+
+SLURM has such a job wait for some seconds before it runs again, so all of them run at
+the same time: the first test starts them, and each looks at what came of one.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from launching import Mpi
+from launching import Mpi, Outcome, find_mpi
 from login import Login
+from together import Together
 
-TWO_NODES = ["-N", "2", "-n", "3"]
+SECONDS = 200.0
+
+pytestmark = pytest.mark.timeout(240)
 
 COUNT = """
-import pathlib, sys, time
+import os, subprocess, sys, time
 import mpitasks as mt
 
 def work(number):
@@ -22,125 +30,221 @@ def work(number):
         file.write("x")
     return number
 
-def main(count, option):
-    options = {"timeout": float(option)} if option else {}
-    with mt.Executor(**options) as ex:
+def meanwhile():
+    if sys.argv[2:] and "SLURM_RESTART_COUNT" not in os.environ:
+        id = os.environ["SLURM_JOB_ID"]
+        subprocess.run([word.replace("JOBID", id) for word in sys.argv[2:]])
+
+def main(count):
+    with mt.Executor(OPTIONS) as ex:
         total = 0
         for number in ex.map(work, range(count), chunksize=1):
             print("result", number, flush=True)
             total += number
+            if number == 3:
+                meanwhile()
         print("sum", total, flush=True)
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    main(int(sys.argv[1]))
 """
 
 
-def runs(login: Login) -> list[int]:
-    """Return how often each task ran, in order."""
-    paths = login.folder.glob("ran-*")
-    return [
-        len(path.read_text())
-        for path in sorted(paths, key=lambda path: int(path.name[4:]))
-    ]
+KILLED = """
+import os, subprocess, time
+import mpitasks as mt
+
+if __name__ == "__main__":
+    again = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    with mt.Executor() as ex:
+        print("workers", ex.submit(abs, -ex.num_workers).result(), "round", again)
+        if not again:
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
+        list(ex.map(time.sleep, [0 if again else 60] * 8, chunksize=1))
+"""
 
 
-def log(login: Login, job: str) -> str:
-    """Return what a job wrote so far."""
-    path = login.folder / f"count-{job}.out"
-    return path.read_text() if path.exists() else ""
+@dataclass(frozen=True)
+class Case:
+    """A job to be tried.
+
+    Attributes:
+        submit: Options of submit.
+        count: How many tasks it has.
+        meanwhile: A command that the script runs after the third, in its first round.
+        mpi: Which MPI.
+        executor: Options of its executor.
+        setup: A line of the job script.
+    """
+
+    submit: str
+    count: int
+    meanwhile: str = ""
+    mpi: str = "mpich"
+    executor: str = ""
+    setup: str = ""
 
 
-def assert_all_done(login: Login, count: int, text: str) -> None:
-    """Each task ran once, apart from those that were cut off, and all came out."""
-    counts = runs(login)
-    assert len(counts) == count
-    assert f"sum {count * (count - 1) // 2}\n" in text, text
-    assert max(counts) <= 2, text
-    assert sum(counts) <= count + 2 * text.count("mpitasks: round "), text
-    assert "Traceback" not in text
+USR1 = "scancel --signal=USR1"
+
+CASES = {
+    # SLURM counts walltimes in minutes, but a running job may be given another end.
+    "walltime": Case(
+        "-N2 -n8 -t1",
+        300,
+        setup="scontrol update JobId=$SLURM_JOB_ID EndTime=now+20seconds; "
+        "unset SLURM_JOB_END_TIME",
+    ),
+    "forbidden": Case(
+        "-N2 -n3 -t5 --run-arg=--time-limit=12 --run-arg=--margin=6",
+        40,
+        "scontrol update JobId=JOBID Requeue=0",
+    ),
+    "idle": Case("-N2 -n3 -t2", 3, executor="timeout=3600"),
+    "srun": Case("-N2 -n3 -t5 --launcher=srun", 20, f"{USR1} JOBID"),
+    # There the job script becomes the launcher by exec.
+    "mpiexec": Case("-N2 -n3 -t5 --launcher=mpiexec", 20, f"{USR1} --batch JOBID"),
+    "openmpi": Case("-N2 -n3 -t5", 20, f"{USR1} --batch JOBID", "openmpi"),
+    "cancelled": Case("-N2 -n3 -t5", 300, "scancel JOBID"),
+}
 
 
-def test_a_job_longer_than_its_walltime(login: Login, mpich: Mpi) -> None:
-    login.script(COUNT, "count.py")
-    options = [*TWO_NODES, "-t", "1", "--requeue", "--wait"]
-    outcome = login.mpitasks(mpich, "submit", *options, "count.py", 300, seconds=240)
-    assert outcome.code == 0, str(outcome)
-    [path] = login.folder.glob("count-*.out")
-    text = path.read_text()
-    assert_all_done(login, 300, text)
+@dataclass(frozen=True)
+class Ended:
+    """What came of a job.
+
+    Attributes:
+        login: Where.
+        outcome: Of ``submit --wait``.
+    """
+
+    login: Login
+    outcome: Outcome
+
+    @property
+    def logs(self) -> list[str]:
+        """What the job, and its successors, wrote."""
+        return [p.read_text() for p in sorted(self.login.folder.glob("count-*.out"))]
+
+    @property
+    def log(self) -> str:
+        """What the one job wrote."""
+        [text] = self.logs
+        return text
+
+    def runs(self) -> list[int]:
+        """Return how often each task ran, in order."""
+        paths = self.login.folder.glob("ran-*")
+        return [
+            len(path.read_text())
+            for path in sorted(paths, key=lambda path: int(path.name[4:]))
+        ]
+
+    def assert_all_done(self, count: int) -> None:
+        """Each task ran once, apart from those that were cut off, and all came out."""
+        counts, text = self.runs(), "".join(self.logs)
+        assert len(counts) == count
+        assert f"sum {count * (count - 1) // 2}\n" in text, text
+        assert max(counts) <= 2, text
+        assert sum(counts) <= count + 2 * text.count("mpitasks: round "), text
+        assert "Traceback" not in text
+
+
+@pytest.fixture(scope="module")
+def jobs(together: Together) -> Together:
+    """All the jobs, started together."""
+    for name, case in CASES.items():
+        mpi = find_mpi(case.mpi)
+        if mpi is None:  # the test of it is skipped
+            continue
+        login = together.login(name)
+        login.script(COUNT.replace("OPTIONS", case.executor), "count.py")
+        table = f"[tool.mpitasks.slurm]\nsetup = ['{case.setup}']\n"
+        (login.folder / "mpitasks.toml").write_text(table)
+        words = [*case.submit.split(), "--requeue", "--wait", "count.py", case.count]
+        command = [mpi.python, "-m", "mpitasks", "submit", *words]
+        command += case.meanwhile.split()
+        together.start(name, login, *command, seconds=SECONDS)
+    if (mpich := find_mpi("mpich")) is not None:
+        login = together.login("killed")
+        login.script(KILLED, "count.py")
+        words = ["-N1", "-n3", "-t2", "--sbatch-arg=--open-mode=append", "--wait"]
+        command = [mpich.python, "-m", "mpitasks", "submit", *words, "count.py"]
+        together.start("killed", login, *command, seconds=SECONDS)
+    return together
+
+
+def test_a_job_longer_than_its_walltime(jobs: Together, mpich: Mpi) -> None:
+    job = Ended(*jobs.ended("walltime"))
+    text = job.log
+    assert job.outcome.code == 0, str(job.outcome)
+    job.assert_all_done(300)
     # A round drains before its time is up, so nothing is cut off.
-    assert runs(login) == [1] * 300, text
+    assert job.runs() == [1] * 300, text
     rounds = re.findall(r"mpitasks: round (\d) of job \d+ is over; the job goes", text)
     assert rounds == [str(number + 1) for number in range(len(rounds))] != [], text
     assert "DUE TO TIME LIMIT" not in text
-    assert login.cluster.settled() == []
 
 
-def test_a_job_that_may_not_be_queued_again(login: Login, mpich: Mpi) -> None:
-    login.script(COUNT, "count.py")
-    limits = ["--run-arg=--time-limit=12", "--run-arg=--margin=6"]
-    options = [*TWO_NODES, "-t", "5", "--requeue", *limits]
-    first = login.submit(mpich, *options, "count.py", 40)
-    login.cluster.call("scontrol", "update", f"JobId={first}", "Requeue=0")
-    login.until(lambda: "goes on, since this one" in log(login, first), "it is over")
+def test_a_job_that_may_not_be_queued_again(jobs: Together, mpich: Mpi) -> None:
+    job = Ended(*jobs.ended("forbidden"))
+    assert job.outcome.code == 75, str(job.outcome)
     match = re.search(
-        r"round 1 of job \d+ is over; job (\d+) goes on", log(login, first)
+        r"round 1 of job \d+ is over; job (\d+) goes on, since this one", job.logs[0]
     )
-    assert match is not None, log(login, first)
-    login.until(lambda: not login.cluster.jobs(), "all jobs are over")
-    texts = [path.read_text() for path in sorted(login.folder.glob("count-*.out"))]
-    assert len(texts) == 2
-    assert_all_done(login, 40, "".join(texts))
-    assert login.cluster.settled() == []
+    assert match is not None, job.logs[0]
+    job.login.until(lambda: "\nsum " in "".join(job.logs), "the last one is over")
+    assert len(job.logs) >= 2
+    job.assert_all_done(40)
 
 
-def test_a_job_that_makes_no_progress(login: Login, mpich: Mpi) -> None:
-    login.script(COUNT, "count.py")
-    options = [*TWO_NODES, "-t", "2", "--requeue", "--wait"]
-    outcome = login.mpitasks(mpich, "submit", *options, "count.py", 3, 3600)
-    assert outcome.code == 75, str(outcome)
-    [path] = login.folder.glob("count-*.out")
-    text = path.read_text()
-    assert "finished nothing, so the job does not go on" in text
-    assert "0 tasks done, 3 not started" in text
-    assert runs(login) == []
-    assert login.cluster.settled() == []
+def test_a_job_that_makes_no_progress(jobs: Together, mpich: Mpi) -> None:
+    job = Ended(*jobs.ended("idle"))
+    assert job.outcome.code == 75, str(job.outcome)
+    assert "finished nothing, so the job does not go on" in job.log
+    assert "0 tasks done, 3 not started" in job.log
+    assert job.runs() == []
 
 
-@pytest.fixture(params=["srun", "mpiexec", "openmpi"])
-def started_by(request: pytest.FixtureRequest) -> tuple[Mpi, list[str]]:
-    """An MPI, and the words of submit that choose what starts its ranks."""
-    if request.param == "openmpi":
-        return request.getfixturevalue("openmpi"), []
-    return request.getfixturevalue("mpich"), ["--launcher", request.param]
+@pytest.mark.parametrize("launcher", ["srun", "mpiexec", "openmpi"])
+def test_a_signal(
+    jobs: Together, launcher: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(CASES[launcher].mpi)
+    job = Ended(*jobs.ended(launcher))
+    assert job.outcome.code == 0, str(job.outcome)
+    assert "stopped: SIGUSR1 came" in job.log
+    assert "goes into the queue again" in job.log
+    job.assert_all_done(20)
 
 
-def test_a_signal(login: Login, started_by: tuple[Mpi, list[str]]) -> None:
-    mpi, words = started_by
-    login.script(COUNT, "count.py")
-    job = login.submit(mpi, *TWO_NODES, "-t", "5", "--requeue", *words, "count.py", 30)
-    login.until(lambda: "result 3\n" in log(login, job), "it runs")
-    # The job script becomes the launcher by exec.
-    to = ["--batch"] if words != ["--launcher", "srun"] else []
-    login.cluster.call("scancel", "--signal=USR1", *to, job)
-    login.until(lambda: "goes into the queue again" in log(login, job), "it is over")
-    assert "stopped: SIGUSR1 came" in log(login, job)
-    login.until(lambda: not login.cluster.jobs(), "it is over for good")
-    assert_all_done(login, 30, log(login, job))
-    assert login.cluster.settled() == []
-
-
-def test_a_cancelled_job_stays_away(login: Login, mpich: Mpi) -> None:
-    login.script(COUNT, "count.py")
-    job = login.submit(mpich, *TWO_NODES, "-t", "5", "--requeue", "count.py", 300)
-    login.until(lambda: "result 3\n" in log(login, job), "it runs")
-    login.cluster.call("scancel", job)
-    login.until(lambda: not login.cluster.jobs(), "it is over")
-    text = log(login, job)
-    assert "stopped: SIGTERM came" in text
-    assert "is left to SLURM, which says that the job is COMPLETING" in text
-    assert login.field(job, "JobState") == "CANCELLED"
-    assert login.cluster.settled() == []
-    journal = login.mpitasks(mpich, "journal", Path("count.journal"))
+def test_a_cancelled_job_stays_away(jobs: Together, mpich: Mpi) -> None:
+    job = Ended(*jobs.ended("cancelled"))
+    assert job.outcome.code != 0, str(job.outcome)
+    assert ": CANCELLED, exit code" in job.outcome.err
+    assert "stopped: SIGTERM came" in job.log
+    assert "is left to SLURM, which says that the job is COMPLETING" in job.log
+    journal = job.login.mpitasks(mpich, "journal", Path("count.journal"))
     assert journal.code == 0, str(journal)
+
+
+def shared_memory(job: str) -> set[Path]:
+    """Return what MPICH leaves of the first step of a job whose ranks are killed."""
+    number = 0x811C9DC5  # FNV-1a
+    for byte in f"{job}.0".encode():
+        number = (number ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return set(Path("/dev/shm").glob(f"mpich_shm_{number:x}_*"))
+
+
+def test_job_starts_again_after_its_ranks_were_killed(
+    jobs: Together, mpich: Mpi
+) -> None:
+    job = Ended(*jobs.ended("killed"))
+    number = job.outcome.out.split()[1].rstrip(":")
+    left = shared_memory(number)
+    for path in left:
+        path.unlink()
+    assert left, "MPICH cleans up by now; then the job script need not skip steps"
+    assert job.outcome.code == 0, str(job.outcome)
+    assert "workers 2 round 0" in job.log
+    assert "workers 2 round 1" in job.log
