@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mpitasks.launch.slurm import show
 from mpitasks.launch.slurm.records import (
     Record,
     exit_code,
@@ -11,6 +14,7 @@ from mpitasks.launch.slurm.records import (
     summary,
 )
 from mpitasks.launch.slurm.show import show_record
+from mpitasks.observe.status import NOTHING, Meter, write
 
 DONE = (
     "JobId=5 JobName=fit UserId=root(0) GroupId=root(0) Priority=4294901755 "
@@ -19,6 +23,10 @@ DONE = (
     "BatchHost=node1 ReqB:S:C:T=0:0:*:* Command=(null) WorkDir=/home/me/my work "
     "StdErr=/home/me/my work/fit-5.out StdIn=/dev/null "
     "StdOut=/home/me/my work/fit-5.out Power= \n"
+)
+KILLED = (
+    "JobId=8 JobName=fit JobState=FAILED Reason=NonZeroExitCode ExitCode=137:0 "
+    "StartTime=2026-11-23T13:05:50 WorkDir=FOLDER StdOut=FOLDER/fit-8.out Power=\n"
 )
 ARRAY = (
     "JobId=7 ArrayJobId=7 ArrayTaskId=2-4 JobName=fit JobState=PENDING "
@@ -73,6 +81,30 @@ def test_exit_codes(state: str, code: int, signal: int, number: int) -> None:
 )
 def test_jobs_that_a_record_stands_for(id: str, count: int) -> None:
     assert Record(id, "PENDING").jobs == count
+
+
+@pytest.mark.parametrize(
+    ("code", "age", "number"),
+    [(75, 2.0, 75), (None, 2.0, 137), (75, -60.0, 137)],
+    ids=["its own", "died", "an earlier round's"],
+)
+def test_rank_0s_code_counts_where_srun_killed_all(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    code: int | None,
+    age: float,
+    number: int,
+) -> None:
+    text = KILLED.replace("FOLDER", str(tmp_path))
+    monkeypatch.setattr(show, "find_records", lambda job_id: parse_records(text))
+    (record,) = parse_records(text)
+    assert record.exit_code == 137
+    assert record.started is not None
+    facts = {"script": "fit.py", "host": "n", "pid": 1, "job": "8", "end": None}
+    meter = Meter(**facts, started=record.started + age, period=2.0)
+    status = meter.take(NOTHING, record.started + age, state="stopped", code=code)
+    write(str(tmp_path / "fit-8.status"), status)
+    assert [known.exit_code for known in show.ask("8")] == [number]
 
 
 def test_what_is_shown_before_there_is_a_status() -> None:

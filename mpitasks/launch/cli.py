@@ -90,6 +90,9 @@ def _run(script: Program, settings: Settings) -> NoReturn:
         traceback.print_exc()
         _end(EXIT_INTERNAL, abort=True)
     if role is run.Role.WORKER:
+        # Rank 0 may be gone first. If its code is not 0, srun ends the others, and one
+        # that dies of that hides the code; Python takes handlers away early.
+        signals.ignore()
         _end(0)
     alone = role is run.Role.ALONE
     try:

@@ -84,7 +84,12 @@ print(job.script.exists(), job.id)
 """
 
 LAUNCHERS = {"srun": "mpich", "mpiexec": "mpich", "openmpi": "openmpi"}
-CODES = {3: "sys.exit(3)", 1: "raise ValueError('odd')"}
+CODES = {
+    3: "sys.exit(3)",
+    1: "raise ValueError('odd')",
+    # A worker that is busy is ended with the job, and srun tells only that.
+    7: "mt.Executor().submit(time.sleep, 60); time.sleep(1); sys.exit(7)",
+}
 
 
 @pytest.fixture(scope="module")

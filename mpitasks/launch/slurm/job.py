@@ -19,8 +19,9 @@ from mpitasks.launch.script import LONE_VERBS, VERBS
 from mpitasks.launch.slurm import paths
 from mpitasks.launch.slurm.options import checked_options
 from mpitasks.launch.slurm.probe import choose_launcher, probe
-from mpitasks.launch.slurm.records import Record, call, find_records, summary
+from mpitasks.launch.slurm.records import Record, call, summary
 from mpitasks.launch.slurm.script import Plan, job_script
+from mpitasks.launch.slurm.show import ask
 from mpitasks.launch.slurm.site import find_site
 
 __all__ = ["Job", "Submission", "make_plan", "send", "submit"]
@@ -82,7 +83,7 @@ class Job:
         Raises:
             SlurmError: SLURM does not know it any more, or does not answer.
         """
-        return find_records(self.id)
+        return ask(self.id)
 
     def state(self) -> str:
         """Return SLURM's name for where it is: PENDING, RUNNING, COMPLETED, FAILED ...

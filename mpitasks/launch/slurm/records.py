@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mpitasks.errors import ConfigurationError, SlurmError
 
-__all__ = ["Record", "call", "exit_code", "find_records", "parse_records", "summary"]
+__all__ = [
+    "SIGNAL_BASE",
+    "Record",
+    "call",
+    "exit_code",
+    "find_records",
+    "parse_records",
+    "summary",
+]
 
 CALL_SECONDS = 60.0
 """How long a busy slurmctld may take to answer."""
@@ -50,8 +59,9 @@ class Record:
         log: Path of the log; None if SLURM does not tell.
         folder: Where it runs.
         nodes: Its nodes, as SLURM writes them.
-        left: Seconds until its walltime is over; None if unknown.
         name: Its name.
+        started: When it started, for the last time, in seconds since 1970; None if
+            SLURM does not tell.
     """
 
     id: str
@@ -62,6 +72,7 @@ class Record:
     folder: str | None = None
     nodes: str = ""
     name: str = ""
+    started: float | None = None
 
     @property
     def over(self) -> bool:
@@ -158,9 +169,18 @@ def parse_records(text: str) -> list[Record]:
                 _path(line, "WorkDir"),
                 fields.get("NodeList", "").replace("(null)", ""),
                 fields.get("JobName", ""),
+                _seconds(fields.get("StartTime", "")),
             )
         )
     return records
+
+
+def _seconds(when: str) -> float | None:
+    """Return a time that SLURM shows, in seconds since 1970."""
+    try:
+        return time.mktime(time.strptime(when, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:  # Unknown, or a site has another SLURM_TIME_FORMAT
+        return None
 
 
 def _path(line: str, key: str) -> str | None:

@@ -8,20 +8,22 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import ConfigurationError, SlurmError
 from mpitasks.launch.slurm import paths
-from mpitasks.launch.slurm.records import Record, find_records
+from mpitasks.launch.slurm.records import SIGNAL_BASE, Record, find_records
 from mpitasks.launch.verbs import UsageError, VerbParser
 from mpitasks.observe import status as statuses
 
 if TYPE_CHECKING:
     from mpitasks.observe.status import Status
 
-__all__ = ["find_status", "main", "parse", "show_record"]
+__all__ = ["ask", "find_status", "main", "parse", "show_record"]
+
+CLOCKS_SECONDS = 3.0
 
 EPILOG = """\
 A run inside a SLURM job writes its status file by itself; any other one does so with
@@ -76,7 +78,7 @@ def _of_file(path: str, *, as_json: bool) -> list[str]:
 
 def _of_job(job_id: str, *, as_json: bool) -> list[str]:
     try:
-        records = find_records(job_id)
+        records = ask(job_id)
     except (ConfigurationError, SlurmError):
         # Forgotten by SLURM, or this is another machine: a file may still be here.
         kept = sorted(str(path) for path in Path().glob(f"*-{job_id}.status"))
@@ -122,6 +124,34 @@ def find_status(record: Record) -> Status | None:
         if path.exists():
             return statuses.read(str(path))
     return None
+
+
+def ask(job_id: str) -> list[Record]:
+    """Return what is known of a job, each of an array, with rank 0's exit code.
+
+    An srun that is told to abort kills all ranks, and says that they were killed. What
+    rank 0 wanted to end with is in the status file.
+
+    Raises:
+        ConfigurationError: SLURM is not there.
+        SlurmError: It does not know the job.
+    """
+    return [_with_own_code(record) for record in find_records(job_id)]
+
+
+def _with_own_code(record: Record) -> Record:
+    if record.state != "FAILED" or record.exit_code <= SIGNAL_BASE:
+        return record
+    try:
+        status = find_status(record)
+    except ConfigurationError:
+        return record
+    if status is None or status.code is None or record.started is None:
+        return record
+    # Not what an earlier round has left; the clocks of two hosts may differ a bit.
+    if status.started < record.started - CLOCKS_SECONDS:
+        return record
+    return replace(record, exit_code=status.code)
 
 
 def show_record(record: Record, status: Status | None, now: float) -> list[str]:
