@@ -84,7 +84,6 @@ class Journal:
         self._stop: Callable[[JournalError], None] | None = None
         self.error: JournalError | None = None
         self._closed = False
-        self._settled = -1  # results that were on disk when `settle` looked last
         self._lock, self._store = open_locked(self.path)
         self._folder = Folder(self.path)
         self._keys = Keys()
@@ -239,17 +238,18 @@ class Journal:
             JournalError: It could not be written, and the run was to stop then; or the
                 disk has not moved for so many seconds.
         """
-        while not self.flush(seconds) and self._writer.error is None:
-            written, self._settled = self._settled, self.summary.written
-            if written == self.summary.written:
+        written = -1
+        while self._error() is None and not self.flush(seconds):
+            if self.summary.written == written:
                 self.error = JournalError(
                     f"the journal {self.path} was not written: its disk has not moved "
                     f"for {seconds:.0f} s; look after it and run the same command "
                     f"again"
                 )
-                break
-        if self.error is not None and not self.goes_on:
-            raise self.error
+            written = self.summary.written
+        error = self._error()
+        if error is not None and not self.goes_on:
+            raise error
 
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Write what is left, close, and print the summary; return whether all is well.
@@ -309,6 +309,12 @@ class Journal:
         with self._base_lock:
             self._store.write(rows, replaced=replaced, functions=functions)
         self.summary.written += len(rows)
+
+    def _error(self) -> JournalError | None:
+        """Return why it is not written, also before the writer's thread has said so."""
+        if self.error is None and self._writer.error is not None:
+            self.error = cannot_write(self.path, self._writer.error)
+        return self.error
 
     def _cannot_write(self, error: Exception) -> None:
         self.error = cannot_write(self.path, error)
