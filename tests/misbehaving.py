@@ -129,6 +129,17 @@ def keep_and_return(nbytes: int) -> int:
     return os.getpid()
 
 
+def keep_slowly(nbytes: int) -> int:
+    """Leave memory behind, at leisure."""
+    time.sleep(0.01)
+    return keep_and_return(nbytes)
+
+
+def nap(seconds: float) -> None:
+    """Sleep."""
+    time.sleep(seconds)
+
+
 def count(path: str, x: Any) -> Any:
     """Note each run in a file."""
     with Path(path).open("a") as file:

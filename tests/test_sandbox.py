@@ -24,6 +24,7 @@ from mpitasks.errors import (
     TaskTimeout,
 )
 from mpitasks.wire.outcomes import Failure
+from mpitasks.worker.slate import new_slate
 from sandboxes import WHERE, Sandboxed, nothing_left
 
 PATIENCE = 20.0
@@ -153,6 +154,22 @@ def test_memory_of_earlier_tasks_does_not_count(box: Sandboxed) -> None:
     before = box.call(misbehaving.keep_and_return, 300 * MB)
     assert box.call(pid) == before
     assert box.call(pid, memory_limit=400 * MB) != before
+
+
+def test_memory_of_earlier_items_does_not_count(box: Sandboxed) -> None:
+    values = box.map(misbehaving.keep_slowly, [5 * MB] * 80, memory_limit=300 * MB)
+    assert [v for v in values if type(v) is Failure] == []
+    assert 1 < len(set(values)) < 40
+
+
+def test_an_item_that_is_not_wanted_was_not_begun() -> None:
+    slate, page = new_slate()
+    os.close(page)
+    slate.reset(0, 2)
+    assert slate.begin(1)
+    assert not slate.begin(2)
+    assert slate.begun == 2
+    slate.close()
 
 
 def test_an_item_that_crashes_fails_alone(box: Sandboxed) -> None:

@@ -138,6 +138,14 @@ def test_results_do_not_wait_for_a_call_that_hangs(master: Running) -> None:
     assert outcomes.keys() <= {999, 0, 1, 2}
 
 
+def test_results_do_not_wait_for_all_that_run_together(master: Running) -> None:
+    warm(master)
+    calls = [plain(n, misbehaving.nap, 0.02) for n in range(20)]
+    master.send(*calls, terms=dict.fromkeys(range(20), ISOLATED))
+    assert 0 < len(master.receive(Outcomes).ids) < 20
+    master.finish()
+
+
 def test_one_of_the_calls_that_run_together_is_revoked(
     master: Running, tmp_path: Path
 ) -> None:

@@ -155,6 +155,7 @@ class Isolation:
         worker.take_in()
         if len(self._calls) > 1:
             self._answer()
+            worker.flush_if_due(time.perf_counter())
         progress = self._sandbox.progress()
         stuck = progress == self._progress
         self._progress = progress

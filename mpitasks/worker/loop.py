@@ -192,7 +192,7 @@ class Worker:
         for task_id, function_id, mode, payload, count in batch.calls:
             self._at += 1
             if self._reply_bytes or started - self._flushed > FLUSH_SECONDS:
-                self._flush_if_due(started)
+                self.flush_if_due(started)
             own = [buffers.pop() for _ in range(count)] if count else []
             if batch.terms is not None:
                 terms = batch.terms.get(task_id)
@@ -453,7 +453,7 @@ class Worker:
 
         return Limited(function, self._terms.timeout)
 
-    def _flush_if_due(self, now: float) -> None:
+    def flush_if_due(self, now: float) -> None:
         """Send results that have waited long enough, or that are large."""
         if now - self._flushed <= FLUSH_SECONDS and self._reply_bytes < REPLY_BYTES:
             return

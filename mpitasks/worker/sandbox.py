@@ -207,14 +207,16 @@ class Sandbox:
                     None if self._take(run, child) else lambda: self._bury(run, child)
                 )
             now = time.monotonic()
-            if now >= due and now >= self._due(run, child) and _held(run, child):
+            # Held first: what it began meanwhile is not overdue, and then it shows.
+            if now >= due and _held(run, child) and now >= self._due(run, child):
                 return lambda: self._kill(run, child, self._blame.overdue)
             if now < looked + tick:
                 continue
             looked = now
             if limit is not None:
                 resident = child.resident()
-                if resident > limit and _held(run, child):
+                # From half of it on, the next item gets a fresh child: `_fit_child`.
+                if 2 * resident > limit and _held(run, child) and resident > limit:
                     blame = functools.partial(self._blame.overflow, resident)
                     return lambda: self._kill(run, child, blame)
             stop = watch()
