@@ -111,6 +111,8 @@ class TaskOptions:
                 raise TypeError(
                     f"unknown option {name!r}; the options are {', '.join(known)}"
                 )
+        if changes.get("isolate") is False:
+            changes.setdefault("memory_limit", None)  # it came with the isolation
         return dataclasses.replace(self, **changes)
 
 

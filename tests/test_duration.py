@@ -1,4 +1,4 @@
-"""Lengths of time on the command line, and what a process knows of the job's end."""
+"""Times and sizes on the command line, and what a process knows of the job's end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from mpitasks import walltime
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.duration import parse_duration
+from mpitasks.launch.size import parse_size
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,20 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
 def test_other_words_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"no length of time: give seconds"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [("1000", 1000), ("500M", 500 << 20), ("1.5g", 3 << 29), ("2GiB", 2 << 30)],
+)
+def test_amounts_of_memory(text: str, nbytes: int) -> None:
+    assert parse_size(text) == nbytes
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "2X", "G", "0.1"])
+def test_other_words_are_no_memory(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"no amount of memory: give bytes"):
+        parse_size(text)
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import mpitasks
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.duration import parse_duration
 from mpitasks.launch.mpiexec import exec_mpiexec
 from mpitasks.launch.script import Program, Script
+from mpitasks.launch.size import parse_size
 from mpitasks.launch.verbs import UsageError, find_verb
 from mpitasks.settings import Settings
 
@@ -52,7 +53,11 @@ FOR_RANKS = (
     "grace",
     "requeue",
     "requeue_rounds",
+    "retries",
+    "retry_delay",
+    "timeout",
     "isolate",
+    "memory_limit",
 )
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
@@ -113,12 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="stop the run when a task has failed",
     )
-    parser.add_argument(
-        "--isolate",
-        action="store_true",
-        help="run tasks in a child process of their rank, so that a crash costs one "
-        "task (see docs/isolation.md)",
-    )
+    _add_tasks(parser)
     parser.add_argument(
         "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
     )
@@ -144,6 +144,43 @@ def _add_journal(parser: argparse.ArgumentParser) -> None:
         choices=["stop", "continue"],
         default="stop",
         help="what to do when the journal cannot be written: disk full, say (stop)",
+    )
+
+
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
+    """Add what tasks are asked that the script asks nothing else."""
+    group = parser.add_argument_group(
+        "tasks", "defaults; the script may say otherwise for some or all of them"
+    )
+    group.add_argument(
+        "--retries",
+        type=int,
+        metavar="N",
+        help="try a task that raised so many times again",
+    )
+    group.add_argument(
+        "--retry-delay",
+        type=parse_duration,
+        metavar="TIME",
+        help="before the second attempt; doubled for each further one (0)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=parse_duration,
+        metavar="TIME",
+        help="end a task that takes longer",
+    )
+    group.add_argument(
+        "--isolate",
+        action="store_true",
+        help="run tasks in a child process of their rank, so that a crash costs one "
+        "task (see docs/isolation.md)",
+    )
+    group.add_argument(
+        "--memory-limit",
+        type=parse_size,
+        metavar="SIZE",
+        help="end a task whose process holds more, as 2G; includes --isolate",
     )
 
 
@@ -233,8 +270,26 @@ def _settings(options: argparse.Namespace) -> Settings:
         grace=options.grace,
         requeue=options.requeue,
         requeue_rounds=options.requeue_rounds,
-        task_options={"isolate": True} if options.isolate else {},
+        task_options=_task_options(options),
     )
+
+
+def _task_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Check the options of tasks, and return those that were given."""
+    if options.retries is not None and options.retries < 0:
+        raise ConfigurationError(
+            f"--retries needs a number from 0 on, not {options.retries}"
+        )
+    if options.timeout is not None and not options.timeout > 0:
+        raise ConfigurationError("--timeout needs a time above 0")
+    given = {
+        "retries": options.retries,
+        "retry_delay": options.retry_delay,
+        "timeout": options.timeout,
+        "isolate": options.isolate or options.memory_limit is not None or None,
+        "memory_limit": options.memory_limit,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _start_mpiexec(

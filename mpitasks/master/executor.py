@@ -87,7 +87,7 @@ class Executor(concurrent.futures.Executor):
             if max_workers < 1:
                 raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
         settings = session.settings()
-        self._options = DEFAULTS.replace(**{**settings.task_options, **options})
+        self._options = DEFAULTS.replace(**settings.task_options).replace(**options)
         opener = None
         if journal is not None:
             opener = functools.partial(
@@ -170,6 +170,7 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        **options: Any,
     ) -> Iterator[T]:
         """Call `fn` with each item, or with items of each iterable; yield in order.
 
@@ -181,15 +182,19 @@ class Executor(concurrent.futures.Executor):
             chunksize: Items per chunk; None lets the library choose.
             buffersize: If given, items are taken from the iterables only as results
                 are yielded, so many ahead. (As in Python 3.14.)
+            **options: Options of this map: `max_failures`, `fail_fast`,
+                `return_exceptions` or any other of `with_options`, where a time limit
+                for each item is to be given, since `timeout` is another one here.
 
         Raises:
             ExecutorClosedError: The executor was shut down.
-            OptionError: `chunksize` or `buffersize` is no positive integer.
+            OptionError: `chunksize` or `buffersize` is no positive integer, or an
+                option has a value that it cannot have.
             BaseException: Iterating raises what a call raised, at its place.
         """
         star = len(iterables) != 1
         items = zip(*iterables) if star else iterables[0]  # noqa: B905  as the stdlib
-        stream = self._stream(fn, items, chunksize, star=star, timeout=timeout)
+        stream = self._stream(fn, items, chunksize, options, star=star, timeout=timeout)
         stream.start(_window(buffersize))
         return stream.values()
 
@@ -200,10 +205,11 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        **options: Any,
     ) -> Iterator[T]:
         """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
         items = map(tuple, iterable)
-        stream = self._stream(fn, items, chunksize, star=True, timeout=timeout)
+        stream = self._stream(fn, items, chunksize, options, star=True, timeout=timeout)
         stream.start(_window(buffersize))
         return stream.values()
 
@@ -214,6 +220,7 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
+        **options: Any,
     ) -> Iterator[tuple[int, T]]:
         """As `map`, but yield ``(index, result)`` as the results come.
 
@@ -224,7 +231,7 @@ class Executor(concurrent.futures.Executor):
         star = len(iterables) != 1
         items = zip(*iterables) if star else iterables[0]  # noqa: B905  as the stdlib
         stream = self._stream(
-            fn, items, chunksize, star=star, timeout=timeout, ordered=False
+            fn, items, chunksize, options, star=star, timeout=timeout, ordered=False
         )
         stream.start(_window(buffersize) or stream.window_for_workers)
         return stream.indexed_values()
@@ -276,6 +283,7 @@ class Executor(concurrent.futures.Executor):
         fn: Callable[..., Any],
         items: Iterable[Any],
         chunksize: int | None,
+        changes: dict[str, Any],
         *,
         star: bool,
         timeout: float | None,
@@ -285,7 +293,9 @@ class Executor(concurrent.futures.Executor):
             raise ExecutorClosedError("cannot schedule new futures after shutdown")
         options = self._options
         if chunksize is not None:
-            options = options.replace(chunksize=chunksize)
+            changes["chunksize"] = chunksize
+        if changes:
+            options = options.replace(**changes)
         if options.key is not None and not callable(options.key):
             raise OptionError(
                 f"a map needs a key for each item: a function of it, not "

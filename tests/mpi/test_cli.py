@@ -50,6 +50,9 @@ def assert_refused(outcome: Outcome, *words: str) -> None:
         (["-m"], "name of a module"),
         (["--start-timeout", "soon", "script.py"], "soon"),
         (["--max-failures", "-1", "script.py"], "--max-failures"),
+        (["--retries", "-1", "script.py"], "--retries"),
+        (["--timeout", "0", "script.py"], "--timeout"),
+        (["--memory-limit", "much", "script.py"], "much"),
     ],
 )
 def test_wrong_words(launch: Launch, mpi: Mpi, words: list[str], named: str) -> None:
@@ -216,6 +219,34 @@ def test_failing_task_ends_the_script(launch: Launch, mpi: Mpi) -> None:
     if mpi.name == "mpich":
         last = outcome.err.rstrip().splitlines()[-1]
         assert last.startswith("ValueError: invalid literal"), str(outcome)
+
+
+OPTIONS = """
+import mpitasks as mt
+
+def where():
+    return mt.current_task().attempt, __import__("os").getpid()
+
+def unlucky():
+    if where()[0] < 3:
+        raise OSError
+    return where()[0]
+
+with mt.Executor() as ex:
+    print(ex.submit(unlucky).result(), ex.options.timeout, ex.options.memory_limit)
+    plain = ex.with_options(isolate=False)
+    print(ex.submit(where).result() == plain.submit(where).result())
+"""
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_options_of_tasks(launch: Launch, mpi: Mpi, starts: bool) -> None:
+    launch.script(OPTIONS)
+    words = ["--retries", "2", "--timeout", "1:30", "--memory-limit", "1G", "script.py"]
+    command = [mpi.bin / "mpitasks", "-n", "2"] if starts else mpi.runner(2)
+    outcome = launch([*command, *words])
+    assert outcome.code == 0, str(outcome)
+    assert outcome.out == "3 90.0 1073741824\nFalse\n"
 
 
 PICKY = (SCRIPTS / "many_failures.py").read_text()

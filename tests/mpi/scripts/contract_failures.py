@@ -139,7 +139,7 @@ def check_a_late_task_is_tried_again(executor: mt.Executor) -> None:
 
 
 def check_exceptions_as_values(executor: mt.Executor) -> None:
-    values = list(executor.with_options(return_exceptions=True).map(odd_only, range(9)))
+    values = list(executor.map(odd_only, range(9), return_exceptions=True))
     assert values[1::2] == [1, 3, 5, 7]
     assert [error.args for error in values[::2]] == [(0,), (2,), (4,), (6,), (8,)]
     assert all("odd_only" in str(error.__cause__) for error in values[::2])

@@ -56,6 +56,18 @@ def check_options_of_the_executor() -> None:
         assert ex.submit(double, 2).result(20) == 4
 
 
+def check_options_of_one_map(ex: mt.Executor) -> None:
+    bad = [3, "x", 4]
+    asked = {"max_failures": 0, "chunksize": 1}
+    raises(mt.TooManyFailures, lambda: list(ex.map(abs, bad, **asked)))
+    raises(TypeError, lambda: list(ex.starmap(abs, zip(bad), fail_fast=True)))
+    values = dict(ex.map_unordered(abs, bad, return_exceptions=True))
+    assert type(values.pop(1)) is TypeError
+    assert values == {0: 3, 2: 4}
+    raises(TypeError, lambda: ex.map(abs, bad, colour="red"))
+    raises(mt.OptionError, lambda: ex.map(abs, bad, max_failures=-1))
+
+
 def check_wrong_options(ex: mt.Executor) -> None:
     raises(TypeError, lambda: ex.with_options(colour="red"))
     for wrong in (
