@@ -154,19 +154,24 @@ class Round:
         self.chance = random.Random(seed + 1)
         self.specs = specs_of(seed, count)
         self.counts: collections.Counter[str] = collections.Counter()
+        self.ended = 0  # by cancel() while they ran
         self.wrong: list[str] = []
         self.resolved: collections.Counter[int] = collections.Counter()
 
     def run(self) -> None:
         """Submit, cancel some, and look at what came of each."""
         half = len(self.specs) // 2
-        mapped = self.map_some(self.specs[half:])
         futures = [self.submit(spec) for spec in self.specs[:half]]
+        mapped = self.map_some(self.specs[half:])
         cancelled = set()
-        for at in self.chance.sample(range(half), half // 4):
-            time.sleep(self.chance.choice([0.0, 0.001, 0.05]))
+        for at in sorted(self.chance.sample(range(half), half // 4)):
+            if self.chance.random() < 0.7:
+                await_begin(futures[at])
+                time.sleep(self.chance.choice([0.0, 0.001, 0.05]))
+            was_running = futures[at].running()
             if futures[at].cancel():
                 cancelled.add(at)
+                self.ended += was_running
         values = list(mapped)
         done = concurrent.futures.wait(futures, RESOLVE_SECONDS)
         if done.not_done:
@@ -247,6 +252,13 @@ class Round:
             self.wrong.append(f"{spec}: {expected} expected, but it returned")
 
 
+def await_begin(future: Future) -> None:
+    """Wait until it runs, or is over."""
+    end = time.monotonic() + RESOLVE_SECONDS
+    while not (future.running() or future.done()) and time.monotonic() < end:
+        time.sleep(0.001)
+
+
 def pid_and_rank(seconds: float) -> tuple[int, int]:
     """Tell who runs this."""
     time.sleep(seconds)
@@ -280,7 +292,7 @@ def main() -> int:
     end = time.monotonic() + options.seconds
     counts: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []
-    rounds = 0
+    rounds = ended = 0
     began = time.monotonic()
     with Executor(max_crashes=10) as executor:
         if options.kills:
@@ -291,6 +303,7 @@ def main() -> int:
             one.run()
             rounds += 1
             counts += one.counts
+            ended += one.ended
             wrong += [f"seed {seed}: {line}" for line in one.wrong]
             if time.monotonic() > end or wrong:
                 break
@@ -304,6 +317,7 @@ def main() -> int:
         "seconds": round(time.monotonic() - began, 1),
         "workers_left": workers,
         "outcomes": dict(sorted(counts.items())),
+        "cancelled_while_running": ended,
         "wrong": len(wrong),
     }
     print(json.dumps(result))
