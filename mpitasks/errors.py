@@ -48,7 +48,13 @@ class OptionError(ConfigurationError, ValueError):
 
 
 class JournalError(ConfigurationError):
-    """The journal is in use, is no journal, or cannot be written: disk full, rights."""
+    """The journal is in use, is no journal, or cannot be written: disk full, rights.
+
+    Attributes:
+        unwritable: Whether the disk, or the rights on it, are the reason.
+    """
+
+    unwritable = False
 
 
 class ExecutorClosedError(MpiTasksError, RuntimeError):

@@ -21,7 +21,7 @@ settings.load_profile("modest")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what cannot run side by side."""
     for item in items:
-        if "slurm" in item.path.parts:
+        if item.path.parent.name == "slurm":
             item.add_marker(pytest.mark.xdist_group("slurm"))
         elif item.get_closest_marker("large"):
             item.add_marker(pytest.mark.xdist_group("large"))

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from mpitasks.errors import OptionError
+from mpitasks.errors import JournalError, OptionError
 
 if TYPE_CHECKING:
     from mpitasks.master.journal.recorder import Journal
@@ -65,8 +65,11 @@ def keeps_results() -> bool:
 
 def open_journal(
     path: str | os.PathLike[str], *, keep_failures: bool, errors: str
-) -> Journal:
+) -> Journal | None:
     """Open a journal.
+
+    Returns:
+        The journal; None if it cannot be written, and the run is to go on then.
 
     Raises:
         JournalError: It cannot be opened.
@@ -83,9 +86,19 @@ def open_journal(
 
     if not _open:
         atexit.register(_end_at_exit)
-    journal = Journal(
-        Path(path), keep_failures=keep_failures, goes_on=errors == "continue"
-    )
+    goes_on = errors == "continue"
+    try:
+        journal = Journal(Path(path), keep_failures=keep_failures, goes_on=goes_on)
+    except JournalError as error:
+        if not (goes_on and error.unwritable):
+            raise
+        print(
+            f"mpitasks: {error}; the run goes on WITHOUT it, as --journal-errors "
+            f"continue asks",
+            file=sys.stderr,
+            flush=True,
+        )
+        return None
     _open.append(journal)
     _kept = True
     return journal

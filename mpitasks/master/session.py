@@ -96,7 +96,7 @@ class Session:
     def open(
         self,
         max_workers: int | None = None,
-        open_journal: Callable[[], Journal] | None = None,
+        open_journal: Callable[[], Journal | None] | None = None,
     ) -> Lease:
         """Let an Executor use the session, and so many of its workers.
 

@@ -520,6 +520,11 @@ def test_a_disk_that_is_really_full(any_mpi: Mpi, launch: Launch) -> None:
         outcome = launch(command)
         assert outcome.code == 78, outcome
         assert "Read-only file system" in outcome.said[-1]
+        goes_on = ["--journal-errors", "continue", "--journal", "disk/new.db", script]
+        outcome = launch(any_mpi.runner(2, *goes_on))
+        assert outcome.code == 0, outcome
+        [said] = [line for line in outcome.said if "goes on WITHOUT it" in line]
+        assert "Read-only file system" in said
         subprocess.run(["mount", "-o", "remount,rw,size=64m", disk], check=True)
         outcome = launch(command)
         assert outcome.code == 0, outcome

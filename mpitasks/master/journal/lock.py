@@ -64,7 +64,7 @@ class Lock:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise JournalError(_cannot(journal, error)) from error
+            raise _cannot(journal, error) from error
         try:
             _take(self._file)
         except OSError as error:
@@ -74,7 +74,7 @@ class Lock:
                 raise JournalError(_refusal(journal, holder)) from error
             if error.errno not in _NO_LOCKS:
                 os.close(self._file)
-                raise JournalError(_cannot(journal, error)) from error
+                raise _cannot(journal, error) from error
             self.works = False
             print(
                 f"mpitasks: the file system of {journal} has no locks, so nothing "
@@ -148,9 +148,11 @@ def _refusal(journal: Path, holder: dict[str, Any]) -> str:
     )
 
 
-def _cannot(journal: Path, error: OSError) -> str:
+def _cannot(journal: Path, error: OSError) -> JournalError:
     why = os.strerror(error.errno or 0)
-    return (
+    told = JournalError(
         f"the journal {journal} cannot be written ({why}): --journal needs a file in a "
         f"folder where this user may make files"
     )
+    told.unwritable = True
+    return told

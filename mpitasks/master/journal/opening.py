@@ -51,11 +51,13 @@ def open_locked(path: Path) -> tuple[Lock, Store]:
 
 def cannot_write(path: Path, error: BaseException) -> JournalError:
     """Return the error that says why a journal cannot be written, and what to do."""
-    return JournalError(
+    told = JournalError(
         f"the journal {path} cannot be written: {error}. What it holds is sound: free "
         f"some space or mend the rights, and run the same command again; "
         f"--journal-errors continue goes on without a journal"
     )
+    told.unwritable = True
+    return told
 
 
 def _open(path: Path, lock: Lock) -> Store:
