@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
     from mpitasks.walltime import stopping, time_left
-    from mpitasks.worker.context import CurrentTask, current_task
+    from mpitasks.worker.context import current_task
+    from mpitasks.worker.current import CurrentTask
 
 _HOMES = {
     "Executor": "mpitasks.master.executor",
     "Future": "mpitasks.master.future",
-    "CurrentTask": "mpitasks.worker.context",
+    "CurrentTask": "mpitasks.worker.current",
     "TaskOptions": "mpitasks.options",
     "current_task": "mpitasks.worker.context",
     "run": "mpitasks.launch.run",

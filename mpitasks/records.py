@@ -9,9 +9,11 @@ Type checkers see the decorator of the standard library, of which this is a part
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["as_dict", "dataclass", "field", "names_of"]
+__all__ = ["as_dict", "dataclass", "field", "names_of", "replace"]
+
+T = TypeVar("T")
 
 
 class _Factory:
@@ -74,6 +76,11 @@ def names_of(record: Any) -> tuple[str, ...]:
 def as_dict(record: Any) -> dict[str, Any]:
     """Return a record's fields by their names."""
     return {name: getattr(record, name) for name in record.__match_args__}
+
+
+def replace(record: T, **changes: Any) -> T:
+    """Return a record like that one, with other values in some fields."""
+    return type(record)(**{**as_dict(record), **changes})
 
 
 def _first_init(cls: Any, frozen: bool) -> Any:

@@ -10,6 +10,7 @@ import mpitasks
 from mpitasks.errors import ConfigurationError, TaskTimeout
 from mpitasks.terms import Terms
 from mpitasks.worker import context
+from mpitasks.worker.current import CurrentTask
 from working import Running, chunk, error_of, plain
 
 
@@ -47,9 +48,9 @@ def test_a_call_and_the_items_of_a_chunk() -> None:
             mpitasks.current_task()
     finally:
         context.provide(lambda: None)
-    assert outcomes[7] == context.CurrentTask(7, 2, "fit", 3, "node7")
-    assert outcomes[8] == context.CurrentTask(8, 1, None, 3, "node7")
-    assert outcomes[9] == [context.CurrentTask(9, 1, "map", 3, "node7")] * 2
+    assert outcomes[7] == CurrentTask(7, 2, "fit", 3, "node7")
+    assert outcomes[8] == CurrentTask(8, 1, None, 3, "node7")
+    assert outcomes[9] == [CurrentTask(9, 1, "map", 3, "node7")] * 2
 
 
 def test_a_time_limit_is_for_each_item() -> None:

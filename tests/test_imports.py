@@ -218,6 +218,7 @@ SLOW = ["argparse", "dataclasses", "inspect", "logging", "pathlib", "traceback"]
         ("import mpitasks; mpitasks.TaskOptions", HEAVY),
         ("import mpitasks.core.scheduler", HEAVY),
         ("import mpitasks.launch.cli, mpitasks.launch.run", [*HEAVY, *SLOW]),
+        ("import mpitasks.master.pump", [*HEAVY, "dataclasses", "inspect"]),
         ("import mpitasks.worker.loop, mpitasks.worker.fellows", [*HEAVY, *SLOW]),
         ("import mpitasks.launch.bench.command", [*HEAVY, "matplotlib"]),
         ("import mpitasks.launch.doctor.command", HEAVY),

@@ -108,5 +108,6 @@ class Sent:
 def test_frozen_records_are_copied_and_pickled() -> None:
     assert pickle.loads(pickle.dumps(Sent(1))) == Sent(1)
     assert copy.copy(Sent(1, "c")) == Sent(1, "c")
+    assert records.replace(Sent(1, "c"), a=2) == Sent(2, "c")
     assert records.as_dict(Sent(1)) == {"a": 1, "b": "b"}
     assert records.names_of(Sent) == ("a", "b")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from mpitasks.observe.status import (
     read,
     write,
 )
+from mpitasks.records import replace
 
 
 def counts(done: int, queued: int = 0, **others: int) -> Statistics:

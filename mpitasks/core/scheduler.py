@@ -48,7 +48,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.core import policy
@@ -91,6 +90,7 @@ from mpitasks.core.events import (
 )
 from mpitasks.core.overdue import isolated
 from mpitasks.core.transitions import TaskInput, WorkerInput
+from mpitasks.records import dataclass
 
 if TYPE_CHECKING:
     from mpitasks.core.roster import Worker

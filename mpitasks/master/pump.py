@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from mpitasks.core.events import (
@@ -38,6 +37,7 @@ from mpitasks.core.events import (
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.engine import Engine
 from mpitasks.master.functions import Functions
+from mpitasks.records import replace
 from mpitasks.wire import messages
 
 if TYPE_CHECKING:

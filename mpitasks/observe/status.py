@@ -20,11 +20,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mpitasks.core.scheduler import Statistics
 from mpitasks.errors import ConfigurationError
+from mpitasks.records import as_dict, dataclass, replace
 
 __all__ = ["FORMAT", "Meter", "Status", "Writer", "describe", "is_stale", "read"]
 
@@ -237,7 +237,7 @@ def write(path: str, status: Status) -> None:
     aside = f"{path}.{status.pid}.new"
     try:
         with open(aside, "w", encoding="utf-8") as file:
-            json.dump({"mpitasks_status": FORMAT, **asdict(status)}, file, indent=1)
+            json.dump({"mpitasks_status": FORMAT, **as_dict(status)}, file, indent=1)
             file.write("\n")
         os.replace(aside, path)
     except OSError:

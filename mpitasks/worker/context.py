@@ -7,30 +7,14 @@ not asking costs nobody.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mpitasks.errors import ConfigurationError
-from mpitasks.records import dataclass
 
-__all__ = ["CurrentTask", "current_task", "provide"]
+if TYPE_CHECKING:
+    from mpitasks.worker.current import CurrentTask
 
-
-@dataclass(frozen=True, slots=True)
-class CurrentTask:
-    """A task, as it sees itself.
-
-    Attributes:
-        id: Its number in the run. Each attempt, and each chunk of a map, has its own.
-        attempt: Which attempt this is, from 1 on.
-        label: Its name, as given by ``with_options(label=...)``, or None.
-        rank: The rank that runs it.
-        host: That rank's host.
-    """
-
-    id: int
-    attempt: int
-    label: str | None
-    rank: int
-    host: str
+__all__ = ["current_task", "provide"]
 
 
 _provider: Callable[[], CurrentTask | None] = lambda: None  # noqa: E731

@@ -21,7 +21,7 @@ from mpitasks.wire.messages import (
     STARMAP_PLAIN,
 )
 from mpitasks.wire.outcomes import Form, encode_error, encode_value
-from mpitasks.worker.context import CurrentTask
+from mpitasks.worker.current import CurrentTask
 from mpitasks.worker.functions import Functions, unpickle
 from mpitasks.worker.order import TOGETHER
 

@@ -47,7 +47,6 @@ from mpitasks.wire.outcomes import (
     form_bytes,
 )
 from mpitasks.worker.chunks import cut, map_plain
-from mpitasks.worker.context import CurrentTask
 from mpitasks.worker.functions import Functions, unpickle
 from mpitasks.worker.listener import Listener
 from mpitasks.worker.orphan import perish
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
+    from mpitasks.worker.current import CurrentTask
     from mpitasks.worker.isolation import Isolation
 
 __all__ = ["Worker"]
@@ -241,6 +241,8 @@ class Worker:
             return None
         terms = self._terms or Terms()
         task_id = self._calls[self._at - 1][0]
+        from mpitasks.worker.current import CurrentTask
+
         return CurrentTask(task_id, terms.attempt, terms.label, rank, host)
 
     def progress(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from mpitasks.launch.slurm import paths
 from mpitasks.launch.slurm.records import SIGNAL_BASE, Record, find_records
 from mpitasks.launch.verbs import UsageError, VerbParser
 from mpitasks.observe import status as statuses
+from mpitasks.records import as_dict
 
 if TYPE_CHECKING:
     from mpitasks.observe.status import Status
@@ -72,7 +73,7 @@ def main(options: argparse.Namespace) -> None:
 def _of_file(path: str, *, as_json: bool) -> list[str]:
     status = statuses.read(path)
     if as_json:
-        return [json.dumps(asdict(status))]
+        return [json.dumps(as_dict(status))]
     return statuses.describe(status, time.time())
 
 
@@ -104,7 +105,7 @@ def _as_json(record: Record, status: Status | None) -> str:
             "job": record.id,
             "state": record.state,
             "exit_code": record.exit_code if record.over else None,
-            "status": None if status is None else asdict(status),
+            "status": None if status is None else as_dict(status),
         }
     )
 
