@@ -17,7 +17,7 @@ from mpitasks.wire.messages import (
     Goodbye,
     Welcome,
 )
-from mpitasks.worker import loop
+from mpitasks.worker import replies
 from mpitasks.worker.loop import Worker
 from working import (
     WHERE,
@@ -54,7 +54,7 @@ def _batches(master: Master) -> list[int]:
 def test_results_wait_for_each_other_only_so_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", -1.0)
     master = Master()
     master.send(*[plain(at, double, at) for at in range(3)])
     assert _batches(master) == [0, 0, 1]
@@ -62,15 +62,15 @@ def test_results_wait_for_each_other_only_so_long(
 
 
 def test_small_results_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "FLUSH_SECONDS", math.inf)
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", math.inf)
     master = Master()
     master.send(*[framed(at, double, [at]) for at in range(3)])
     assert _batches(master) == [1]
 
 
 def test_large_results_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "FLUSH_SECONDS", math.inf)
-    monkeypatch.setattr(loop, "REPLY_BYTES", 8 * THRESHOLD)
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", math.inf)
+    monkeypatch.setattr(replies, "REPLY_BYTES", 8 * THRESHOLD)
     master = Master()
     array = np.zeros(THRESHOLD)
     master.send(*[framed(at, np.copy, array) for at in range(3)])
@@ -91,8 +91,8 @@ class _Slow(LocalTransport):
 def test_results_are_let_leave_before_the_next_call(
     monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(loop, "FLUSH_SECONDS", -1.0)
-    monkeypatch.setattr(loop, "SETTLE_SECONDS", 60.0)
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(replies, "SETTLE_SECONDS", 60.0)
     master = Master()
     slow = _Slow(1, master.worker_end._mailboxes)
     master.worker_end = slow
@@ -104,8 +104,8 @@ def test_results_are_let_leave_before_the_next_call(
 def test_large_results_are_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "FLUSH_SECONDS", -1.0)
-    monkeypatch.setattr(loop, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(replies, "FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(replies, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(_Slow, "sending", lambda self: True)
     master = Master()
     master.worker_end = _Slow(1, master.worker_end._mailboxes)

@@ -60,6 +60,8 @@ __all__ = [
     "unpack",
 ]
 
+MASTER = 0
+
 CALL_PLAIN, CALL, MAP_PLAIN, STARMAP_PLAIN, MAP, STARMAP = range(6)
 PLAIN, VALUE, ERROR, LIST, ITEMS = range(5)
 

@@ -81,7 +81,7 @@ class Isolation:
             worker.revoked.difference_update(call[0] for call in self._calls)
         if form is not None:
             seconds = time.perf_counter() - self._since - self._sandbox.preparing
-            worker.append(task_id, function_id, items, form, seconds)
+            worker.replies.add(task_id, function_id, items, form, seconds)
         else:
             self._answer()
         self._calls = ()
@@ -147,7 +147,7 @@ class Isolation:
         for form in forms:
             task_id, function_id, *_ = self._calls[self._answered]
             self._answered += 1
-            self._worker.append(task_id, function_id, 1, form, max(seconds, 0.0))
+            self._worker.replies.add(task_id, function_id, 1, form, max(seconds, 0.0))
 
     def _look_around(self) -> BaseException | None:
         """Do what the listener does, now and then while the child works for long."""
@@ -155,7 +155,8 @@ class Isolation:
         worker.take_in()
         if len(self._calls) > 1:
             self._answer()
-            worker.flush_if_due(time.perf_counter())
+            if time.perf_counter() > worker.replies.due:
+                worker.replies.flush_due()
         progress = self._sandbox.progress()
         stuck = progress == self._progress
         self._progress = progress
@@ -164,7 +165,7 @@ class Isolation:
             now = time.perf_counter()
             stuck = now - self._told > LOADING_SECONDS
             if stuck:
-                worker.sign()
+                worker.replies.sign()
                 self._told = now
         if stuck:
             worker.give_back()

@@ -1,8 +1,7 @@
 """The worker's loop: receive a batch, run its calls, reply.
 
-One thread, one call at a time. Results of a batch go back together, unless they
-have waited for `FLUSH_SECONDS`. Nothing that user code does ends the loop: only
-the master's `Dismissal` does.
+One thread, one call at a time. Nothing that user code does ends the loop: only the
+master's `Dismissal` does. When replies go, is in `mpitasks.worker.replies`.
 
 The thread holds the worker's lock, but while it runs user code. If that takes long,
 the listener (`mpitasks.worker.listener`) takes the lock and calls `give_back`.
@@ -22,8 +21,8 @@ from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
-    ERROR,
     MAP_PLAIN,
+    MASTER,
     PLAIN,
     STARMAP,
     STARMAP_PLAIN,
@@ -33,7 +32,6 @@ from mpitasks.wire.messages import (
     Inquiry,
     Lost,
     Obituary,
-    Outcomes,
     Returned,
     Revocation,
     Sign,
@@ -44,12 +42,12 @@ from mpitasks.wire.outcomes import (
     encode_error,
     encode_items,
     encode_value,
-    form_bytes,
 )
 from mpitasks.worker.chunks import cut, map_plain
 from mpitasks.worker.functions import Functions, unpickle
 from mpitasks.worker.listener import Listener
 from mpitasks.worker.orphan import perish
+from mpitasks.worker.replies import Replies
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -60,21 +58,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-FLUSH_SECONDS = 0.002
-"""A result waits so long for others of its batch; then it goes before the next call."""
-
-REPLY_BYTES = 8 << 20
-"""Results of so many bytes are sent without waiting for others."""
-
-SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
-"""Large results are given so long to leave, and the time that they take at this rate,
-before the next task starts: while user code runs, only the listener drives their
-transfer, and it looks rarely. Not longer: rank 0 may have other things to do."""
-
 SIGN_SECONDS = 3.0
 """Between two signs of life that nobody asks for."""
-
-MASTER = 0
 
 _CALLS = (CALL_PLAIN, CALL)
 _PLAIN_MAPS = (MAP_PLAIN, STARMAP_PLAIN)
@@ -96,6 +81,7 @@ class Worker:
         busy: Whether it works on a batch.
         begun: How often it began to run user code.
         functions: Those that were sent.
+        replies: What it says of its calls.
         revoked: Calls that are not to be run, or to be ended.
         maimed: Whether the run ends with ranks lost.
         signs: Whether it is to give signs of life without being asked.
@@ -114,10 +100,7 @@ class Worker:
         self._where = where
         self._own = transport.rank if rank is None else rank, host
         self.functions = Functions()
-        self._reply = self._new_reply()
-        self._reply_bytes = 0
-        self._leaving_bytes = 0  # of the reply that was sent last
-        self._flushed = 0.0
+        self.replies = Replies(transport)
         self.signs = False
         self._signed = 0.0
         self._obituaries: deque[Obituary] = deque()
@@ -186,13 +169,15 @@ class Worker:
         if self._listener is not None and self._listener.asleep:
             self._listener.wake()
         clock = time.perf_counter
-        started = self._flushed = clock()
+        replies = self.replies
+        started = clock()
+        replies.begin(started)
         self._calls = batch.calls
         self._at = 0
         for task_id, function_id, mode, payload, count in batch.calls:
             self._at += 1
-            if self._reply_bytes or started - self._flushed > FLUSH_SECONDS:
-                self.flush_if_due(started)
+            if started > replies.due:
+                replies.flush_due()
             own = [buffers.pop() for _ in range(count)] if count else []
             if batch.terms is not None:
                 terms = batch.terms.get(task_id)
@@ -204,35 +189,18 @@ class Worker:
                     self._isolate(batch, own)
                     started = clock()
                     continue
+            items = 1
             if mode in _CALLS:
-                items = 1
-                form, value, sent = self._call(function_id, mode, payload, own)
+                form = self._call(function_id, mode, payload, own)
             else:
-                items, (form, value, sent) = self._map(function_id, mode, payload, own)
-            reply = self._reply
-            nbytes = 0
-            if form != PLAIN:
-                nbytes = form_bytes(form, value, sent)
-                self._reply_bytes += nbytes
-                reply.forms[len(reply.ids)] = (form, len(sent))
-                reply.buffers += sent
-                if form == ERROR:
-                    reply.failed.append(task_id)
-            reply.ids.append(task_id)
-            reply.values.append(value)
-            del own, value, sent  # arrays must not outlive their call here
-            costs = reply.costs
-            if not costs or costs[-1][0] != function_id:
-                costs.append([function_id, 0, 0.0, 0])
-            cost = costs[-1]
+                items, form = self._map(function_id, mode, payload, own)
             ended = clock()
-            cost[1] += items
-            cost[2] += ended - started
-            cost[3] += nbytes
+            replies.add(task_id, function_id, items, form, ended - started)
+            del own, form  # arrays must not outlive their call here
             started = ended
         self._terms = None
-        self._flush(1)
-        self._settle()
+        replies.flush(1)
+        replies.settle()
         self.busy = False
 
     def current_task(self, rank: int, host: str) -> CurrentTask | None:
@@ -272,7 +240,7 @@ class Worker:
             if type(message) is Batch:
                 ids += [call[0] for call in message.calls]
                 message.calls.clear()
-        self._flush(0)
+        self.replies.flush(0)
         if ids or split:
             self._transport.send(MASTER, Returned(self._transport.rank, ids, split))
 
@@ -418,34 +386,6 @@ class Worker:
             self._isolation = Isolation(self, *self._own, self._where)
         self._isolation.run(batch, self._at - 1, buffers)
 
-    def append(
-        self, task_id: int, function_id: int, items: int, form: Form, seconds: float
-    ) -> None:
-        """Add the outcome of an isolated task to the reply."""
-        kind, value, buffers = form
-        reply = self._reply
-        nbytes = 0
-        if kind != PLAIN:
-            nbytes = form_bytes(kind, value, buffers)
-            self._reply_bytes += nbytes
-            reply.forms[len(reply.ids)] = (kind, len(buffers))
-            reply.buffers += buffers
-            if kind == ERROR:
-                reply.failed.append(task_id)
-        reply.ids.append(task_id)
-        reply.values.append(value)
-        costs = reply.costs
-        if not costs or costs[-1][0] != function_id:
-            costs.append([function_id, 0, 0.0, 0])
-        cost = costs[-1]
-        cost[1] += items
-        cost[2] += seconds
-        cost[3] += nbytes
-
-    def sign(self) -> None:
-        """Tell the master that this rank lives, though no task of it can end yet."""
-        self._transport.send(MASTER, self._new_reply())
-
     def _within_limits(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as the terms of this call want it to be called."""
         assert self._terms is not None
@@ -454,31 +394,3 @@ class Worker:
         from mpitasks.worker.limits import Limited
 
         return Limited(function, self._terms.timeout)
-
-    def flush_if_due(self, now: float) -> None:
-        """Send results that have waited long enough, or that are large."""
-        if now - self._flushed <= FLUSH_SECONDS and self._reply_bytes < REPLY_BYTES:
-            return
-        self._flush(0)
-        self._settle()
-        self._flushed = time.perf_counter()
-
-    def _flush(self, batches: int) -> None:
-        reply = self._reply
-        if batches or reply.ids:
-            reply.batches = batches
-            self._transport.send(MASTER, reply)
-            self._reply = self._new_reply()
-            self._leaving_bytes = self._reply_bytes
-            self._reply_bytes = 0
-
-    def _new_reply(self) -> Outcomes:
-        return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [])
-
-    def _settle(self) -> None:
-        """Give results that are still on their way time to leave."""
-        if self.sending():
-            seconds = SETTLE_SECONDS + self._leaving_bytes / SETTLE_BYTES_PER_SECOND
-            end = time.perf_counter() + seconds
-            while self.sending() and time.perf_counter() < end:
-                self._transport.wait(0.0)

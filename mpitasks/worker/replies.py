@@ -1,0 +1,116 @@
+"""What a worker has to say of its calls: gathered, and sent when it is time.
+
+Results of a batch go back together, unless they have waited for `FLUSH_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.wire.messages import ERROR, MASTER, PLAIN, Outcomes
+from mpitasks.wire.outcomes import form_bytes
+
+if TYPE_CHECKING:
+    from mpitasks.wire.outcomes import Form
+    from mpitasks.wire.transport import Transport
+
+__all__ = ["Replies"]
+
+FLUSH_SECONDS = 0.002
+"""A result waits so long for others of its batch; then it goes before the next call."""
+
+REPLY_BYTES = 8 << 20
+"""Results of so many bytes are sent without waiting for others."""
+
+SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
+"""Large results are given so long to leave, and the time that they take at this rate,
+before the next task starts: while user code runs, only the listener drives their
+transfer, and it looks rarely. Not longer: rank 0 may have other things to do."""
+
+
+class Replies:
+    """The replies of one worker, one after the other.
+
+    Args:
+        transport: How to reach the master.
+
+    Attributes:
+        due: When what there is must be sent, on the clock of `time.perf_counter`.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._reply = self._empty()
+        self.due = 0.0
+        self._nbytes = 0  # of the results that wait
+        self._leaving = 0  # of the reply that was sent last
+
+    def add(
+        self, task_id: int, function_id: int, items: int, form: Form, seconds: float
+    ) -> None:
+        """Take note of what became of a call, or a chunk.
+
+        Args:
+            task_id: Its id.
+            function_id: That of its function.
+            items: How many items it had.
+            form: What it came to.
+            seconds: How long it took.
+        """
+        kind, value, buffers = form
+        reply = self._reply
+        nbytes = 0
+        if kind != PLAIN:
+            nbytes = form_bytes(kind, value, buffers)
+            self._nbytes += nbytes
+            if self._nbytes >= REPLY_BYTES:
+                self.due = 0.0
+            reply.forms[len(reply.ids)] = (kind, len(buffers))
+            reply.buffers += buffers
+            if kind == ERROR:
+                reply.failed.append(task_id)
+        reply.ids.append(task_id)
+        reply.values.append(value)
+        costs = reply.costs
+        if not costs or costs[-1][0] != function_id:
+            costs.append([function_id, 0, 0.0, 0])
+        cost = costs[-1]
+        cost[1] += items
+        cost[2] += seconds
+        cost[3] += nbytes
+
+    def begin(self, now: float) -> None:
+        """Let what comes from now on wait for other results."""
+        self.due = now + FLUSH_SECONDS
+
+    def flush_due(self) -> None:
+        """Send results that have waited long enough, or that are large."""
+        self.flush(0)
+        self.settle()
+        self.begin(time.perf_counter())
+
+    def flush(self, batches: int) -> None:
+        """Send what there is, and that so many batches are done."""
+        reply = self._reply
+        if batches or reply.ids:
+            reply.batches = batches
+            self._transport.send(MASTER, reply)
+            self._reply = self._empty()
+            self._leaving, self._nbytes = self._nbytes, 0
+
+    def settle(self) -> None:
+        """Give results that are still on their way time to leave."""
+        sending = self._transport.sending
+        if sending():
+            seconds = SETTLE_SECONDS + self._leaving / SETTLE_BYTES_PER_SECOND
+            end = time.perf_counter() + seconds
+            while sending() and time.perf_counter() < end:
+                self._transport.wait(0.0)
+
+    def sign(self) -> None:
+        """Tell the master that this rank works, though no task of it can end yet."""
+        self._transport.send(MASTER, self._empty())
+
+    def _empty(self) -> Any:
+        return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [])
