@@ -402,3 +402,15 @@ def test_time_to_get_ready_is_told(box: Sandboxed) -> None:
     box.error(misbehaving.leave, 1)
     box.call(identity, 1)
     assert 0.0 < box.sandbox.preparing < first
+
+
+def test_time_to_get_ready_is_told_with_the_first_results(box: Sandboxed) -> None:
+    told: list[float] = []
+
+    def watch() -> None:
+        if box.sandbox.finished():
+            told.append(box.sandbox.preparing)
+
+    box.map(misbehaving.nap, [0.02] * 20, watch=watch)
+    assert told
+    assert told[0] > 0.0

@@ -58,7 +58,7 @@ class Sandbox:
     Attributes:
         tick: How often `watch` is called, in seconds.
         preparing: How much of the last run was spent on starting children and loading
-            the function, in seconds.
+            the function, in seconds; whoever has taken note of it may set it to 0.
     """
 
     def __init__(self, rank: int, host: str, where: str) -> None:
@@ -72,6 +72,7 @@ class Sandbox:
         self._runs = 0
         self.tick = TICK_SECONDS
         self.preparing = 0.0
+        self._began = 0.0  # when this attempt did, until its preparing is counted
 
     def run(self, order: Order, watch: Watch = lambda: None) -> tuple[int, Form | None]:
         """Run a call or a chunk.
@@ -120,6 +121,7 @@ class Sandbox:
             rest, self._rest = self._rest, []
             return rest
         if self._child is not None:
+            self._count_preparing(self._child)
             run.add_notes(*self._child.slate.notes())
         return run.hand_out()
 
@@ -155,7 +157,7 @@ class Sandbox:
 
     def _attempt(self, run: Run, watch: Watch) -> None:
         """Send what is left to a child, and follow it until it is done or dead."""
-        began = time.monotonic()
+        self._began = time.monotonic()
         child = self._fit_child(run.order, watch)
         child.slate.reset(len(run.items), run.total)
         fields, buffers = run.request(child.known, self._forget)
@@ -171,9 +173,14 @@ class Sandbox:
         child.known.add(run.order.function_id)
         self._forget = []
         end = self._follow(run, child, watch)
-        self.preparing += max(child.slate.ready - began, 0.0)
+        self._count_preparing(child)
         if end is not None:
             end()
+
+    def _count_preparing(self, child: Child) -> None:
+        if self._began and child.slate.ready > self._began:
+            self.preparing += child.slate.ready - self._began
+            self._began = 0.0
 
     def _fit_child(self, order: Order, watch: Watch) -> Child:
         """Return a living child, and a fresh one if memory is to be watched."""
