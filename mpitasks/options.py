@@ -39,7 +39,8 @@ class TaskOptions:
             nothing but the task.
         memory_limit: Bytes of resident memory that an isolated task may hold.
         max_crashes: How many times a task may lose its rank before it fails with
-            `mpitasks.WorkerLost`, where the MPI survives such a loss.
+            `mpitasks.WorkerLost`, where the MPI survives such a loss. What was lost
+            together counts once for each; then they run one by one.
         max_failures: How many items of a map may fail; with one more the map ends
             with `mpitasks.TooManyFailures`. None for any number.
         fail_fast: A map raises the first exception that arrives, in whatever place,

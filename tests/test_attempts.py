@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
 
 from hands import Hands
 from mpitasks.errors import RemoteTraceback, TaskTimeout, TooManyFailures, WorkerLost
+from mpitasks.master.attempts import next_attempt
 from mpitasks.master.executor import Executor
 from mpitasks.terms import Terms
 from mpitasks.wire.messages import ITEMS, Outcomes, Revocation
@@ -155,6 +157,41 @@ def test_a_call_that_loses_too_many_ranks_fails(hands: Hands) -> None:
     assert isinstance(error, WorkerLost)
     assert "'bomb'" in str(error)
     assert isinstance(error.__cause__, WorkerLost)
+
+
+def test_what_was_lost_together_goes_alone_from_then_on(hands: Hands) -> None:
+    """So that tasks beside a deadly one do not take the blame again and again."""
+    executor = Executor(chunksize=3, max_crashes=2)
+    known = executor.submit(abs, -3)
+    rank, call, _ = sent(hands)
+    hands.reply(rank, call, 3)  # measured: many would go in one batch
+    number = call[1]
+    assert known.result() == 3
+    results = executor.map(abs, [-1, -2, -3])
+    lose(hands, sent(hands)[0])
+    for value in (1, 2, 3):
+        rank, call, _ = sent(hands)
+        assert call[1] == number  # for the worker it is the same function
+        hands.reply(rank, call, [value])
+    assert list(results) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("alone", "fails"),
+    [
+        ([True, True], [False, True]),
+        ([False, True], [False, True]),
+        ([False, False, True], [False, False, True]),
+    ],
+)
+def test_of_several_lost_together_each_is_blamed_once(
+    hands: Hands, alone: list[bool], fails: list[bool]
+) -> None:
+    task = Executor(max_crashes=2).submit(abs, -3)._call
+    for one, fatal in zip(alone, fails, strict=True):
+        again = next_attempt(task, WorkerLost(), count(9), crashed=True, alone=one)
+        assert (again is None) == fatal
+        task = task if again is None else again[1]
 
 
 def test_items_of_a_lost_rank_go_elsewhere_and_the_last_rank_fails_them(

@@ -29,13 +29,15 @@ class History:
 
     Attributes:
         crashes: How many of them lost their rank.
+        blamed: How often that may have been its own doing.
         errors: What each ended with, in order.
     """
 
-    __slots__ = ("crashes", "errors")
+    __slots__ = ("blamed", "crashes", "errors")
 
     def __init__(self) -> None:
         self.crashes = 0
+        self.blamed = 0
         self.errors: list[BaseException] = []
 
 
@@ -45,6 +47,7 @@ def next_attempt(
     ids: Iterator[TaskId],
     *,
     crashed: bool = False,
+    alone: bool = True,
 ) -> Again | None:
     """Return the next attempt at a failed task, or None if the error is final.
 
@@ -56,10 +59,14 @@ def next_attempt(
         error: What it ended with.
         ids: Where the next attempt gets its id from.
         crashed: Whether it lost its rank.
+        alone: Whether the rank held nothing else then. Of several, one is to blame and
+            nobody knows which. So each is blamed the first time; and goes alone from
+            then on, so that the innocent come through.
     """
     options = task.options if isinstance(task, Call) else task.job.options
     history = task.history
-    if not _again(options, history, error, crashed=crashed):
+    blamed = crashed and (alone or history is None or not history.blamed)
+    if not _again(options, history, error, crashed=crashed, blamed=blamed):
         if history is not None:
             _chain([*history.errors, error])
         return None
@@ -67,10 +74,12 @@ def next_attempt(
         history = History()
     history.errors.append(error)
     history.crashes += crashed
+    history.blamed += blamed
     failed = len(history.errors)
     terms = (options.terms or Terms())._replace(attempt=failed + 1)
     again = task.again(next(ids), terms, history)
     if crashed:
+        again.function = -1 - again.id  # for the scheduler: one that nobody measured
         return 0.0, again
     return retry_delay(failed - history.crashes, options.retry_delay), again
 
@@ -81,11 +90,12 @@ def _again(
     error: BaseException,
     *,
     crashed: bool,
+    blamed: bool,
 ) -> bool:
-    crashes = 0 if history is None else history.crashes
     if crashed:
-        return crashes + 1 < options.max_crashes
-    raised = 0 if history is None else len(history.errors) - crashes
+        before = 0 if history is None else history.blamed
+        return before + blamed < options.max_crashes
+    raised = 0 if history is None else len(history.errors) - history.crashes
     return raised < options.retries and isinstance(error, options.retry_on)
 
 

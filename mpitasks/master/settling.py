@@ -101,10 +101,11 @@ class Settler:
             crashed: Whether they were lost with their rank.
             final: Whether none of them gets another attempt.
         """
+        alone = sum([task.count for task in tasks]) == 1
         for task in tasks:
             if type(task) is Call:
                 failure = Failure(error(task))
-                if final or not self._try_again(task, failure, crashed=crashed):
+                if final or not self._try_again(task, failure, crashed, alone):
                     self._count(failure)
                     if not final:
                         self._note(task, failure)
@@ -117,7 +118,7 @@ class Settler:
                     task.job.deliver(task.start, failures, mixed=True)
                 else:
                     values = [Failure(error(task)) for _ in range(task.count)]
-                    self._deliver(task, values, mixed=True, crashed=crashed)
+                    self._deliver(task, values, True, crashed, alone)
 
     def _final(
         self, calls: list[Call], values: list[Any], failed: Sequence[TaskId]
@@ -136,7 +137,12 @@ class Settler:
         return futures, outcomes
 
     def _deliver(
-        self, chunk: Chunk, outcome: Any, *, mixed: bool, crashed: bool = False
+        self,
+        chunk: Chunk,
+        outcome: Any,
+        mixed: bool,
+        crashed: bool = False,
+        alone: bool = True,
     ) -> None:
         """Give a job the results of a chunk, but for items that are tried again."""
         values = outcome
@@ -151,7 +157,7 @@ class Settler:
             if type(value) is not Failure:
                 continue
             one = chunk.single(chunk.id, at)
-            if job.wanted and self._try_again(one, value, crashed=crashed):
+            if job.wanted and self._try_again(one, value, crashed, alone):
                 job.deliver(chunk.start + begin, values[begin:at], mixed=True)
                 begin = at + 1
             else:
@@ -160,9 +166,15 @@ class Settler:
         job.deliver(chunk.start + begin, values[begin:], mixed=True)
 
     def _try_again(
-        self, task: Call | Chunk, failure: Failure, *, crashed: bool = False
+        self,
+        task: Call | Chunk,
+        failure: Failure,
+        crashed: bool = False,
+        alone: bool = True,
     ) -> bool:
-        again = next_attempt(task, failure.error, self._ids, crashed=crashed)
+        again = next_attempt(
+            task, failure.error, self._ids, crashed=crashed, alone=alone
+        )
         if again is None:
             return False
         self.again.append(again)
