@@ -49,8 +49,11 @@ if TYPE_CHECKING:
 __all__ = ["Pump"]
 
 TURNS_PER_NUDGE = 64
-SUBMITS_PER_TURN = 32
-"""While no worker wants more, so many submits take a turn all the same."""
+SUBMITS_PER_LOOK = 32
+SUBMITTING_SECONDS = 0.5e-3
+"""While no worker wants more, whoever submits takes a turn all the same, so often: the
+clock is looked at for every so many calls. A turn for few calls makes each of them cost
+more; the workers have some milliseconds of work ahead of them."""
 MOST_SECONDS = 0.05
 """Nobody waits for longer without a look around."""
 
@@ -94,6 +97,7 @@ class Pump:
         self._driver = threading.RLock()
         self.drives = 0
         self.driven = False
+        self._submitted = 0.0  # when a submit took a turn for itself last
         self._callbacks: deque[Callable[[], None]] = deque()
         self._refusal: Callable[[], NoReturn] | None = None
         self.on_close: Callable[[], None] = lambda: None
@@ -179,8 +183,11 @@ class Pump:
         self._inbox.append(call)
         if self.driven and len(self._inbox) == 1:
             self._transport.wake()  # the driver may sleep, and would not look here
-        if len(self._inbox) >= SUBMITS_PER_TURN:
-            self.nudge()
+        if not len(self._inbox) % SUBMITS_PER_LOOK:
+            now = time.monotonic()
+            if now - self._submitted > SUBMITTING_SECONDS:
+                self._submitted = now
+                self.nudge()
 
     def extend(self, bulk: Bulk, count: int) -> None:
         """Let workers have `count` more items of a bulk job."""
