@@ -136,6 +136,9 @@ def test_the_lookout_finds_the_dead(pump: Pump, survives: bool) -> None:
             with pytest.raises(WorkerLost, match="was killed by SIGKILL"):
                 future.result(timeout=SECONDS)
             assert pump.engine.losses == {1: died}
+            told = rank.said.get_nowait()
+            assert told.startswith(f"{died} while it ran task ")
+            assert told.endswith("; no worker is left")
         else:
             told = rank.ended.get(timeout=SECONDS)
             assert told.startswith(f"{died} while it ran task ")

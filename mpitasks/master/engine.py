@@ -83,6 +83,7 @@ class Engine:
         losses: What became of the workers that are gone.
         on_overdue: Told of a worker whose task is given up.
         on_obituary: Told of a worker that another saw dead.
+        on_loss: Told of a worker that is gone, once, and of what it held.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Engine:
         self._lost: deque[Rank] = deque()
         self.on_overdue: Callable[[Rank], None] = lambda rank: None
         self.on_obituary: Callable[[Rank, str], None] = self.lose
+        self.on_loss: Callable[[Rank, list[Task]], None] = lambda rank, held: None
         for rank in self.ranks:
             self.scheduler.handle(WorkerJoined(rank), time.monotonic())
 
@@ -218,9 +220,11 @@ class Engine:
 
     def _take_loss(self, rank: Rank) -> None:
         if rank in self.scheduler.running_workers():  # it is known only once
+            held = self.scheduler.held(rank)
             self.losses.setdefault(rank, f"rank {rank} died")
             self.transport.abandon(rank)
             self._handle(RankLost(rank))
+            self.on_loss(rank, held)
 
     def _handle(self, event: Event) -> None:
         """Let the scheduler decide, and do it."""

@@ -100,6 +100,7 @@ class Lookout:
         self._pump.engine.on_obituary = self.lost
         if self._end_run is None:
             self._pump.engine.on_overdue = self._overdue
+            self._pump.engine.on_loss = self._tell
 
     def stop(self) -> None:
         """End it: the workers leave."""
@@ -120,6 +121,17 @@ class Lookout:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(hello.pid, signal.SIGKILL)
         self._pump.lose(rank, text)
+
+    def _tell(self, rank: Rank, held: Sequence[Task]) -> None:
+        """Say who is gone, and who goes on. Under the pump's lock."""
+        hello = self._hellos[rank]
+        where = f"rank {rank} on {hello.host} (pid {hello.pid})"
+        how = self._pump.engine.losses[rank]
+        if not how.startswith(where):  # MPI says only that it is dead
+            how = f"{where} died"
+        left = len(self._pump.running_workers())
+        goes_on = f"workers left: {left}" if left else "no worker is left"
+        self._say(f"{how}{describe(held)}; {goes_on}")
 
     def _overdue(self, rank: Rank) -> None:
         self.lost(rank, "did not come back from a task")

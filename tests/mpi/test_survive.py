@@ -80,6 +80,8 @@ def test_a_worker_dies_in_a_task(openmpi: Mpi, launch: Launch, how: str) -> None
     outcome = survive(openmpi, launch, WORK.replace("HOW", repr([how])))
     assert outcome.out == "True\n1 2\n", str(outcome)
     assert outcome.code == 0, str(outcome)
+    told = [line for line in outcome.said if line.endswith("; workers left: 2")]
+    assert len(told) == 1, str(outcome)
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "3", "exit3"])
