@@ -106,9 +106,10 @@ def summary(figure: Figure, rounds: Mapping[str, Sequence[float]]) -> dict[str, 
 def table(record: Mapping[str, Any]) -> list[str]:
     """Return a Markdown table of one launch: a line for each figure.
 
-    Points of a curve that have no aim are for the picture alone.
+    Points of a curve that have no aim are for the picture alone, if there is more.
     """
     figures = [f for f in record["figures"] if f["series"] is None or verdict(f)]
+    figures = figures or [f for f in record["figures"] if f["medians"]]
     names: list[str] = []
     for figure in figures:
         names += [who for who in figure["medians"] if who not in names]

@@ -235,7 +235,8 @@ def test_nothing_waits_behind_a_long_task() -> None:
     assert _assigned(driver.submit(driver.task())) == []
 
 
-DEEP = [policy.PREFETCH_SECONDS * 1.01, policy.DEEP_PREFETCH_SECONDS]
+# Of lengths of which no two go into one batch.
+DEEP = [policy.BATCH_SECONDS * 0.51, policy.DEEP_PREFETCH_SECONDS]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

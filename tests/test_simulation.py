@@ -96,8 +96,8 @@ def _most_held(seconds: float, count: int, *, bulk: bool) -> int:
 @pytest.mark.parametrize(
     ("seconds", "count", "most"),
     [
-        (PREFETCH_SECONDS * 1.5, 4 + 4 * DEEP_QUEUE, 1),
-        (PREFETCH_SECONDS * 1.5, 4 + 4 * DEEP_QUEUE + 1, 2),
+        (BATCH_SECONDS * 0.6, 4 + 4 * DEEP_QUEUE, 1),
+        (BATCH_SECONDS * 0.6, 4 + 4 * DEEP_QUEUE + 1, 2),
         (DEEP_PREFETCH_SECONDS * 0.98, 4 + 4 * DEEP_QUEUE, 1),
         (DEEP_PREFETCH_SECONDS * 0.98, 4 + 4 * DEEP_QUEUE + 1, 2),
         (DEEP_PREFETCH_SECONDS * 1.02, 500, 1),
