@@ -18,6 +18,7 @@ from mpitasks.core.events import (
     TaskState,
     WorkerLost,
 )
+from mpitasks.core.policy import ReadyQueue
 from mpitasks.terms import Terms
 from simulation import Simulation
 
@@ -212,3 +213,7 @@ def test_many_that_do_not_fit_are_looked_at_once(
     for _ in range(100):
         driver.submit(driver.task())
     assert looks < 1000 + 5 * 100
+
+
+def test_of_nothing_nothing_can_be_finished() -> None:
+    assert not Ending({}).choose(ReadyQueue(), 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from driver import Driver, only
+from driver import SHORT, Driver, only
 from mpitasks.core.events import (
     Assign,
     Cancelled,
@@ -196,3 +196,31 @@ def test_what_is_running_can_be_abandoned() -> None:
     assert driver.scheduler.outstanding == 0
     assert driver.finish(0) == [Complete([None])]
     assert driver.scheduler.stuck_workers() == []
+
+
+def test_a_limit_begins_when_what_is_before_it_is_done() -> None:
+    driver = Driver(1)
+    driver.learn(0, SHORT)
+    first, free = driver.tasks(2)
+    limited = driver.task(terms=LIMITED)
+    driver.submit(driver.task())
+    driver.submit(*driver.tasks(3), first, free, limited, *driver.tasks(6))
+    driver.finish(0)
+    held = [task.id for task in driver.scheduler.held(0)]
+    assert held.index(limited.id) > held.index(free.id) > held.index(first.id)
+    driver.report(0, held[: held.index(free.id)])
+    assert driver.scheduler.deadline == math.inf
+    driver.report(0, [free.id])
+    assert driver.scheduler.deadline == driver._now + LIMIT + REPORT_SECONDS
+
+
+def test_giving_back_starts_the_clock_of_the_first_anew() -> None:
+    driver = Driver(1)
+    driver.learn(0, SHORT)
+    driver.submit(driver.task())
+    driver.submit(*driver.tasks(9, terms=LIMITED))
+    driver.finish(0)
+    driver._now += 1.0
+    driver.give_back(0)
+    assert len(driver.scheduler.held(0)) == 1
+    assert driver.scheduler.deadline == driver._now + LIMIT + REPORT_SECONDS

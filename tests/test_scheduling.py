@@ -317,3 +317,14 @@ def test_no_batch_follows_when_the_one_sent_ahead_is_long() -> None:
     driver.submit(driver.task())
     assert _assigned(driver.finish(0)) == []
     assert driver.scheduler.statistics().queued == 1
+
+
+def test_a_short_task_waits_for_company_while_others_run() -> None:
+    driver = Driver(workers=2)
+    driver.learn(0, SHORT)
+    assert driver.scheduler.wants(driver.task())
+    task = driver.task()
+    driver.submit(task)
+    assert not driver.scheduler.wants(driver.task())
+    assert driver.scheduler.wants(driver.task(function=1))
+    assert [driver.scheduler.held(rank) for rank in (0, 1, 2)] == [[], [task], []]
