@@ -8,7 +8,6 @@ back to the interpreter: such a task is overdue, and that is the master's busine
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import signal
 import threading
@@ -79,8 +78,8 @@ class Limited:
                 seconds = AGAIN_SECONDS
 
         timer = threading.Thread(target=interrupt, name="mpitasks-limit", daemon=True)
-        timer.start()
         try:
+            timer.start()
             return self._function(*args, **kwargs)
         except TaskTimeout as error:
             if raised and not error.args:
@@ -89,11 +88,17 @@ class Limited:
                 ) from None
             raise
         finally:
-            # It may be raised here still, as the function ended.
-            with contextlib.suppress(TaskTimeout), lock:
-                ended.set()
-                _raise_in(thread, None)
-            ended.set()
+            # It may be raised here still, as the function ended; then once more. No
+            # call stands before this `try`: the interpreter raises behind calls.
+            done = False
+            while not done:
+                try:
+                    with lock:
+                        ended.set()
+                        _raise_in(thread, None)
+                    done = True
+                except TaskTimeout:
+                    pass
             timer.join()
 
 
