@@ -12,16 +12,6 @@ from launching import MPIS, Launch, Mpi, find_mpi
 from network import Hosts, hosts, why_not
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known that only these tests use."""
-    config.addinivalue_line(
-        "markers", "large: moves gigabytes, and needs some 10 GiB of memory"
-    )
-    config.addinivalue_line(
-        "markers", "slow: takes minutes; CI, which has 20, leaves it out"
-    )
-
-
 def required_mpi(name: str) -> Mpi:
     """Return the MPI; skip where it is missing, fail where a CI lacks it."""
     found = find_mpi(name)
