@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mpitasks.master.background import ASLEEP, AWAKE, DEEP, NAPPING, Background
+from mpitasks.master.background import (
+    ASLEEP,
+    AWAKE,
+    DEEP,
+    LONGEST_NAP_SECONDS,
+    NAP_SECONDS,
+    NAPPING,
+    Background,
+)
 
 
 class FakePump:
@@ -129,6 +137,64 @@ def test_it_rests_deeply_beside_one_long_drive_and_turns_after_it(
     pump.driven = False
     thread.wake()
     assert pump.nudged.acquire(timeout=20)
+
+
+class Rests(Background):
+    """Notes its rests instead of taking them, and stops after some."""
+
+    def __init__(self, pump: FakePump, during: Callable[[], None], most: int) -> None:
+        super().__init__(pump, enabled=True)  # type: ignore[arg-type]
+        self.taken: list[tuple[int, float]] = []
+        self.during = during
+        self.most = most
+
+    def _rest(self, how: int, nap: float = NAP_SECONDS) -> bool:
+        self.taken.append((how, nap))
+        self.during()
+        self._stopped = len(self.taken) == self.most
+        return False
+
+
+def test_beside_one_short_drive_after_the_other_its_naps_get_longer(
+    pump: FakePump,
+) -> None:
+    pump.driven = True
+
+    def drive() -> None:
+        pump.drives += 7  # one ends, and others begin, while it rests
+
+    drive()
+    thread = Rests(pump, drive, 6)
+    thread.run()
+    naps = [NAP_SECONDS, 2 * NAP_SECONDS, 4 * NAP_SECONDS]
+    naps += [LONGEST_NAP_SECONDS] * 3
+    assert thread.taken == [(NAPPING, nap) for nap in naps]
+    assert pump.turns == 0
+
+
+def test_its_naps_are_short_again_when_it_met_no_driver() -> None:
+    class Driven(FakePump):
+        def nudge(self) -> bool:
+            self.driven = True
+            return super().nudge()
+
+    pump = Driven()
+    pump.driven = True
+    driven = iter([True, False, True, True])
+
+    def drive() -> None:
+        pump.drives += 1
+        pump.driven = next(driven)
+
+    drive()
+    thread = Rests(pump, drive, 3)
+    thread.run()
+    assert [nap for _, nap in thread.taken] == [
+        NAP_SECONDS,
+        NAP_SECONDS,
+        2 * NAP_SECONDS,
+    ]
+    assert pump.turns == 1
 
 
 def test_it_naps_beside_short_drives_and_can_be_called_out_of_a_nap(

@@ -30,8 +30,14 @@ TURN_SECONDS, DOZE_AFTER_SECONDS = 250e-6, 2e-3
 """Pauses between turns grow from the first to the second; then it dozes. It never
 spins or yields: the thread that it would take the GIL from may be computing."""
 
-REST_SECONDS = {NAPPING: 4e-3, DEEP: 0.05, ASLEEP: None}
+REST_SECONDS = {DEEP: 0.05, ASLEEP: None}
 """How long a rest lasts if nobody ends it."""
+
+NAP_SECONDS, LONGEST_NAP_SECONDS = 4e-3, 32e-3
+"""A nap lasts the first, and twice as long each time that there is a driver when it
+ends, up to the second. Waking up is dear to a driver: this thread wants the GIL then,
+and is woken in vain a dozen times, at some 20 us each, when a call of MPI lets go of it
+for a moment."""
 
 LINGER_SECONDS = 0.1
 """With nothing outstanding for so long, the background thread goes to sleep."""
@@ -74,6 +80,7 @@ class Background(threading.Thread):
         last_work = time.monotonic()
         turns = drives = -1
         pause = TURN_SECONDS
+        nap = NAP_SECONDS
         while not self._stopped:
             if not pump.outstanding:
                 lingered = time.monotonic() - last_work > LINGER_SECONDS
@@ -85,15 +92,21 @@ class Background(threading.Thread):
                 continue
             last_work = time.monotonic()
             if pump.driven:
+                how = DEEP if pump.drives == drives else NAPPING
+                drives = pump.drives  # as it is before the rest, not after
+                self._rest(how, nap)
+                nap = min(2 * nap, LONGEST_NAP_SECONDS)
                 pause = TURN_SECONDS
-                self._rest(DEEP if pump.drives == drives else NAPPING)
-            elif pump.turns != turns:
+                turns = pump.turns
+                continue
+            nap = NAP_SECONDS
+            if pump.turns != turns:
                 turns = pump.turns
                 pause = TURN_SECONDS
                 if self._rest(NAPPING):
                     turns = pump.turns  # wanted now, whoever else is about
                 continue
-            elif pump.nudge():
+            if pump.nudge():
                 time.sleep(TURN_SECONDS)
                 pause = TURN_SECONDS
             elif pause < DOZE_AFTER_SECONDS:
@@ -101,14 +114,15 @@ class Background(threading.Thread):
                 pause *= 1.5
             else:
                 pump.doze()
-            turns, drives = pump.turns, pump.drives
+            turns = pump.turns
 
-    def _rest(self, how: int) -> bool:
+    def _rest(self, how: int, nap: float = NAP_SECONDS) -> bool:
         """Sleep until woken, or until this kind of rest ends; return which."""
         self._woken.clear()
         self.rest = how
         # Whoever changed something before it could see that, did not wake.
         changed = self._stopped or (how == ASLEEP and self._pump.outstanding > 0)
-        woken = changed or self._woken.wait(REST_SECONDS[how])
+        seconds = nap if how == NAPPING else REST_SECONDS[how]
+        woken = changed or self._woken.wait(seconds)
         self.rest = AWAKE
         return woken
