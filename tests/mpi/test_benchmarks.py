@@ -84,6 +84,18 @@ def test_peers_run_in_the_same_rounds(any_mpi: Mpi, launch: Launch) -> None:
         assert set(figure["ratios"]) == {"raw MPI", *peers}
 
 
+def test_saturation_is_what_the_messages_leave(any_mpi: Mpi, launch: Launch) -> None:
+    script = str(BENCHMARKS / "saturation.py")
+    words = ["--workers", "10", "--message", "4000"]
+    outcome = launch([str(any_mpi.python), script, *words], seconds=60)
+
+    assert outcome.code == 0, outcome
+    values = dict(map(str.split, outcome.out.splitlines()[1:]))
+    # 10 messages of 4 ms for each 16 ms, or each second, of a worker.
+    assert values["0.001"] == "0.40"
+    assert float(values["1"]) > 0.95
+
+
 def test_driver_writes_the_page(any_mpi: Mpi, launch: Launch) -> None:
     results = launch.folder / "results"
     script = str(BENCHMARKS / "run.py")
