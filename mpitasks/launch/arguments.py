@@ -62,6 +62,9 @@ FOR_RANKS = (
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
 
+MPIEXEC_ARGS = "--mpiexec-args"
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(f"{message} (mpitasks --help shows the usage)")
@@ -81,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-n", type=int, metavar="N", help="start mpiexec with N ranks, then run"
     )
     parser.add_argument(
-        "--mpiexec-args",
+        MPIEXEC_ARGS,
         default="",
         metavar="WORDS",
         help="further words for the mpiexec that -n starts, as one string",
@@ -233,12 +236,26 @@ def understand(
         ConfigurationError: The words make no sense.
         SystemExit: They asked for help or the version, which has been printed.
     """
-    options = build_parser().parse_args(words)
+    options = _parse(words)
     program = _program(options)
     settings = _settings(options)
     if options.n is not None:
         _start_mpiexec(options, program, hint)
     return program, settings
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words; what follows `MPIEXEC_ARGS` may begin with a dash."""
+    parser = build_parser()
+    if MPIEXEC_ARGS in words[:-1]:
+        # argparse would take the word for an option of ours, unless a space is in it.
+        at = list(words).index(MPIEXEC_ARGS)
+        value = words[at + 1]
+        joined = [*words[:at], f"{MPIEXEC_ARGS}={value}", *words[at + 2 :]]
+        options = parser.parse_args(joined)
+        if options.mpiexec_args == value:  # else it is an argument of the script
+            return options
+    return parser.parse_args(words)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -309,7 +326,13 @@ def _start_mpiexec(
     if not program.is_module:  # where modules are found is set later
         program.check()
     words = [*_restated(options), *program.words()]
-    extra = shlex.split(options.mpiexec_args)
+    try:
+        extra = shlex.split(options.mpiexec_args)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{MPIEXEC_ARGS} {options.mpiexec_args!r} cannot be split into words: "
+            f"{error}; quote it as for a shell"
+        ) from error
     exec_mpiexec(options.n, extra, words, survive=options.survive)
 
 

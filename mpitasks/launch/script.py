@@ -3,7 +3,7 @@
 Every rank imports this on its way, so it does without pathlib, which is slow to import.
 """
 
-# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH110, PTH120
+# ruff: noqa: PTH100, PTH109, PTH112, PTH113, PTH110, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -129,6 +129,12 @@ class Script:
         if not os.path.exists(self.target):
             raise ConfigurationError(
                 f"there is no script {self.target!r} in {os.getcwd()}"
+            )
+        inside = os.path.join(self.target, "__main__.py")
+        if os.path.isdir(self.target) and not os.path.isfile(inside):
+            raise ConfigurationError(
+                f"{self.target!r} is a folder without a __main__.py, so there is no "
+                f"script to run in it: name a script"
             )
 
     def execute(self) -> None:

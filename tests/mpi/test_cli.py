@@ -45,6 +45,7 @@ def assert_refused(outcome: Outcome, *words: str) -> None:
     ("words", "named"),
     [
         (["no-such-script.py"], "no-such-script.py"),
+        (["."], "__main__.py"),
         ([], "which script"),
         (["--no-such-option", "script.py"], "--no-such-option"),
         (["-m"], "name of a module"),
@@ -104,6 +105,25 @@ def test_mpiexec_args(launch: Launch, mpi: Mpi) -> None:
     words = {"mpich": "-genv COLOUR red", "openmpi": "-x COLOUR=red"}[mpi.name]
     command = [mpi.bin / "mpitasks", "-n", "2", "--mpiexec-args", words, "script.py"]
     assert launch(command).out == "red\n"
+
+
+def test_mpiexec_args_is_one_word_with_a_dash(launch: Launch, mpi: Mpi) -> None:
+    launch.script("import sys; print(sys.argv[1:])")
+    word = {"mpich": "-prepend-rank", "openmpi": "--tag-output"}[mpi.name]
+    options = ["-n", "1", "--mpiexec-args", word]
+    rest = ["script.py", "--mpiexec-args", "-x"]
+    outcome = launch([mpi.bin / "mpitasks", *options, *rest])
+    assert outcome.code == 0, str(outcome)
+    assert outcome.out.startswith("["), str(outcome)  # the rank, by mpiexec
+    assert outcome.out.endswith("['--mpiexec-args', '-x']\n"), str(outcome)
+    assert not outcome.out.startswith("['"), str(outcome)
+
+
+def test_mpiexec_args_without_end(launch: Launch, any_mpi: Mpi) -> None:
+    launch.script(HELLO)
+    options = ["-n", "2", "--mpiexec-args", "-x 'COLOUR"]
+    outcome = launch([any_mpi.bin / "mpitasks", *options, "script.py"])
+    assert_refused(outcome, "--mpiexec-args", "quot")
 
 
 def test_version(launch: Launch, any_mpi: Mpi) -> None:
