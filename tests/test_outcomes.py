@@ -158,6 +158,13 @@ def test_an_error_that_does_not_pickle_is_sent_as_text() -> None:
     assert "[sent as text: SerializationError: the exception" in str(error)
 
 
+def test_the_attribute_is_named_for_which_an_error_does_not_pickle() -> None:
+    locked = ValueError("busy")
+    locked.lock = threading.Lock()  # type: ignore[attr-defined]
+    error = _error_of(encode_error(_raised(locked), WHERE))
+    assert "the exception.lock is a _thread.lock" in str(error)
+
+
 class _Mute(Exception):
     def __str__(self) -> str:
         raise OSError("no words")

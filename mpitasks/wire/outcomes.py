@@ -72,7 +72,8 @@ def encode_error(error: BaseException, where: str, text: str | None = None) -> F
         codec.decode(frame, buffers)  # many exceptions pickle, but do not unpickle
     except Exception as unfit:
         named = "".join(traceback.format_exception_only(type(error), error)).strip()
-        stand_in = RemoteError(f"{named} [sent as text: {_first_line(unfit)}]")
+        reason = _first_line(_fault_of(error) or unfit)
+        stand_in = RemoteError(f"{named} [sent as text: {reason}]")
         frame, buffers = codec.encode((stand_in, text), "the exception")
     return ERROR, frame, buffers
 
@@ -135,6 +136,15 @@ def form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
     frames = payload if form == ITEMS else [(form, payload, 0)]
     own = sum(len(frame) for kind, frame, _ in frames if kind != PLAIN)
     return own + sum(map(len, buffers))
+
+
+def _fault_of(error: BaseException) -> Exception | None:
+    """Return what is said of an exception that cannot be pickled, on its own."""
+    try:
+        codec.encode(error, "the exception")
+    except Exception as fault:
+        return fault
+    return None
 
 
 def _first_line(error: BaseException) -> str:
