@@ -190,6 +190,7 @@ class Executor(concurrent.futures.Executor):
             ExecutorClosedError: The executor was shut down.
             OptionError: `chunksize` or `buffersize` is no positive integer, or an
                 option has a value that it cannot have.
+            SerializationError: `fn` cannot be pickled; it is at the call, here.
             BaseException: Iterating raises what a call raised, at its place.
         """
         star = len(iterables) != 1

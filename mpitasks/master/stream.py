@@ -59,7 +59,7 @@ class Stream:
             window: Tells how many items may be ahead of the results; None for all.
         """
         self._window = window
-        self._feed()
+        self._feed(0)
 
     def window_for_workers(self) -> int:
         """As many items as keep the workers busy, whatever their number."""
@@ -90,7 +90,7 @@ class Stream:
     def _chunks(self) -> Iterator[tuple[int, list[Any], bool]]:
         job = self._job
         while True:
-            self._feed()
+            self._feed(1)  # one is asked for now, so one more may be ahead
             if job.exhausted:
                 return
             if not job.settled():
@@ -109,12 +109,12 @@ class Stream:
         if not self._pump.drive(job.settled, job.block, timeout):
             raise concurrent.futures.TimeoutError
 
-    def _feed(self) -> None:
+    def _feed(self, asked: int) -> None:
         job = self._job
         if self._window is None:
             limit = None
         else:
-            limit = self._window() - job.unyielded
+            limit = self._window() + asked - job.unyielded
             if limit < 1:
                 return
         while not job.sourceless:
