@@ -25,7 +25,7 @@ MARKER = "MPITASKS_TEST_JOB"
 
 NO_START = "The PMIx server's listener thread failed to start"
 """What Open MPI's mpiexec says in one of some hundred starts, if several start at the
-same time; nothing of ours has run then."""
+same time; nothing of ours has run then, and the job is started once more."""
 
 GRACE_SECONDS = 15.0
 """How long the launcher's helpers may take to be gone after it has ended."""
@@ -137,19 +137,34 @@ class Job:
         self._marker = uuid.uuid4().hex
         self._end = time.monotonic() + seconds
         self._seconds = seconds
+        self._command = list(map(str, command))
+        self._folder = folder
         full = {**clean_environment(), **environ, MARKER: self._marker}
+        self._environ = {name: word for name, word in full.items() if word is not None}
         self._out = folder / f"{self._marker}.out"
         self._err = folder / f"{self._marker}.err"
+        self._restarted = False
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                list(map(str, command)),
+            return subprocess.Popen(
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                cwd=folder,
-                env={name: value for name, value in full.items() if value is not None},
+                cwd=self._folder,
+                env=self._environ,
                 start_new_session=True,
             )
+
+    def _start_again(self) -> bool:
+        """Start a job that has ended once more, if it never was under way."""
+        if self._restarted or NO_START not in self.output()[1]:
+            return False
+        self._restarted = True
+        self.process = self._start()
+        return True
 
     def output(self) -> tuple[str, str]:
         """Return what it wrote to stdout and stderr so far."""
@@ -166,6 +181,8 @@ class Job:
         """Wait until something is the case; fail if the job ends or time is up."""
         while not condition():
             ended = self.process.poll() is not None
+            if ended and self._start_again():
+                continue
             if time.monotonic() > self._end or (ended and not condition()):
                 self.stop()
                 why = "the job ended" if ended else "time was up"
@@ -180,6 +197,8 @@ class Job:
         """
         try:
             code = self.process.wait(max(self._end - time.monotonic(), 0.0))
+            if self._start_again():
+                return self.finish()
         except subprocess.TimeoutExpired:
             running = self.stop()
             listing = "\n".join(running)
@@ -263,9 +282,6 @@ class Launch:
         """Run a command to its end, which must leave nothing behind."""
         job = self.start(command, seconds=seconds, environ=environ, folder=folder)
         outcome = job.finish()
-        if NO_START in outcome.err:
-            job = self.start(command, seconds=seconds, environ=environ, folder=folder)
-            outcome = job.finish()
         assert not outcome.left, f"left running: {outcome.left}\n{outcome}"
         return outcome
 
