@@ -460,7 +460,7 @@ def test_a_full_disk_stops_the_run(start: Start) -> None:
     assert "did not get there" in outcome.err
     again = start(FULL.replace("100_000", "100_000_000"))
     assert again.code == 0, again
-    assert "0 results came back" not in summary(again)
+    assert " 0 results came back" not in summary(again)
 
 
 LATE = (
@@ -528,6 +528,6 @@ def test_a_disk_that_is_really_full(any_mpi: Mpi, launch: Launch) -> None:
         subprocess.run(["mount", "-o", "remount,rw,size=64m", disk], check=True)
         outcome = launch(command)
         assert outcome.code == 0, outcome
-        assert "0 results came back" not in summary(outcome)
+        assert " 0 results came back" not in summary(outcome)
     finally:
         subprocess.run(["umount", disk], check=True)
