@@ -36,8 +36,7 @@ REST_SECONDS = {DEEP: 0.05, ASLEEP: None}
 NAP_SECONDS, LONGEST_NAP_SECONDS = 4e-3, 32e-3
 """A nap lasts the first, and twice as long each time that there is a driver when it
 ends, up to the second. Waking up is dear to a driver: this thread wants the GIL then,
-and is woken in vain a dozen times, at some 20 us each, when a call of MPI lets go of it
-for a moment."""
+and is woken in vain a dozen times, when a call of MPI lets go of it for a moment."""
 
 LINGER_SECONDS = 0.1
 """With nothing outstanding for so long, the background thread goes to sleep."""
