@@ -23,6 +23,8 @@ from mpitasks.wire.messages import (
     Message,
     Obituary,
     Outcomes,
+    Request,
+    Result,
     Returned,
     Revocation,
     Sign,
@@ -38,6 +40,8 @@ ONE_OF_EACH: list[Message] = [
     Welcome(8, True, "a", 4711),
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Batch([], terms={3: ("fit", 2, 1.5, False, None)}),
+    Request((1, 2, messages.CALL_PLAIN, (1, "a"), 0)),
+    Result(3, 1, 2, 0.5, "x"),
     Revocation([3, 4]),
     Dismissal(),
     Dismissal(maimed=True),
@@ -62,6 +66,11 @@ def test_a_message_arrives_equal(message: Message) -> None:
     assert again == message
     assert again is not message
     assert list(sizes) == list(buffers) == []
+
+
+def test_a_result_is_a_report_of_one() -> None:
+    report = Outcomes(3, 1, [1], [], [(2, 1, 0.5, 0)], ["x"], {})
+    assert Result(3, 1, 2, 0.5, "x").outcomes() == report
 
 
 def test_there_is_one_of_each() -> None:

@@ -21,6 +21,8 @@ from mpitasks.wire.messages import (
     Goodbye,
     Message,
     Outcomes,
+    Request,
+    Result,
     Returned,
 )
 from mpitasks.wire.outcomes import Failure, decode_outcome
@@ -37,6 +39,19 @@ class Master:
         self.functions: dict[int, Callable[..., Any]] = {}
         self.replies: list[Outcomes] = []
         self.returned: list[Returned] = []
+        self.results: list[Result] = []
+
+    def request(self, call: tuple[int, Any, int, Any, list[Any]]) -> None:
+        """Send a call that needs no more; its function goes ahead of it, if need be."""
+        task_id, function, mode, payload, own = call
+        number = self._id(function)
+        assert not own
+        if number not in self.functions:
+            self.functions[number] = function
+            frame, parts = codec.encode(function, "the function")
+            assert not parts
+            self.end.send(1, Batch([], [(number, frame, 0)]))
+        self.end.send(1, Request((task_id, number, mode, payload, 0)))
 
     def send(
         self,
@@ -85,6 +100,9 @@ class Master:
             if isinstance(reply, Returned):
                 self.returned.append(reply)
                 continue
+            if isinstance(reply, Result):
+                self.results.append(reply)
+                reply = reply.outcomes()
             assert isinstance(reply, Outcomes)
             self.replies.append(reply)
             buffers = list(reply.buffers)

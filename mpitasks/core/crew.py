@@ -148,6 +148,36 @@ class Crew:
         self.roster.file(worker)
         return limited
 
+    def assign_single(self, task: Task, seconds: float) -> Rank | None:
+        """Give a task with no time limit to an idle worker; return its rank, if any."""
+        worker = self.roster.pick_idle()
+        if worker is None:
+            return None
+        task.state = _ASSIGN[task.state]
+        worker.tasks[task.id] = task
+        self.assigned += task.count
+        worker.batches.append(seconds)
+        self.roster.file(worker)
+        return worker.rank
+
+    def finish_single(self, rank: Rank, id: TaskId) -> Task | None:
+        """Take in that the only batch of a worker, of one task, succeeded.
+
+        Returns:
+            The task; None, with nothing changed, if that is not what the worker has.
+        """
+        worker = self.roster.get(rank)
+        if worker is None or worker.state is not _READY or len(worker.batches) != 1:
+            return None
+        task = worker.tasks.pop(id, None)
+        if task is None:
+            return None
+        task.state = _SUCCEED[task.state]
+        self.assigned -= task.count
+        worker.batches.popleft()
+        self.roster.file(worker)
+        return task
+
     def complete(
         self, event: OutcomesArrived, now: float
     ) -> tuple[list[Task | None], int, int]:

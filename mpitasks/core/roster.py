@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
-from mpitasks.core import policy
 from mpitasks.core.events import Rank, Task, TaskId, WorkerState
+from mpitasks.core.policy import DEEP_PREFETCH_SECONDS, DEEP_QUEUE, PREFETCH_SECONDS
 
 __all__ = ["CREDIT", "Roster", "Worker"]
 
@@ -113,17 +113,19 @@ class Roster:
     def file(self, worker: Worker) -> None:
         """File a worker under what it could take."""
         rank = worker.rank
-        if worker.filed is not None:
-            del worker.filed[rank]
-        where: dict[Rank, Worker] | None = None
+        where = worker.filed
+        if where is not None:
+            del where[rank]
+            where = None
         if worker.used and worker.state is _READY:
             batches = worker.batches
             if not batches:
                 where = self._idle
             elif len(batches) < CREDIT:
-                if batches[0] <= policy.PREFETCH_SECONDS:
+                seconds = batches[0]
+                if seconds <= PREFETCH_SECONDS:
                     where = self._short
-                elif batches[0] <= policy.DEEP_PREFETCH_SECONDS:
+                elif seconds <= DEEP_PREFETCH_SECONDS:
                     where = self._longer
         worker.filed = where
         if where is not None:
@@ -156,7 +158,7 @@ class Roster:
             return self.pick_idle()
         if self._short:
             return next(iter(self._short.values()))
-        if self._longer and queued > policy.DEEP_QUEUE * self.used:
+        if self._longer and queued > DEEP_QUEUE * self.used:
             return next(iter(self._longer.values()))
         return None
 

@@ -62,6 +62,7 @@ from mpitasks.core.events import (
     Cancelled,
     CancelRequested,
     Complete,
+    Cost,
     DrainRequested,
     EndSet,
     Event,
@@ -88,7 +89,7 @@ from mpitasks.core.events import (
     WorkersLimited,
     WorkerState,
 )
-from mpitasks.core.overdue import isolated
+from mpitasks.core.overdue import isolated, limit_of
 from mpitasks.core.transitions import TaskInput, WorkerInput
 from mpitasks.records import dataclass
 
@@ -204,6 +205,58 @@ class Scheduler:
         if self._dated:
             self._plan(now)
         return actions
+
+    def start(self, task: Task, now: float) -> Rank | None:
+        """Assign a new task to an idle worker; return the worker's rank.
+
+        What `handle` does for a single task that was submitted, without the records
+        and the queue: for who submits one call and waits for it, these would be most
+        of what it costs.
+
+        Returns:
+            None if it is not that simple. Then nothing changed, and `handle` must be
+            told.
+        """
+        if self._queue.items or self._dated or task.state is not _NEW:
+            return None
+        if task.terms is not None and limit_of(task) is not None:
+            return None
+        ending = self._ending
+        if ending is not None and not ending.fits(task, now):
+            return None
+        profile = self._profiles.get(task.function)
+        seconds = math.inf if profile is None else profile.seconds
+        return self._crew.assign_single(task, seconds)
+
+    def finish(self, rank: Rank, id: TaskId, seconds: float) -> Task | None:
+        """Take in that a batch of a single task succeeded; return the task.
+
+        What `handle` does for the report of such a batch, without the records; as
+        `start`.
+
+        Args:
+            rank: The worker.
+            id: The task.
+            seconds: How long it took.
+
+        Returns:
+            None if it is not that simple. Then nothing changed, and `handle` must be
+            told.
+        """
+        if self._queue.items or self._dated:
+            return None
+        task = self._crew.finish_single(rank, id)
+        if task is None:
+            return None
+        profile = self._profiles.get(task.function)
+        if profile is not None:
+            profile.observe(1, seconds, 0)
+        else:
+            self._profiles.observe(Cost(task.function, 1, seconds))
+        if self._ending is not None:
+            self._ending.observe([Cost(task.function, 1, seconds)])
+        self._succeeded += 1
+        return task
 
     def _plan(self, now: float) -> None:
         """Say when to be told that time has passed."""
@@ -347,17 +400,7 @@ class Scheduler:
     # Tasks.
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
-        tasks = event.tasks
-        if len(tasks) == 1 and tasks[0].state is _NEW:
-            worker = self._roster.pick_idle()
-            ending = self._ending
-            if worker is not None and (not ending or ending.fits(tasks[0], self._now)):
-                # Nothing else could be given to it: past the backlog.
-                profile = self._profiles.get(tasks[0].function)
-                seconds = math.inf if profile is None else profile.seconds
-                self._assign(worker, [tasks[0]], seconds, actions)
-                return
-        self._backlog.submit(tasks)
+        self._backlog.submit(event.tasks)
 
     def _tasks_postponed(self, event: TasksPostponed, actions: list[Action]) -> None:
         self._backlog.postpone(event.tasks, event.until)
@@ -423,15 +466,9 @@ class Scheduler:
             if ending and not ending.choose(queue, self._now + sum(worker.batches)):
                 return
             batch = self._backlog.take_batch(self._profiles, self._roster.used)
-            self._assign(worker, *batch, actions)
-
-    def _assign(
-        self, worker: Worker, tasks: list[Task], seconds: float, actions: list[Action]
-    ) -> None:
-        """Give a worker a batch that should take `seconds`."""
-        if self._crew.assign(worker, tasks, seconds, self._now):
-            self._dated = True
-        actions.append(Assign(worker.rank, tasks))
+            if self._crew.assign(worker, *batch, self._now):
+                self._dated = True
+            actions.append(Assign(worker.rank, batch[0]))
 
 
 def _items(tasks: list[Task]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.calls import Call, Chunk
-from mpitasks.wire.messages import Batch
+from mpitasks.wire.messages import Batch, Request
 
 if TYPE_CHECKING:
     from mpitasks.core.events import FunctionId, Rank, Task
@@ -31,6 +31,13 @@ class Batches:
 
     def __init__(self, ranks: Iterable[Rank]) -> None:
         self._known: dict[Rank, dict[FunctionId, None]] = {rank: {} for rank in ranks}
+
+    def single(self, rank: Rank, call: Call) -> Request | Batch:
+        """Return one call as a message to the worker; as `make`, if it needs more."""
+        simple = not call.buffers and call.terms is None
+        if simple and call.function in self._known[rank]:
+            return Request(call.wire)
+        return self.make(rank, [call])
 
     def make(self, rank: Rank, tasks: Iterable[Task]) -> Batch:
         """Return the tasks as a message to the worker, with the functions it lacks."""

@@ -50,6 +50,7 @@ from mpitasks.wire.messages import (
     Lost,
     Obituary,
     Outcomes,
+    Result,
     Returned,
     Sign,
 )
@@ -151,7 +152,9 @@ class Engine:
             if arrived is not None:
                 rank, message = arrived
                 self.heard.add(rank)
-                if type(message) is Outcomes or type(message) is Returned:
+                if type(message) is Result:
+                    self._finish(message)
+                elif type(message) is Outcomes or type(message) is Returned:
                     self._handle(message)
                 elif type(message) is Goodbye:
                     self._handle(WorkerLeft(rank))
@@ -172,6 +175,17 @@ class Engine:
             self.fail(error)
             moved = True
         return moved
+
+    def submit(self, call: Call) -> None:
+        """Handle a call that a worker wants, with none submitted before it."""
+        try:
+            rank = self.scheduler.start(call, time.monotonic())
+            if rank is None:
+                self._handle(TasksSubmitted([call]))
+            else:
+                self.transport.send(rank, self._batches.single(rank, call))
+        except BaseException as error:
+            self.fail(error)
 
     def take(self, event: Event) -> None:
         """Handle what was submitted before, then the event."""
@@ -225,6 +239,16 @@ class Engine:
             self.transport.abandon(rank)
             self._handle(RankLost(rank))
             self.on_loss(rank, held)
+
+    def _finish(self, result: Result) -> None:
+        """Let a future have its result, and whoever keeps a record of it know."""
+        if self._record is None:
+            task = self.scheduler.finish(result.rank, result.id, result.seconds)
+            if task is not None:
+                assert type(task) is Call  # workers say this of nothing else
+                task.future._settle_value(result.value)
+                return
+        self._handle(result.outcomes())
 
     def _handle(self, event: Event) -> None:
         """Let the scheduler decide, and do it."""

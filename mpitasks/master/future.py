@@ -131,6 +131,16 @@ class Future(concurrent.futures.Future[Any]):
             if not self.done():
                 self._condition.wait(seconds)
 
+    def _settle_value(self, value: Any) -> None:
+        """Become finished with a value: as `settle`, for one."""
+        with _gate:
+            self._call = None
+            if self._watched is None:
+                self._result = value
+                self._state = FINISHED
+                return
+        self.set_result(value)
+
     def _settle_cancelled(self) -> None:
         """Become cancelled, and tell who watches."""
         with self._condition:

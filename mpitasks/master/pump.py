@@ -31,7 +31,6 @@ from mpitasks.core.events import (
     RunningAbandoned,
     StopRequested,
     Task,
-    TasksSubmitted,
     WorkersLimited,
 )
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
@@ -176,7 +175,7 @@ class Pump:
         wanted = not self._inbox and self._scheduler.wants(call)
         if wanted and not self._lock.locked():
             with self._lock:
-                self.engine.take(TasksSubmitted([call]))
+                self.engine.submit(call)
             if self._callbacks:
                 self._run_callbacks()
             return

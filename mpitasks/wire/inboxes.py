@@ -1,6 +1,7 @@
 """Where a rank's frames come in: three ways to take them from MPI.
 
 Which of them a rank uses, and what becomes of the frames, is in `mpitasks.wire.mpi`.
+Each looks up to `looks` times in a row.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ class Posted:
         self._request = comm.Recv_init([self._room, MPI.BYTE], source, TAG_FRAME)
         self._posted = False
 
-    def take(self) -> tuple[int, tuple[Message, Sequence[int]]] | None:
+    def take(self, looks: int = 1) -> tuple[int, tuple[Message, Sequence[int]]] | None:
         """Return the source and what is in the frame, if one is there."""
         if not self._posted:  # not right after a frame: what is in it goes first
             self._request.Start()
             self._posted = True
-        if not self._request.Test():
-            return None
+        test = self._request.Test
+        while not test():
+            looks -= 1
+            if looks <= 0:
+                return None
         self._posted = False
         return self._source, messages.unpack(self._room)
 
@@ -70,10 +74,12 @@ class Probed:
         self._room = bytearray(FRAME_BYTES)
         self._status = MPI.Status()
 
-    def take(self) -> tuple[int, tuple[Message, Sequence[int]]] | None:
+    def take(self, looks: int = 1) -> tuple[int, tuple[Message, Sequence[int]]] | None:
         """Return the source and what is in the frame, if one is there."""
-        if not self._probe(MPI.ANY_SOURCE, TAG_FRAME, self._status):
-            return None
+        while not self._probe(MPI.ANY_SOURCE, TAG_FRAME, self._status):
+            looks -= 1
+            if looks <= 0:
+                return None
         source = self._status.source
         self._receive((self._room, MPI.BYTE), source, TAG_FRAME)
         return source, messages.unpack(self._room)
@@ -85,7 +91,7 @@ class Probed:
 class Deaf:
     """Takes nothing: the only source is dead."""
 
-    def take(self) -> None:
+    def take(self, looks: int = 1) -> None:
         """Return nothing."""
 
     def close(self) -> None:

@@ -51,6 +51,8 @@ __all__ = [
     "Message",
     "Obituary",
     "Outcomes",
+    "Request",
+    "Result",
     "Returned",
     "Revocation",
     "Sign",
@@ -126,6 +128,13 @@ class Batch:
 
 
 @dataclass(slots=True)
+class Request:
+    """Master to worker: run this call. As a batch of it alone, that needs no more."""
+
+    call: tuple[int, int, int, Any, int]
+
+
+@dataclass(slots=True)
 class Revocation:
     """Master to worker: end these tasks, which run in a process of their own."""
 
@@ -153,6 +162,22 @@ class Outcomes(OutcomesArrived):
     values: list[Any]
     forms: dict[int, tuple[int, int]]
     buffers: list[Buffer] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Result:
+    """Worker to master: the value of a request's call, if it is plain."""
+
+    rank: int
+    id: int
+    function: int
+    seconds: float
+    value: Any
+
+    def outcomes(self) -> Outcomes:
+        """Return the same as a report."""
+        costs = [(self.function, 1, self.seconds, 0)]
+        return Outcomes(self.rank, 1, [self.id], [], costs, [self.value], {})
 
 
 @dataclass(slots=True)
@@ -203,9 +228,11 @@ Message = (
     Hello
     | Welcome
     | Batch
+    | Request
     | Revocation
     | Dismissal
     | Outcomes
+    | Result
     | Returned
     | Goodbye
     | Announcement
@@ -232,15 +259,31 @@ _KINDS: tuple[type, ...] = (
     Obituary,
     Lost,
     Revocation,
+    Request,
+    Result,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 _BATCH, _OUTCOMES = _NUMBERS[Batch], _NUMBERS[Outcomes]
+_REQUEST, _RESULT = _NUMBERS[Request], _NUMBERS[Result]
 _ANNOUNCEMENT = _NUMBERS[Announcement]
 
 
 def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
     """Return the message's frame, and the buffers to send after it."""
-    # The two that travel for every few calls are written out.
+    # Those that travel for every few calls are written out.
+    if type(message) is Request:
+        return pickle.dumps((_REQUEST, (), message.call), 5), ()
+    if type(message) is Result:
+        result = (
+            _RESULT,
+            (),
+            message.rank,
+            message.id,
+            message.function,
+            message.seconds,
+            message.value,
+        )
+        return pickle.dumps(result, 5), ()
     if type(message) is Batch:
         buffers = message.buffers
         sizes = _sizes(buffers) if buffers else ()

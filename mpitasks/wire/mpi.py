@@ -175,7 +175,7 @@ class MpiTransport:
             if complete is not None:
                 self._patience.idle_since = 0.0
                 return complete
-        while (arrived := self._inbox.take()) is not None:
+        while (arrived := self._inbox.take(self._patience.looks)) is not None:
             self._patience.idle_since = 0.0
             source, (message, sizes) = arrived
             if not sizes and source not in self._incoming:

@@ -32,6 +32,7 @@ from mpitasks.wire.messages import (
     Inquiry,
     Lost,
     Obituary,
+    Request,
     Returned,
     Revocation,
     Sign,
@@ -146,6 +147,8 @@ class Worker:
                 message = arrived[1]
             if type(message) is Batch:
                 self._run_batch(message)
+            elif type(message) is Request:
+                self._run_single(message)
             elif type(message) is Dismissal:
                 self.maimed = message.maimed
                 if self._isolation is not None:
@@ -158,6 +161,27 @@ class Worker:
                 self._take_in(message)
             else:
                 raise InternalError(f"a worker was sent {message!r}")
+
+    def _run_single(self, request: Request) -> None:
+        """Run a call that came alone and needs no more: as `_run_batch`, for one."""
+        self.busy = True  # before the look: see `Listener.run`
+        if self._listener is not None and self._listener.asleep:
+            self._listener.wake()
+        self._calls = [request.call]
+        self._at = 1
+        task_id, function_id, mode, payload, _ = request.call
+        clock = time.perf_counter
+        started = clock()
+        form = self._call(function_id, mode, payload, [])
+        seconds = clock() - started
+        if form[0] == PLAIN:
+            self.replies.answer(task_id, function_id, seconds, form[1])
+        else:
+            self.replies.add(task_id, function_id, 1, form, seconds)
+            self.replies.flush(1)
+        del form  # an array must not outlive its call here
+        self.replies.settle()
+        self.busy = False
 
     def _run_batch(self, batch: Batch) -> None:
         # Taken from the end, so that each is let go with its call.
@@ -289,6 +313,8 @@ class Worker:
             perish()
         elif type(message) is Revocation:
             self._revoke(message.ids)
+        elif type(message) is Request:
+            self._arrived.append(Batch([message.call]))  # which can be given back
         else:
             self._arrived.append(message)
 

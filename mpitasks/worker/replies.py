@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire.messages import ERROR, MASTER, PLAIN, Outcomes
+from mpitasks.wire.messages import ERROR, MASTER, PLAIN, Outcomes, Result
 from mpitasks.wire.outcomes import form_bytes
 
 if TYPE_CHECKING:
@@ -98,6 +98,14 @@ class Replies:
             self._transport.send(MASTER, reply)
             self._reply = self._empty()
             self._leaving, self._nbytes = self._nbytes, 0
+
+    def answer(
+        self, task_id: int, function_id: int, seconds: float, value: Any
+    ) -> None:
+        """Send the plain value of a request: as `add` and `flush`, at once."""
+        rank = self._transport.rank
+        self._transport.send(MASTER, Result(rank, task_id, function_id, seconds, value))
+        self._leaving = 0
 
     def settle(self) -> None:
         """Give results that are still on their way time to leave."""

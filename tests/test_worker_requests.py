@@ -1,0 +1,112 @@
+"""A call that comes alone: answered by a result, or by a report that says more."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpitasks.wire import messages
+from mpitasks.wire.codec import THRESHOLD
+from mpitasks.wire.messages import Outcomes, Request, Result, Returned
+from working import Gate, Master, Running, double, error_of, framed, hold, plain
+
+
+def _answer(call: Any) -> tuple[Any, list[Result], list[Outcomes]]:
+    """Return the outcome of a call, and the answers to it."""
+    master = Master()
+    master.request(call)
+    (outcome,) = master.serve().values()
+    replies = [reply for reply in master.replies if reply.ids]
+    return outcome, master.results, replies
+
+
+@pytest.mark.parametrize(
+    "call",
+    [plain(7, double, 4), framed(7, double, 4), framed(7, lambda *, x: 2 * x, x=4)],
+)
+def test_a_plain_value_comes_back_as_a_result(call: Any) -> None:
+    outcome, (result,), _ = _answer(call)
+    assert outcome == 8
+    assert (result.rank, result.id, result.function, result.value) == (1, 7, 0, 8)
+
+
+def test_a_result_says_how_long_it_took() -> None:
+    _, (result,), _ = _answer(plain(7, time.sleep, 0.02))
+    assert 0.02 <= result.seconds < 10.0
+
+
+def test_any_other_value_comes_back_in_a_report() -> None:
+    outcome, results, (report,) = _answer(plain(7, list, "abc"))
+    assert outcome == ["a", "b", "c"]
+    assert results == []
+    assert (report.batches, report.ids) == (1, [7])
+    assert [cost[:2] for cost in report.costs] == [[0, 1]]
+
+
+def test_an_array_comes_back_as_a_buffer() -> None:
+    outcome, results, (report,) = _answer(plain(7, np.ones, THRESHOLD))
+    assert (outcome == 1).all()
+    assert results == []
+    assert [len(buffer) for buffer in report.buffers] == [8 * THRESHOLD]
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
+def test_an_error_comes_back_in_a_report(kind: type[BaseException]) -> None:
+    def fail(text: str) -> None:
+        raise kind(text)
+
+    outcome, results, (report,) = _answer(plain(7, fail, "on purpose"))
+    error = error_of(outcome)
+    assert (type(error), error.args) == (kind, ("on purpose",))
+    assert results == []
+    assert report.failed == [7]
+
+
+def test_requests_and_batches_are_answered_in_order() -> None:
+    master = Master()
+    master.request(plain(0, double, 1))
+    master.send(plain(1, double, 2), plain(2, double, 3))
+    master.request(plain(3, double, 4))
+    assert list(master.serve().items()) == [(0, 2), (1, 4), (2, 6), (3, 8)]
+    assert [result.id for result in master.results] == [0, 3]
+
+
+def test_one_that_comes_while_a_task_runs_is_given_back() -> None:
+    gate, master = Gate(), Running()
+    master.request(plain(0, hold, gate.number, "held"))
+    gate.await_task()
+    master.request(plain(1, hold, gate.number))
+    master.give_back()
+    assert master.receive(Returned) == Returned(1, [1], None)
+    gate.open()
+    assert master.finish() == {0: "held"}
+
+
+def test_one_that_comes_while_a_task_runs_is_run_later_if_nobody_asks() -> None:
+    gate, master = Gate(), Running()
+    master.request(plain(0, hold, gate.number))
+    gate.await_task()
+    master.request(plain(1, hold, gate.number, "later"))
+    with master.worker.lock:
+        master.worker.take_in()
+    gate.open()
+    assert master.finish() == {0: None, 1: "later"}
+
+
+def test_what_is_given_back_of_a_request_that_runs_is_nothing() -> None:
+    gate, master = Gate(), Running()
+    master.request(plain(0, hold, gate.number))
+    gate.await_task()
+    master.give_back()
+    gate.open()
+    assert master.finish() == {0: None}
+    assert master.returned == []
+
+
+def test_a_request_is_small() -> None:
+    frame, buffers = messages.pack(Request((1, 2, messages.CALL_PLAIN, (3,), 0)))
+    assert len(frame) < 40
+    assert list(buffers) == []
