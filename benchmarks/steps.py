@@ -45,12 +45,15 @@ def stamp_transport() -> None:
         send(self, *words)
         stamps.append(time.perf_counter())
 
-    def stamped_take(self: Any) -> Any:
+    def stamped_take(self: Any, looks: int = 1) -> Any:
         if not self._posted:
             self._request.Start()
             self._posted = True
-        if not self._request.Test():
-            return None
+        test = self._request.Test
+        while not test():
+            looks -= 1
+            if looks <= 0:
+                return None
         stamps.append(time.perf_counter())
         self._posted = False
         unpacked = messages.unpack(self._room)
