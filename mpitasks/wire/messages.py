@@ -1,7 +1,7 @@
 """The messages between master and workers: nouns, and how they become frames.
 
 A message is a slots record. On the wire it is one pickle frame,
-``(number, sizes, *fields)``, where `number` says which record it is, `sizes` are
+``(number, sizes, fields)``, where `number` says which record it is, `sizes` are
 the lengths of the buffers that follow the frame as messages of their own, and
 `fields` are the record's fields but for `buffers`, its last. Positions and codes
 that stand in tuples, because a record each would cost more than the task:
@@ -263,45 +263,30 @@ _KINDS: tuple[type, ...] = (
     Result,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
-_BATCH, _OUTCOMES = _NUMBERS[Batch], _NUMBERS[Outcomes]
-_REQUEST, _RESULT = _NUMBERS[Request], _NUMBERS[Result]
-_ANNOUNCEMENT = _NUMBERS[Announcement]
 
 
 def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
     """Return the message's frame, and the buffers to send after it."""
-    # Those that travel for every few calls are written out.
+    kind = type(message)
+    fields: tuple[Any, ...]
+    buffers: Sequence[Buffer] = ()
+    # The fields of those that travel for every few calls are written out.
     if type(message) is Request:
-        return pickle.dumps((_REQUEST, (), message.call), 5), ()
-    if type(message) is Result:
-        result = (
-            _RESULT,
-            (),
+        fields = (message.call,)
+    elif type(message) is Result:
+        fields = (
             message.rank,
             message.id,
             message.function,
             message.seconds,
             message.value,
         )
-        return pickle.dumps(result, 5), ()
-    if type(message) is Batch:
+    elif type(message) is Batch:
         buffers = message.buffers
-        sizes = _sizes(buffers) if buffers else ()
-        frame = (
-            _BATCH,
-            sizes,
-            message.calls,
-            message.functions,
-            message.forget,
-            message.terms,
-        )
-        return pickle.dumps(frame, 5), buffers
-    if type(message) is Outcomes:
+        fields = message.calls, message.functions, message.forget, message.terms
+    elif type(message) is Outcomes:
         buffers = message.buffers
-        sizes = _sizes(buffers) if buffers else ()
-        outcomes = (
-            _OUTCOMES,
-            sizes,
+        fields = (
             message.rank,
             message.batches,
             message.ids,
@@ -310,9 +295,10 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
             message.values,
             message.forms,
         )
-        return pickle.dumps(outcomes, 5), buffers
-    values = [getattr(message, name) for name in names_of(message)]
-    return pickle.dumps((_NUMBERS[type(message)], (), *values), 5), ()
+    else:
+        fields = tuple([getattr(message, name) for name in names_of(message)])
+    sizes = _sizes(buffers) if buffers else ()
+    return pickle.dumps((_NUMBERS[kind], sizes, fields), 5), buffers
 
 
 def _sizes(buffers: Sequence[Buffer]) -> list[int]:
@@ -327,12 +313,10 @@ def announce(buffers: Sequence[Buffer]) -> list[bytes]:
     """
     sizes = _sizes(buffers)
     starts = range(0, len(sizes), ANNOUNCED_SIZES)
+    number = _NUMBERS[Announcement]
     return [
-        pickle.dumps(
-            (_ANNOUNCEMENT, sizes[start : start + ANNOUNCED_SIZES], start < starts[-1]),
-            5,
-        )
-        for start in starts
+        pickle.dumps((number, sizes[at : at + ANNOUNCED_SIZES], (at < starts[-1],)), 5)
+        for at in starts
     ]
 
 
@@ -345,7 +329,7 @@ def unpack(frame: Any) -> tuple[Message, Sequence[int]]:
         TransportError: The frame is no message of this version.
     """
     try:
-        number, sizes, *fields = pickle.loads(frame)
+        number, sizes, fields = pickle.loads(frame)
         return _KINDS[number](*fields), sizes
     except Exception as error:
         raise TransportError(f"a damaged message arrived ({error!r})") from error
