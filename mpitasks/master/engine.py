@@ -244,8 +244,7 @@ class Engine:
         """Let a future have its result, and whoever keeps a record of it know."""
         if self._record is None:
             task = self.scheduler.finish(result.rank, result.id, result.seconds)
-            if task is not None:
-                assert type(task) is Call  # workers say this of nothing else
+            if type(task) is Call:  # as all that workers say this of
                 task.future._settle_value(result.value)
                 return
         self._handle(result.outcomes())
