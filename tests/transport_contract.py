@@ -22,6 +22,8 @@ from mpitasks.wire.messages import (
     Hello,
     Message,
     Outcomes,
+    Request,
+    Result,
     Returned,
     Welcome,
 )
@@ -147,7 +149,9 @@ ONE_OF_EACH: list[Message] = [
     Hello(1, "node7", 4711, [0, 1], "3.12.1", "0.1.0", "a library"),
     Welcome(8, False, "a"),
     Batch([(1, 2, 0, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
+    Request((1, 2, 0, (1, "a"), 0)),
     Outcomes(1, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (1, 0)}),
+    Result(1, 2, 3, 0.5, "a"),
     Returned(1, [4, 5], (2, 7)),
     Dismissal(),
     Goodbye(),
@@ -177,6 +181,25 @@ def _send_many(end: Transport, peer: int) -> Side:
 def _receive_many(end: Transport, peer: int) -> Side:
     for number in range(2000):
         assert number_of((yield from receive(end, peer))) == number
+
+
+def _by_turns(number: int) -> Message:
+    """Return a message with a short frame, or with one that is not."""
+    if number % 3 == 1:
+        return Batch([(number, 0, 1, bytes([number % 251]) * 500, 0)])
+    return Request((number, 0, 0, (), 0))
+
+
+def _send_by_turns(end: Transport, peer: int) -> Side:
+    for number in range(2000):
+        end.send(peer, _by_turns(number))
+    yield from drain(end)
+    assert not end.sending()
+
+
+def _receive_by_turns(end: Transport, peer: int) -> Side:
+    for number in range(2000):
+        assert (yield from receive(end, peer)) == _by_turns(number)
 
 
 def _both_at_once(end: Transport, peer: int) -> Side:
@@ -348,6 +371,7 @@ CHECKS: list[Check] = [
     Check("each kind of message, to the worker", _send_each, _receive_each),
     Check("each kind of message, to the master", _receive_each, _send_each),
     *_twice("many messages in order", _send_many, _receive_many),
+    *_twice("short frames and longer ones", _send_by_turns, _receive_by_turns),
     Check("both send at once", _both_at_once, _both_at_once),
     Check("back and forth", _ping, _pong),
     *[
