@@ -164,7 +164,6 @@ USERS = {
         "mpitasks.wire.mpi": False,
         "mpitasks.wire.failures": False,
         "mpitasks.wire.inboxes": False,
-        "mpitasks.wire.outbox": False,
         "mpitasks.wire.world": False,
         "mpitasks.wire.library": True,
         "mpitasks.launch.bench.raw": True,

@@ -25,7 +25,6 @@ from mpitasks.wire.codec import THRESHOLD, Buffer
 from mpitasks.wire.failures import Failures, Send, still_pending
 from mpitasks.wire.inboxes import FRAME_BYTES, TAG_FRAME, Deaf, Posted, Probed
 from mpitasks.wire.messages import Announcement, Lost, Message
-from mpitasks.wire.outbox import SHORT_BYTES, Outbox
 from mpitasks.wire.patience import SLEEP_LAST, Patience
 from mpitasks.wire.world import (
     abort,
@@ -133,7 +132,6 @@ class MpiTransport:
         # Per source, sizes out of an announcement of several frames.
         self._announced: dict[int, list[int]] = {}
         self._frames: list[Send] = []
-        self._outboxes: dict[int, Outbox] = {}
         self._buffers: list[Send] = []
         # Of ranks that are gone.
         self._failures = Failures(comm) if survives else None
@@ -152,8 +150,8 @@ class MpiTransport:
             buffers = [frame, *buffers]
             *rest, frame = messages.announce(buffers)
             for part in rest:
-                self._send_frame(rank, part)
-        self._send_frame(rank, frame)
+                self._send(rank, part, TAG_FRAME, self._frames)
+        self._send(rank, frame, TAG_FRAME, self._frames)
         if len(self._frames) > FRAMES_UNREAPED:
             self.sending()
         for buffer in buffers:
@@ -231,7 +229,6 @@ class MpiTransport:
         note_gone(rank, reported=known)
         self.poll = self._poll_surviving  # which looks who has sent what came
         self._announced.pop(rank, None)
-        self._outboxes.pop(rank, None)
         for incoming in self._incoming.pop(rank, ()):
             # MPI may still write there, if it does not know yet.
             self._remains += [(r, incoming.buffers, rank) for r in incoming.requests]
@@ -279,37 +276,18 @@ class MpiTransport:
             time.sleep(0)
         if not self._gone:
             self._inbox.close()
-            for outbox in self._outboxes.values():
-                outbox.close()
         if self._bell is not None:
             self._bell.close()
-
-    def _send_frame(self, rank: int, frame: bytes) -> None:
-        if len(frame) <= SHORT_BYTES:
-            outbox = self._outboxes.get(rank)
-            if outbox is None:
-                outbox = Outbox(self._comm, rank, self._frames)
-                self._outboxes[rank] = outbox
-            try:
-                if outbox.send(frame):
-                    return
-            except MPI.Exception as error:
-                self._blame(rank, error)
-                return
-        self._send(rank, frame, TAG_FRAME, self._frames)
 
     def _send(self, rank: int, buffer: Buffer, tag: int, sends: list[Send]) -> None:
         try:
             request = self._comm.Isend((buffer, MPI.BYTE), rank, tag)
             sends.append((request, buffer, rank))
         except MPI.Exception as error:
-            self._blame(rank, error)
-
-    def _blame(self, rank: int, error: MPI.Exception) -> None:
-        """Learn from a send that failed who is dead; if nobody can be, raise."""
-        if self._failures is None:
+            if self._failures is not None:
+                self._learn(error)
+                return
             raise TransportError(f"sending to rank {rank} failed: {error}") from error
-        self._learn(error)
 
     def _expect(self, source: int, message: Message, sizes: Sequence[int]) -> None:
         """Post the receives for a message's buffers and put it in its line."""
