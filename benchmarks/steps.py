@@ -45,14 +45,14 @@ def stamp_transport() -> None:
         send(self, *words)
         stamps.append(time.perf_counter())
 
-    def stamped_take(self: Any, looks: int = 1) -> Any:
+    def stamped_take(self: Any, seconds: float) -> Any:
         if not self._posted:
             self._request.Start()
             self._posted = True
-        test = self._request.Test
-        while not test():
-            looks -= 1
-            if looks <= 0:
+        end = 0.0
+        while not self._request.Test():
+            end = end or time.perf_counter() + seconds
+            if time.perf_counter() >= end:
                 return None
         stamps.append(time.perf_counter())
         self._posted = False

@@ -59,6 +59,30 @@ def test_steps(
     assert [ladder.step(after) for after in times] == expected
 
 
+def test_while_it_spins_a_message_is_looked_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ladder = Ladder(monkeypatch, spare_cores=True, can_doze=False)
+    for after in (0.0, 20e-6):
+        ladder.step(after)
+        assert ladder.patience.look_seconds > 0.0
+    for after in (100e-6, 3e-3):
+        ladder.step(after)
+        assert ladder.patience.look_seconds == 0.0
+    ladder.patience.idle_since = 0.0
+    ladder.step(3e-3)
+    assert ladder.patience.look_seconds > 0.0
+
+
+def test_on_a_crowded_node_it_is_looked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ladder = Ladder(monkeypatch, spare_cores=False, can_doze=False)
+    for after in (0.0, 20e-6, 3e-3):
+        ladder.step(after)
+        assert ladder.patience.look_seconds == 0.0
+
+
 def test_what_happens_starts_the_ladder_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     ladder = Ladder(monkeypatch, spare_cores=True, can_doze=True)
     assert ladder.step(1.0) == "doze"

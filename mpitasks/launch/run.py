@@ -63,6 +63,10 @@ GOODBYE_SECONDS = 30.0
 """How long workers, which have nothing to do any more, get to say goodbye."""
 
 
+_warned: set[str] = set()
+"""What was said already: `run` may be called again and again."""
+
+
 class Role(enum.Enum):
     """What became of this process in `join`."""
 
@@ -166,7 +170,9 @@ def join(settings: Settings) -> Role:
         mpi.welcome(comm, {rank: welcomes[rank] for rank in workers})
         limit_to_share(welcomes[0].share)
         for line in warnings_of(hellos):
-            print(f"mpitasks: warning: {line}", file=sys.stderr, flush=True)
+            if line not in _warned:
+                _warned.add(line)
+                print(f"mpitasks: warning: {line}", file=sys.stderr, flush=True)
         if may_leave_ranks(hint):
             from mpitasks.wire.lifeline import offer_lifeline
 

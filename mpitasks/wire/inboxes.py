@@ -1,11 +1,12 @@
 """Where a rank's frames come in: three ways to take them from MPI.
 
 Which of them a rank uses, and what becomes of the frames, is in `mpitasks.wire.mpi`.
-Each looks up to `looks` times in a row.
+Each looks once, and again and again for so many seconds.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from mpi4py import MPI
@@ -39,15 +40,15 @@ class Posted:
         self._request = comm.Recv_init([self._room, MPI.BYTE], source, TAG_FRAME)
         self._posted = False
 
-    def take(self, looks: int = 1) -> tuple[int, tuple[Message, Sequence[int]]] | None:
+    def take(self, seconds: float) -> tuple[int, tuple[Message, Sequence[int]]] | None:
         """Return the source and what is in the frame, if one is there."""
         if not self._posted:  # not right after a frame: what is in it goes first
             self._request.Start()
             self._posted = True
-        test = self._request.Test
-        while not test():
-            looks -= 1
-            if looks <= 0:
+        end = 0.0
+        while not self._request.Test():
+            end = end or time.perf_counter() + seconds
+            if time.perf_counter() >= end:
                 return None
         self._posted = False
         return self._source, messages.unpack(self._room)
@@ -74,11 +75,12 @@ class Probed:
         self._room = bytearray(FRAME_BYTES)
         self._status = MPI.Status()
 
-    def take(self, looks: int = 1) -> tuple[int, tuple[Message, Sequence[int]]] | None:
+    def take(self, seconds: float) -> tuple[int, tuple[Message, Sequence[int]]] | None:
         """Return the source and what is in the frame, if one is there."""
+        end = 0.0
         while not self._probe(MPI.ANY_SOURCE, TAG_FRAME, self._status):
-            looks -= 1
-            if looks <= 0:
+            end = end or time.perf_counter() + seconds
+            if time.perf_counter() >= end:
                 return None
         source = self._status.source
         self._receive((self._room, MPI.BYTE), source, TAG_FRAME)
@@ -91,7 +93,7 @@ class Probed:
 class Deaf:
     """Takes nothing: the only source is dead."""
 
-    def take(self, looks: int = 1) -> None:
+    def take(self, seconds: float) -> None:
         """Return nothing."""
 
     def close(self) -> None:

@@ -168,6 +168,8 @@ class MpiTransport:
     poll: Callable[[], tuple[int, Message] | None]
 
     def _poll(self) -> tuple[int, Message] | None:
+        waits = self._patience.idle_since  # since the last message
+        seconds = self._patience.look_seconds if waits else 0.0
         if self._buffers:
             _reap(self._buffers)
         if self._incoming:
@@ -175,7 +177,8 @@ class MpiTransport:
             if complete is not None:
                 self._patience.idle_since = 0.0
                 return complete
-        while (arrived := self._inbox.take(self._patience.looks)) is not None:
+            seconds = 0.0  # what arrives is more likely one of these
+        while (arrived := self._inbox.take(seconds)) is not None:
             self._patience.idle_since = 0.0
             source, (message, sizes) = arrived
             if not sizes and source not in self._incoming:

@@ -77,6 +77,7 @@ def test_run_under_plain_mpiexec(mpi: Mpi, launch: Launch) -> None:
     lines = sorted(outcome.out.splitlines())
     assert lines == ["(2, [2, 3]) (2, [2, 3])", "None None", "None None"]
     assert outcome.unforeseen == "", str(outcome)
+    assert outcome.err.count(" take turns on ") <= 1, str(outcome)  # of two runs
 
 
 def test_run_under_the_runner(mpi: Mpi, launch: Launch) -> None:
