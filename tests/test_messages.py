@@ -41,7 +41,7 @@ ONE_OF_EACH: list[Message] = [
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Batch([], terms={3: ("fit", 2, 1.5, False, None)}),
     Request((1, 2, messages.CALL_PLAIN, (1, "a"), 0)),
-    Result(3, 1, 2, 0.5, "x"),
+    Result(3, 1, 2, 0.5, messages.PLAIN, "x"),
     Revocation([3, 4]),
     Dismissal(),
     Dismissal(maimed=True),
@@ -70,7 +70,10 @@ def test_a_message_arrives_equal(message: Message) -> None:
 
 def test_a_result_is_a_report_of_one() -> None:
     report = Outcomes(3, 1, [1], [], [(2, 1, 0.5, 0)], ["x"], {})
-    assert Result(3, 1, 2, 0.5, "x").outcomes() == report
+    assert Result(3, 1, 2, 0.5, messages.PLAIN, "x").outcomes() == report
+    forms = {0: (messages.VALUE, 0)}
+    report = Outcomes(3, 1, [1], [], [(2, 1, 0.5, 5)], [b"frame"], forms)
+    assert Result(3, 1, 2, 0.5, messages.VALUE, b"frame").outcomes() == report
 
 
 def test_there_is_one_of_each() -> None:

@@ -38,11 +38,11 @@ def _start(driver: Driver, task: Task) -> int | None:
     return rank
 
 
-def _finish(driver: Driver, rank: int, seconds: float) -> Task | None:
+def _finish(driver: Driver, rank: int, seconds: float, nbytes: int = 0) -> Task | None:
     """Finish a worker's oldest batch, if it is of one task."""
     driver._now += 1.0
     (task,) = driver.batches[rank][0]
-    finished = driver.scheduler.finish(rank, task.id, seconds)
+    finished = driver.scheduler.finish(rank, task.id, seconds, nbytes)
     if finished is not None:
         driver.batches[rank].popleft()
     driver.scheduler.check()
@@ -109,16 +109,22 @@ class Twins(RuleBasedStateMachine):
 
     @precondition(lambda self: self.busy)
     @rule(
-        data=st.data(), seconds=st.sampled_from([1e-6, 1e-3, 0.5]), fails=st.booleans()
+        data=st.data(),
+        seconds=st.sampled_from([1e-6, 1e-3, 0.5]),
+        nbytes=st.sampled_from([0, 1000]),
+        fails=st.booleans(),
     )
-    def finish(self, data: st.DataObject, seconds: float, *, fails: bool) -> None:
+    def finish(
+        self, data: st.DataObject, seconds: float, nbytes: int, *, fails: bool
+    ) -> None:
         rank = data.draw(st.sampled_from(self.busy))
         batch = self.long.batches[rank][0]
         failed = (0,) if fails and batch else ()
-        actions = self.long.finish(rank, seconds=seconds, failed=failed)
-        if failed or len(batch) != 1 or _finish(self.short, rank, seconds) is None:
+        actions = self.long.finish(rank, seconds=seconds, nbytes=nbytes, failed=failed)
+        short = not failed and len(batch) == 1
+        if not short or _finish(self.short, rank, seconds, nbytes) is None:
             self.short._now = self.long._now - 1.0
-            self.short.finish(rank, seconds=seconds, failed=failed)
+            self.short.finish(rank, seconds=seconds, nbytes=nbytes, failed=failed)
         else:
             (completed,) = actions
             assert isinstance(completed, Complete)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mpitasks.errors import SerializationError
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD
 from mpitasks.wire.messages import Outcomes, Request, Result, Returned
@@ -38,12 +40,18 @@ def test_a_result_says_how_long_it_took() -> None:
     assert 0.02 <= result.seconds < 10.0
 
 
-def test_any_other_value_comes_back_in_a_report() -> None:
-    outcome, results, (report,) = _answer(plain(7, list, "abc"))
+def test_so_does_any_other_as_a_frame() -> None:
+    outcome, (result,), _ = _answer(plain(7, list, "abc"))
     assert outcome == ["a", "b", "c"]
+    assert result.form == messages.VALUE
+    assert result.nbytes == len(result.value) > 0
+
+
+def test_what_cannot_be_pickled_comes_back_in_a_report() -> None:
+    outcome, results, (report,) = _answer(plain(7, threading.Lock))
+    assert isinstance(error_of(outcome), SerializationError)
     assert results == []
-    assert (report.batches, report.ids) == (1, [7])
-    assert [cost[:2] for cost in report.costs] == [[0, 1]]
+    assert report.failed == [7]
 
 
 def test_an_array_comes_back_as_a_buffer() -> None:

@@ -151,7 +151,7 @@ ONE_OF_EACH: list[Message] = [
     Batch([(1, 2, 0, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Request((1, 2, 0, (1, "a"), 0)),
     Outcomes(1, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (1, 0)}),
-    Result(1, 2, 3, 0.5, "a"),
+    Result(1, 2, 3, 0.5, 0, "a"),
     Returned(1, [4, 5], (2, 7)),
     Dismissal(),
     Goodbye(),

@@ -228,7 +228,9 @@ class Scheduler:
         seconds = math.inf if profile is None else profile.seconds
         return self._crew.assign_single(task, seconds)
 
-    def finish(self, rank: Rank, id: TaskId, seconds: float) -> Task | None:
+    def finish(
+        self, rank: Rank, id: TaskId, seconds: float, nbytes: int = 0
+    ) -> Task | None:
         """Take in that a batch of a single task succeeded; return the task.
 
         What `handle` does for the report of such a batch, without the records; as
@@ -238,6 +240,7 @@ class Scheduler:
             rank: The worker.
             id: The task.
             seconds: How long it took.
+            nbytes: The size of its result.
 
         Returns:
             None if it is not that simple. Then nothing changed, and `handle` must be
@@ -250,11 +253,11 @@ class Scheduler:
             return None
         profile = self._profiles.get(task.function)
         if profile is not None:
-            profile.observe(1, seconds, 0)
+            profile.observe(1, seconds, nbytes)
         else:
-            self._profiles.observe(Cost(task.function, 1, seconds))
+            self._profiles.observe(Cost(task.function, 1, seconds, nbytes))
         if self._ending is not None:
-            self._ending.observe([Cost(task.function, 1, seconds)])
+            self._ending.observe([Cost(task.function, 1, seconds, nbytes)])
         self._succeeded += 1
         return task
 

@@ -46,6 +46,7 @@ from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
+    PLAIN,
     Goodbye,
     Lost,
     Obituary,
@@ -54,6 +55,7 @@ from mpitasks.wire.messages import (
     Returned,
     Sign,
 )
+from mpitasks.wire.outcomes import Failure, decode_outcome
 
 if TYPE_CHECKING:
     from mpitasks.wire.transport import Transport
@@ -241,11 +243,16 @@ class Engine:
             self.on_loss(rank, held)
 
     def _finish(self, result: Result) -> None:
-        """Let a future have its result, and whoever keeps a record of it know."""
-        if self._record is None:
-            task = self.scheduler.finish(result.rank, result.id, result.seconds)
+        """Let a future have its result, if there is no more to it than that."""
+        value = result.value
+        if result.form != PLAIN:
+            value = decode_outcome(result.form, value, [])
+        if self._record is None and type(value) is not Failure:
+            task = self.scheduler.finish(
+                result.rank, result.id, result.seconds, result.nbytes
+            )
             if type(task) is Call:  # as all that workers say this of
-                task.future._settle_value(result.value)
+                task.future._settle_value(value)
                 return
         self._handle(result.outcomes())
 

@@ -166,18 +166,26 @@ class Outcomes(OutcomesArrived):
 
 @dataclass(slots=True)
 class Result:
-    """Worker to master: the value of a request's call, if it is plain."""
+    """Worker to master: the value of a request's call, if it has no buffers."""
 
     rank: int
     id: int
     function: int
     seconds: float
+    form: int
+    """PLAIN, or VALUE for the frame of a value."""
     value: Any
+
+    @property
+    def nbytes(self) -> int:
+        """What it weighs, as in a report."""
+        return 0 if self.form == PLAIN else len(self.value)
 
     def outcomes(self) -> Outcomes:
         """Return the same as a report."""
-        costs = [(self.function, 1, self.seconds, 0)]
-        return Outcomes(self.rank, 1, [self.id], [], costs, [self.value], {})
+        costs = [(self.function, 1, self.seconds, self.nbytes)]
+        forms = {} if self.form == PLAIN else {0: (self.form, 0)}
+        return Outcomes(self.rank, 1, [self.id], [], costs, [self.value], forms)
 
 
 @dataclass(slots=True)
@@ -279,6 +287,7 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
             message.id,
             message.function,
             message.seconds,
+            message.form,
             message.value,
         )
     elif type(message) is Batch:

@@ -173,12 +173,7 @@ class Worker:
         clock = time.perf_counter
         started = clock()
         form = self._call(function_id, mode, payload, [])
-        seconds = clock() - started
-        if form[0] == PLAIN:
-            self.replies.answer(task_id, function_id, seconds, form[1])
-        else:
-            self.replies.add(task_id, function_id, 1, form, seconds)
-            self.replies.flush(1)
+        self.replies.answer(task_id, function_id, form, clock() - started)
         del form  # an array must not outlive its call here
         self.replies.settle()
         self.busy = False

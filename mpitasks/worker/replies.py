@@ -100,12 +100,18 @@ class Replies:
             self._leaving, self._nbytes = self._nbytes, 0
 
     def answer(
-        self, task_id: int, function_id: int, seconds: float, value: Any
+        self, task_id: int, function_id: int, form: Form, seconds: float
     ) -> None:
-        """Send the plain value of a request: as `add` and `flush`, at once."""
+        """Send what a request came to: as `add` and `flush`, at once."""
+        kind, value, buffers = form
+        if kind == ERROR or buffers:
+            self.add(task_id, function_id, 1, form, seconds)
+            self.flush(1)
+            return
         rank = self._transport.rank
-        self._transport.send(MASTER, Result(rank, task_id, function_id, seconds, value))
-        self._leaving = 0
+        result = Result(rank, task_id, function_id, seconds, kind, value)
+        self._transport.send(MASTER, result)
+        self._leaving = result.nbytes
 
     def settle(self) -> None:
         """Give results that are still on their way time to leave."""
