@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mpitasks.core.scheduler import Statistics
+from mpitasks.core.statistics import Statistics
 from mpitasks.errors import ConfigurationError
 from mpitasks.observe.status import (
     Meter,

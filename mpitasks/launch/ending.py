@@ -31,7 +31,7 @@ from mpitasks.master import journals
 if TYPE_CHECKING:
     from types import FrameType
 
-    from mpitasks.core.scheduler import Statistics
+    from mpitasks.core.statistics import Statistics
     from mpitasks.master.pump import Pump
     from mpitasks.settings import Settings
 

@@ -19,7 +19,7 @@ from mpitasks.master import session as sessions
 from mpitasks.observe.status import Writer
 
 if TYPE_CHECKING:
-    from mpitasks.core.scheduler import Statistics
+    from mpitasks.core.statistics import Statistics
     from mpitasks.master.pump import Pump
 
 __all__ = ["finish", "start"]

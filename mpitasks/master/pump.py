@@ -40,7 +40,7 @@ from mpitasks.records import replace
 from mpitasks.wire import messages
 
 if TYPE_CHECKING:
-    from mpitasks.core.scheduler import Statistics
+    from mpitasks.core.statistics import Statistics
     from mpitasks.errors import MpiTasksError
     from mpitasks.master.calls import Call
     from mpitasks.wire.transport import Transport

@@ -5,7 +5,7 @@ Rank 0 replaces it every few seconds, whole, so that a reader never sees half of
 that asks for the counts and writes. The counters are there anyway: a task costs nothing
 more because somebody looks on. `read` and `describe` are for those who do.
 
-What the engine counts, is in `mpitasks.core.scheduler.Statistics`.
+What the engine counts, is in `mpitasks.core.statistics`.
 """
 
 # ruff: noqa: PTH100, PTH105, PTH108, PTH123
@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mpitasks.core.scheduler import Statistics
+from mpitasks.core.statistics import Statistics
 from mpitasks.errors import ConfigurationError
 from mpitasks.records import as_dict, dataclass, replace
 

@@ -1,0 +1,31 @@
+"""What onlookers are told of a run: how many items are where.
+
+Counted by the scheduler; the pump (`mpitasks.master.pump`) knows more of failures.
+"""
+
+from __future__ import annotations
+
+from mpitasks.records import dataclass
+
+__all__ = ["Statistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts at one moment; items, not chunks.
+
+    Attributes:
+        workers: Workers that take tasks.
+        queued: Items that wait for a worker.
+        assigned: Items in the hands of workers.
+        succeeded: Items done; a chunk counts as done whatever its items returned.
+        failed: Items failed or lost.
+        cancelled: Items taken back.
+    """
+
+    workers: int
+    queued: int
+    assigned: int
+    succeeded: int
+    failed: int
+    cancelled: int
