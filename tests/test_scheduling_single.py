@@ -140,6 +140,11 @@ class Twins(RuleBasedStateMachine):
         for driver in (self.long, self.short):
             driver.submit(*driver.tasks(count, function))
 
+    @rule(delay=st.sampled_from([0.0, 3.0, 30.0]))
+    def postpone(self, delay: float) -> None:
+        for driver in (self.long, self.short):
+            driver.postpone(driver._now + delay, driver.task())
+
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         if self.tasks:
@@ -215,13 +220,6 @@ def _limited() -> tuple[Driver, Task]:
     return driver, driver.task(terms=Terms(timeout=1.0))
 
 
-def _after_a_limited_one() -> tuple[Driver, Task]:
-    driver = Driver(workers=1)
-    driver.submit(driver.task(terms=Terms(timeout=1.0)))
-    driver.finish(0)
-    return driver, driver.task()
-
-
 def _cancelled() -> tuple[Driver, Task]:
     driver = Driver(workers=1)
     task = driver.task()
@@ -236,7 +234,6 @@ def _cancelled() -> tuple[Driver, Task]:
         _beside_work_that_does_not_fit,
         _too_late,
         _limited,
-        _after_a_limited_one,
         _cancelled,
     ],
 )
@@ -252,6 +249,20 @@ def test_a_task_with_a_label_is_that_simple() -> None:
     assert _start(driver, driver.task(terms=Terms("named"))) == 0
 
 
+def test_so_is_one_beside_and_after_others_with_a_time_limit() -> None:
+    driver = Driver(workers=2)
+    driver.submit(driver.task(terms=Terms(timeout=100.0)))
+    driver.postpone(200.0, driver.task())
+    deadline = driver.scheduler.deadline
+    assert _start(driver, driver.task()) == 0
+    assert _finish(driver, 0, SHORT) is not None
+    assert driver.scheduler.deadline == deadline
+    driver.finish(1)
+    assert _start(driver, driver.task()) == 1
+    assert _finish(driver, 1, SHORT) is not None
+    assert driver.scheduler.deadline == 200.0
+
+
 def _beside_work() -> tuple[Driver, int, int]:
     driver, task = _beside_work_that_does_not_fit()
     assert _start(driver, task) is None
@@ -259,8 +270,9 @@ def _beside_work() -> tuple[Driver, int, int]:
     return driver, 0, task.id
 
 
-def _dated() -> tuple[Driver, int, int]:
-    driver, task = _after_a_limited_one()
+def _with_a_limit() -> tuple[Driver, int, int]:
+    driver = Driver(workers=1)
+    task = driver.task(terms=Terms(timeout=1.0))
     driver.submit(task)
     return driver, 0, task.id
 
@@ -302,7 +314,7 @@ def _another_task() -> tuple[Driver, int, int]:
     "situation",
     [
         _beside_work,
-        _dated,
+        _with_a_limit,
         _unknown_worker,
         _lost_worker,
         _idle_worker,

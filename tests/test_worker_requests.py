@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpitasks.errors import SerializationError
+from mpitasks.errors import SerializationError, TaskTimeout
+from mpitasks.terms import Terms
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD
 from mpitasks.wire.messages import Outcomes, Request, Result, Returned
@@ -71,6 +73,51 @@ def test_an_error_comes_back_in_a_report(kind: type[BaseException]) -> None:
     assert (type(error), error.args) == (kind, ("on purpose",))
     assert results == []
     assert report.failed == [7]
+
+
+def test_a_label_and_a_time_limit_hold() -> None:
+    master = Master()
+    named = Terms("fit", timeout=0.05)
+    master.request(plain(0, time.sleep, 30.0), terms=named)
+    master.request(plain(1, double, 2))
+    outcomes = master.serve()
+    assert isinstance(error_of(outcomes[0]), TaskTimeout)
+    assert outcomes[1] == 4
+
+
+def test_a_task_knows_its_terms_and_the_next_has_none() -> None:
+    gate, master = Gate(), Running()
+    master.request(plain(0, hold, gate.number), terms=Terms("fit", 2))
+    gate.await_task()
+    task = master.worker.current_task(1, "node7")
+    assert task is not None
+    assert (task.label, task.attempt) == ("fit", 2)
+    gate.open()
+    after = Gate()
+    master.request(plain(1, hold, after.number))
+    after.await_task()
+    task = master.worker.current_task(1, "node7")
+    assert task is not None
+    assert (task.label, task.attempt) == (None, 1)
+    after.open()
+    master.finish()
+
+
+def test_one_with_terms_is_given_back_as_well() -> None:
+    gate, master = Gate(), Running()
+    master.request(plain(0, hold, gate.number))
+    gate.await_task()
+    master.request(plain(1, hold, gate.number, "later"), terms=Terms("fit"))
+    with master.worker.lock:
+        master.worker.take_in()
+    gate.open()
+    assert master.finish() == {0: None, 1: "later"}
+
+
+def test_an_isolated_one_runs_in_a_process_of_its_own() -> None:
+    master = Master()
+    master.request(plain(0, os.getpid), terms=Terms(isolate=True))
+    assert master.serve()[0] != os.getpid()
 
 
 def test_requests_and_batches_are_answered_in_order() -> None:

@@ -41,7 +41,11 @@ class Master:
         self.returned: list[Returned] = []
         self.results: list[Result] = []
 
-    def request(self, call: tuple[int, Any, int, Any, list[Any]]) -> None:
+    def request(
+        self,
+        call: tuple[int, Any, int, Any, list[Any]],
+        terms: Terms | None = None,
+    ) -> None:
         """Send a call that needs no more; its function goes ahead of it, if need be."""
         task_id, function, mode, payload, own = call
         number = self._id(function)
@@ -51,7 +55,8 @@ class Master:
             frame, parts = codec.encode(function, "the function")
             assert not parts
             self.end.send(1, Batch([], [(number, frame, 0)]))
-        self.end.send(1, Request((task_id, number, mode, payload, 0)))
+        fields = None if terms is None else tuple(terms)
+        self.end.send(1, Request((task_id, number, mode, payload, 0), fields))
 
     def send(
         self,

@@ -164,10 +164,13 @@ class Crew:
         """Take in that the only batch of a worker, of one task, succeeded.
 
         Returns:
-            The task; None, with nothing changed, if that is not what the worker has.
+            The task; None, with nothing changed, if that is not what the worker has,
+            or if it has a time limit.
         """
         worker = self.roster.get(rank)
         if worker is None or worker.state is not _READY or len(worker.batches) != 1:
+            return None
+        if rank in self.overdue.ranks:
             return None
         task = worker.tasks.pop(id, None)
         if task is None:

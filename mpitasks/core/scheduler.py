@@ -196,7 +196,7 @@ class Scheduler:
             None if it is not that simple. Then nothing changed, and `handle` must be
             told.
         """
-        if self._queue.items or self._dated or task.state is not _NEW:
+        if self._queue.items or task.state is not _NEW:
             return None
         if task.terms is not None and limit_of(task) is not None:
             return None
@@ -225,7 +225,7 @@ class Scheduler:
             None if it is not that simple. Then nothing changed, and `handle` must be
             told.
         """
-        if self._queue.items or self._dated:
+        if self._queue.items:
             return None
         task = self._crew.finish_single(rank, id)
         if task is None:

@@ -34,10 +34,9 @@ class Batches:
 
     def single(self, rank: Rank, call: Call) -> Request | Batch:
         """Return one call as a message to the worker; as `make`, if it needs more."""
-        simple = not call.buffers and call.terms is None
-        if simple and call.function in self._known[rank]:
-            return Request(call.wire)
-        return self.make(rank, [call])
+        if call.buffers or call.function not in self._known[rank]:
+            return self.make(rank, [call])
+        return Request(call.wire, None if call.terms is None else tuple(call.terms))
 
     def make(self, rank: Rank, tasks: Iterable[Task]) -> Batch:
         """Return the tasks as a message to the worker, with the functions it lacks."""

@@ -132,6 +132,8 @@ class Request:
     """Master to worker: run this call. As a batch of it alone, that needs no more."""
 
     call: tuple[int, int, int, Any, int]
+    terms: tuple[Any, ...] | None = None
+    """Fields of its `mpitasks.terms.Terms`, if these are not the default."""
 
 
 @dataclass(slots=True)
@@ -280,7 +282,7 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
     buffers: Sequence[Buffer] = ()
     # The fields of those that travel for every few calls are written out.
     if type(message) is Request:
-        fields = (message.call,)
+        fields = message.call, message.terms
     elif type(message) is Result:
         fields = (
             message.rank,

@@ -164,16 +164,22 @@ class Worker:
 
     def _run_single(self, request: Request) -> None:
         """Run a call that came alone and needs no more: as `_run_batch`, for one."""
+        if isolated(request.terms):
+            self._run_batch(_batch_of(request))
+            return
         self.busy = True  # before the look: see `Listener.run`
         if self._listener is not None and self._listener.asleep:
             self._listener.wake()
         self._calls = [request.call]
         self._at = 1
+        if request.terms is not None:
+            self._terms = Terms(*request.terms)
         task_id, function_id, mode, payload, _ = request.call
         clock = time.perf_counter
         started = clock()
         form = self._call(function_id, mode, payload, [])
         self.replies.answer(task_id, function_id, form, clock() - started)
+        self._terms = None
         del form  # an array must not outlive its call here
         self.replies.settle()
         self.busy = False
@@ -309,7 +315,7 @@ class Worker:
         elif type(message) is Revocation:
             self._revoke(message.ids)
         elif type(message) is Request:
-            self._arrived.append(Batch([message.call]))  # which can be given back
+            self._arrived.append(_batch_of(message))  # which can be given back
         else:
             self._arrived.append(message)
 
@@ -415,3 +421,9 @@ class Worker:
         from mpitasks.worker.limits import Limited
 
         return Limited(function, self._terms.timeout)
+
+
+def _batch_of(request: Request) -> Batch:
+    """Return a request as a batch."""
+    terms = None if request.terms is None else {request.call[0]: request.terms}
+    return Batch([request.call], terms=terms)
