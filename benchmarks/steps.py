@@ -49,10 +49,9 @@ def stamp_transport() -> None:
         if not self._posted:
             self._request.Start()
             self._posted = True
-        end = 0.0
+        end = time.perf_counter() + seconds if seconds else 0.0
         while not self._request.Test():
-            end = end or time.perf_counter() + seconds
-            if time.perf_counter() >= end:
+            if not end or time.perf_counter() >= end:
                 return None
         stamps.append(time.perf_counter())
         self._posted = False

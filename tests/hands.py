@@ -9,7 +9,16 @@ from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session
 from mpitasks.wire import codec
 from mpitasks.wire.local import LocalTransport, _Mailbox
-from mpitasks.wire.messages import LIST, Batch, Message, Outcomes
+from mpitasks.wire.messages import (
+    LIST,
+    PLAIN,
+    VALUE,
+    Batch,
+    Message,
+    Outcomes,
+    Request,
+    Result,
+)
 
 __all__ = ["Hands"]
 
@@ -35,12 +44,24 @@ class Hands:
         session.uninstall()
         self.pump.close(0.0)
 
-    def batches(self, rank: int) -> list[Batch]:
+    def messages(self, rank: int) -> list[Message]:
         """Return what a worker was sent since the last look."""
-        batches: list[Batch] = []
+        messages = []
         while (arrived := self.ends[rank].poll()) is not None:
-            assert isinstance(arrived[1], Batch)
-            batches.append(arrived[1])
+            messages.append(arrived[1])
+        return messages
+
+    def batches(self, rank: int) -> list[Batch]:
+        """Return the same, a request as a batch of one."""
+        batches: list[Batch] = []
+        for message in self.messages(rank):
+            if isinstance(message, Request):
+                terms = None
+                if message.terms is not None:
+                    terms = {message.call[0]: message.terms}
+                message = Batch([message.call], terms=terms)
+            assert isinstance(message, Batch)
+            batches.append(message)
         return batches
 
     def calls(self, rank: int) -> list[Any]:
@@ -51,6 +72,20 @@ class Hands:
         """Have a worker say something, and the pump take it in."""
         self.ends[rank].send(0, message)
         assert self.pump.nudge()
+
+    def answer(self, rank: int, call: Any, value: Any, *, form: int = PLAIN) -> None:
+        """Have a worker answer a request, by a plain value, or by one that is pickled.
+
+        Args:
+            rank: The worker.
+            call: The call that it was sent.
+            value: What the call returned.
+            form: VALUE to have it pickled.
+        """
+        if form == VALUE:
+            value, buffers = codec.encode(value, "the result")
+            assert not buffers
+        self.say(rank, Result(rank, call[0], call[1], 1e-5, form, value))
 
     def reply(self, rank: int, call: Any, value: Any, *, batches: int = 1) -> None:
         """Have a worker reply to a call; a list is what the items of a chunk return."""

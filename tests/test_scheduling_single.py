@@ -19,7 +19,12 @@ from driver import SHORT, Driver, only
 from mpitasks.core.events import (
     Assign,
     Complete,
+    DrainRequested,
     EndSet,
+    Event,
+    QueueCancelled,
+    RunningAbandoned,
+    StopRequested,
     Task,
     TaskState,
     WorkerJoined,
@@ -52,29 +57,41 @@ def _finish(driver: Driver, rank: int, seconds: float, nbytes: int = 0) -> Task 
 def _all_of(driver: Driver) -> tuple[Any, ...]:
     """Return all that a scheduler knows."""
     scheduler = driver.scheduler
+    crew, ending = scheduler._crew, scheduler._ending
     profiles = {
         function: (profile.seconds, profile.nbytes, profile.largest)
         for function, profile in scheduler._profiles.items()
     }
-    longest = None if scheduler._ending is None else scheduler._ending._longest
     queued = [
         entry.id if isinstance(entry, Task) else entry.function
         for level in scheduler._queue._levels.values()
         for entry in level
     ]
-    return (*driver.snapshot(), profiles, longest, queued)
+    return (
+        *driver.snapshot(),
+        profiles,
+        queued,
+        None if ending is None else (ending.at, ending.draining, ending._longest),
+        (crew.hope, crew.overdue.next, sorted(crew.overdue.ranks)),
+        (scheduler._dated, scheduler.stranded, scheduler._backlog.postponed.items),
+    )
 
 
 class Twins(RuleBasedStateMachine):
     """The same history for two schedulers; one goes the short way where there is one.
 
-    A task has the same id in both, so what they know can be compared.
+    A task has the same id in both, so what they know can be compared. Most histories
+    have neither time limits nor an end: with them, work is queued, and the short way
+    is seldom open.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.long, self.short = Driver(), Driver()
+        self.both = (self.long, self.short)
         self.tasks: list[tuple[Task, Task]] = []
+        self.joined = 0
+        self.limits = self.ends = False
 
     @property
     def busy(self) -> list[int]:
@@ -82,21 +99,38 @@ class Twins(RuleBasedStateMachine):
         alive = self.long.scheduler.running_workers()
         return [rank for rank in alive if batches[rank]]
 
-    @initialize(workers=st.integers(0, 3))
-    def join(self, workers: int) -> None:
-        for rank in range(workers):
-            for driver in (self.long, self.short):
-                driver.handle(WorkerJoined(rank))
+    def happens(self, event: Event) -> None:
+        for driver in self.both:
+            driver.handle(event)
+
+    @initialize(
+        workers=st.integers(1, 4), limits=st.integers(0, 4), ends=st.integers(0, 4)
+    )
+    def begin(self, workers: int, limits: int, ends: int) -> None:
+        self.limits, self.ends = limits == 4, ends == 4
+        for _ in range(workers):
+            self.join()
+
+    @precondition(lambda self: self.joined < 6)
+    @rule()
+    def join(self) -> None:
+        self.joined += 1
+        self.happens(WorkerJoined(self.joined - 1))
 
     @rule(
         function=st.integers(0, 2),
         priority=st.integers(-1, 1),
-        terms=st.sampled_from([None, None, Terms("named"), Terms(timeout=5.0)]),
+        terms=st.sampled_from([None, None, Terms("named"), Terms(isolate=True)]),
+        limited=st.booleans(),
     )
-    def submit(self, function: int, priority: int, terms: Terms | None) -> None:
+    def submit(
+        self, function: int, priority: int, terms: Terms | None, *, limited: bool
+    ) -> None:
+        if limited and self.limits:
+            terms = Terms(timeout=5.0)
         long, short = (
             driver.task(function, priority=priority, terms=terms)
-            for driver in (self.long, self.short)
+            for driver in self.both
         )
         self.tasks.append((long, short))
         sent = [action.rank for action in only(Assign, self.long.submit(long))]
@@ -112,7 +146,7 @@ class Twins(RuleBasedStateMachine):
         data=st.data(),
         seconds=st.sampled_from([1e-6, 1e-3, 0.5]),
         nbytes=st.sampled_from([0, 1000]),
-        fails=st.booleans(),
+        fails=st.sampled_from([False, False, True]),
     )
     def finish(
         self, data: st.DataObject, seconds: float, nbytes: int, *, fails: bool
@@ -132,42 +166,63 @@ class Twins(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 8.0]))
     def wait(self, seconds: float) -> None:
-        for driver in (self.long, self.short):
+        for driver in self.both:
             driver.wait_until(driver._now + seconds)
 
-    @rule(count=st.integers(1, 20), function=st.integers(0, 2))
+    @precondition(lambda self: len(self.tasks) % 8 == 7)
+    @rule(count=st.integers(2, 20), function=st.integers(0, 2))
     def submit_many(self, count: int, function: int) -> None:
-        for driver in (self.long, self.short):
+        for driver in self.both:
             driver.submit(*driver.tasks(count, function))
 
+    @precondition(lambda self: self.limits)
     @rule(delay=st.sampled_from([0.0, 3.0, 30.0]))
     def postpone(self, delay: float) -> None:
-        for driver in (self.long, self.short):
+        for driver in self.both:
             driver.postpone(driver._now + delay, driver.task())
 
+    @precondition(lambda self: self.tasks)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        if self.tasks:
-            long, short = data.draw(st.sampled_from(self.tasks))
-            self.long.revoke(long)
-            self.short.revoke(short)
+        long, short = data.draw(st.sampled_from(self.tasks))
+        self.long.revoke(long)
+        self.short.revoke(short)
+
+    @rule(isolated=st.booleans())
+    def cancel_queue(self, *, isolated: bool) -> None:
+        self.happens(QueueCancelled(isolated))
+
+    @precondition(lambda self: any(self.long.batches[rank][0] for rank in self.busy))
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        begun = [rank for rank in self.busy if self.long.batches[rank][0]]
+        rank = data.draw(st.sampled_from(begun))
+        for driver in self.both:
+            driver.give_back(rank)
 
     @rule(count=st.one_of(st.none(), st.integers(1, 3)))
     def limit(self, count: int | None) -> None:
-        for driver in (self.long, self.short):
-            driver.handle(WorkersLimited(count))
+        self.happens(WorkersLimited(count))
 
-    @precondition(lambda self: self.busy)
+    @precondition(lambda self: self.busy and len(self.tasks) % 4 == 3)
     @rule(data=st.data())
     def lose(self, data: st.DataObject) -> None:
         rank = data.draw(st.sampled_from(self.busy))
-        for driver in (self.long, self.short):
+        for driver in self.both:
             driver.lose(rank)
 
-    @rule(seconds=st.sampled_from([5.0, 1e6]))
-    def set_end(self, seconds: float) -> None:
-        for driver in (self.long, self.short):
+    @precondition(lambda self: self.ends)
+    @rule(seconds=st.sampled_from([5.0, 50.0, 1e6]), drains=st.sampled_from([0, 0, 1]))
+    def set_end(self, seconds: float, drains: int) -> None:
+        for driver in self.both:
             driver.handle(EndSet(driver._now + seconds))
+        if drains:
+            self.happens(DrainRequested())
+
+    @precondition(lambda self: len(self.tasks) > 12)
+    @rule(stops=st.booleans())
+    def stop(self, *, stops: bool) -> None:
+        self.happens(StopRequested() if stops else RunningAbandoned())
 
     @invariant()
     def they_agree(self) -> None:
@@ -178,7 +233,7 @@ class Twins(RuleBasedStateMachine):
 
 
 TestTwins = Twins.TestCase
-TestTwins.settings = settings(max_examples=80, stateful_step_count=30)
+TestTwins.settings = settings(max_examples=120, stateful_step_count=50)
 
 
 def test_a_task_goes_to_an_idle_worker_and_comes_back() -> None:
@@ -304,6 +359,14 @@ def _two_batches() -> tuple[Driver, int, int]:
     return driver, 0, task.id
 
 
+def _stopping_worker() -> tuple[Driver, int, int]:
+    driver = Driver(workers=1)
+    task = driver.task()
+    _start(driver, task)
+    driver.stop()
+    return driver, 0, task.id
+
+
 def _another_task() -> tuple[Driver, int, int]:
     driver = Driver(workers=1)
     _start(driver, driver.task())
@@ -319,6 +382,7 @@ def _another_task() -> tuple[Driver, int, int]:
         _lost_worker,
         _idle_worker,
         _two_batches,
+        _stopping_worker,
         _another_task,
     ],
 )

@@ -1,6 +1,7 @@
 """THE state machine: events in, actions out, time as an argument.
 
-`Scheduler.handle` is the only way in which a task or a worker changes state: it leads
+`Scheduler.handle` is the only way in which a task or a worker changes state, with
+`start` and `finish`, which do the same for a single task by fewer steps: it leads
 to the backlog (`mpitasks.core.backlog`), which has the tasks that no worker holds, and
 to the crew (`mpitasks.core.crew`), which has the workers and what they hold.
 Which state follows which is in two tables (`mpitasks.core.transitions`); a pair that
@@ -17,9 +18,10 @@ Tasks:
 
     QUEUED, POSTPONED: --cancel--> CANCELLED, --lose--> FAILED
 
-A chunk of a bulk job goes from NEW to ASSIGNED at once (assign): it does not exist
-before a worker wants it. Its unbegun items may come back as a task of their own, from
-NEW to QUEUED (return). A postponed task is queued when its time has come (release).
+A chunk of a bulk job goes from NEW to ASSIGNED at once (assign), since it does not
+exist before a worker wants it; and so does a single task that finds a worker idle
+(`start`). Unbegun items of a chunk may come back as a task of their own, from NEW to
+QUEUED (return). A postponed task is queued when its time has come (release).
 Cancelling an assigned or finished task leaves it as it is, unless it runs in a
 process of its own, which can be ended (revoke). Queued tasks are lost when the last
 worker is: nobody is left to run them. Another attempt is another task; who wants one,

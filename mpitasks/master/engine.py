@@ -46,7 +46,6 @@ from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
-    PLAIN,
     Goodbye,
     Lost,
     Obituary,
@@ -55,7 +54,6 @@ from mpitasks.wire.messages import (
     Returned,
     Sign,
 )
-from mpitasks.wire.outcomes import Failure, decode_outcome
 
 if TYPE_CHECKING:
     from mpitasks.wire.transport import Transport
@@ -244,15 +242,12 @@ class Engine:
 
     def _finish(self, result: Result) -> None:
         """Let a future have its result, if there is no more to it than that."""
-        value = result.value
-        if result.form != PLAIN:
-            value = decode_outcome(result.form, value, [])
-        if self._record is None and type(value) is not Failure:
+        if self._record is None:
             task = self.scheduler.finish(
                 result.rank, result.id, result.seconds, result.nbytes
             )
             if type(task) is Call:  # as all that workers say this of
-                task.future._settle_value(value)
+                self.settler.succeed(task, result.form, result.value)
                 return
         self._handle(result.outcomes())
 
@@ -263,7 +258,7 @@ class Engine:
                 batch = self._batches.make(action.rank, action.tasks)
                 self.transport.send(action.rank, batch)
             elif type(action) is Complete:
-                # Only reports complete tasks, and they come as messages.
+                # Only reports complete tasks, and they come as messages, or from one.
                 if self._record is not None:
                     self._record(action.tasks, event)  # type: ignore[arg-type]
                 self.settler.complete(action.tasks, event)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from mpitasks.master import future
 from mpitasks.master.attempts import Again, next_attempt
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.wire.diagnose import describe
-from mpitasks.wire.messages import LIST
+from mpitasks.wire.messages import LIST, PLAIN
 from mpitasks.wire.outcomes import Failure, decode_outcome
 
 if TYPE_CHECKING:
@@ -84,6 +84,21 @@ class Settler:
             calls = [task for task in tasks if type(task) is Call]
             futures, values = self._final(calls, values, outcomes.failed)
         future.settle(futures, values)
+
+    def succeed(self, call: Call, form: int, value: Any) -> None:
+        """Give a call what it returned: as `complete`, for one.
+
+        Args:
+            call: The call.
+            form: What the value is: PLAIN, or VALUE.
+            value: As it stands in the message.
+        """
+        if form != PLAIN:
+            value = decode_outcome(form, value, [])
+            if type(value) is Failure:  # it could not be decoded
+                future.settle([call.future], [value])
+                return
+        call.future._settle_value(value)
 
     def fail(
         self,

@@ -1,7 +1,7 @@
 """Where a rank's frames come in: three ways to take them from MPI.
 
 Which of them a rank uses, and what becomes of the frames, is in `mpitasks.wire.mpi`.
-Each looks once, and again and again for so many seconds.
+`take` looks once, and then again and again for so many seconds.
 """
 
 from __future__ import annotations
@@ -45,10 +45,9 @@ class Posted:
         if not self._posted:  # not right after a frame: what is in it goes first
             self._request.Start()
             self._posted = True
-        end = 0.0
+        end = time.perf_counter() + seconds if seconds else 0.0
         while not self._request.Test():
-            end = end or time.perf_counter() + seconds
-            if time.perf_counter() >= end:
+            if not end or time.perf_counter() >= end:
                 return None
         self._posted = False
         return self._source, messages.unpack(self._room)
@@ -77,10 +76,9 @@ class Probed:
 
     def take(self, seconds: float) -> tuple[int, tuple[Message, Sequence[int]]] | None:
         """Return the source and what is in the frame, if one is there."""
-        end = 0.0
+        end = time.perf_counter() + seconds if seconds else 0.0
         while not self._probe(MPI.ANY_SOURCE, TAG_FRAME, self._status):
-            end = end or time.perf_counter() + seconds
-            if time.perf_counter() >= end:
+            if not end or time.perf_counter() >= end:
                 return None
         source = self._status.source
         self._receive((self._room, MPI.BYTE), source, TAG_FRAME)

@@ -6,8 +6,9 @@ the lengths of the buffers that follow the frame as messages of their own, and
 `fields` are the record's fields but for `buffers`, its last. Positions and codes
 that stand in tuples, because a record each would cost more than the task:
 
-Call, in `Batch.calls`: ``(task id, function id, mode, payload, buffers)``, where
-`buffers` is how many of the message's buffers belong to it, and by `mode`
+Call, in `Batch.calls` and `Request.call`: ``(task id, function id, mode, payload,
+buffers)``, where `buffers` is how many of the message's buffers belong to it, and by
+`mode`
 
     CALL_PLAIN     payload = positional arguments, a tuple of plain values
     CALL           payload = frame of (args, kwargs)
@@ -16,8 +17,9 @@ Call, in `Batch.calls`: ``(task id, function id, mode, payload, buffers)``, wher
     MAP            payload = list of (frame, buffers), one an item
     STARMAP        payload = as MAP; each item is a tuple of arguments
 
-Value, in `Outcomes.values`: by default a plain value, as it is. `Outcomes.forms`
-names the others by their position, ``position: (form, buffers)``:
+Value, in `Outcomes.values`: by default a plain value, as it is. `Outcomes.forms` names
+the others by their position, ``position: (form, buffers)``. `Result.value` has its form
+beside it, PLAIN or VALUE.
 
     VALUE   frame of the value
     ERROR   frame of (exception, traceback text)

@@ -168,8 +168,9 @@ class MpiTransport:
     poll: Callable[[], tuple[int, Message] | None]
 
     def _poll(self) -> tuple[int, Message] | None:
-        waits = self._patience.idle_since  # since the last message
-        seconds = self._patience.look_seconds if waits else 0.0
+        seconds = 0.0
+        if self._patience.idle_since and not self._incoming:
+            seconds = self._patience.look_seconds
         if self._buffers:
             _reap(self._buffers)
         if self._incoming:
@@ -177,9 +178,8 @@ class MpiTransport:
             if complete is not None:
                 self._patience.idle_since = 0.0
                 return complete
-            seconds = 0.0  # what arrives is more likely one of these
         while (arrived := self._inbox.take(seconds)) is not None:
-            self._patience.idle_since = 0.0
+            self._patience.idle_since = seconds = 0.0
             source, (message, sizes) = arrived
             if not sizes and source not in self._incoming:
                 return source, message
