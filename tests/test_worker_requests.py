@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,37 @@ def test_a_request_is_small() -> None:
     frame, buffers = messages.pack(Request((1, 2, messages.CALL_PLAIN, (3,), 0)))
     assert len(frame) < 40
     assert list(buffers) == []
+
+
+def test_the_listener_answers_for_it_while_it_runs() -> None:
+    gate, master = Gate(), Running(listens=True)
+    master.request(plain(0, hold, gate.number))
+    gate.await_task()
+    master.request(plain(1, hold, gate.number))
+    assert master.receive(Returned) == Returned(1, [1], None)
+    gate.open()
+    assert master.finish() == {0: None}
+
+
+_made: list[weakref.ref[Any]] = []
+
+
+def make(size: int) -> Any:
+    """A task that returns an array, and remembers it."""
+    array = np.ones(size)
+    _made.append(weakref.ref(array))
+    return array
+
+
+def lives() -> bool:
+    """A task that tells whether that array is still there."""
+    return _made.pop()() is not None
+
+
+def test_an_array_does_not_outlive_its_call() -> None:
+    master = Master()
+    master.request(plain(0, make, THRESHOLD))
+    master.request(plain(1, lives))
+    outcomes = master.serve()
+    assert (outcomes[0] == 1).all()
+    assert outcomes[1] is False

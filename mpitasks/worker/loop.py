@@ -180,7 +180,6 @@ class Worker:
         form = self._call(function_id, mode, payload, [])
         self.replies.answer(task_id, function_id, form, clock() - started)
         self._terms = None
-        del form  # an array must not outlive its call here
         self.replies.settle()
         self.busy = False
 
