@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -175,12 +176,19 @@ ENDS = [
 ]
 
 
+def _sleeps(pid: int) -> bool:
+    """Whether the main thread of a process sleeps."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("end", ENDS)
 def test_a_signal_lets_running_tasks_finish(
     mpi: Mpi, launch: Launch, end: str, number: signal.Signals
 ) -> None:
     job, pid = start_busy(mpi, launch, end, "--grace", "60")
+    # On its way into a lock, a thread of CPython misses a signal until it wakes.
+    job.until(lambda: _sleeps(pid), "the script waits")
     os.kill(pid, number)
     job.until(lambda: "stopping:" in job.output()[1], "it drains")
     (launch.folder / "go").touch()
