@@ -30,8 +30,7 @@ __all__ = ["Patience"]
 SPIN_SECONDS = 50e-6
 LOOK_SECONDS = 8e-6
 """While it spins, so long for what comes at a time. Between two such times are 2 us of
-locks, clocks and other errands, in which a message goes unseen; with single looks, of
-0.2 us each, a lone call takes 15% longer."""
+locks, clocks and other errands, in which a message goes unseen."""
 YIELD_SECONDS = 2e-3
 YIELD_SECONDS_CROWDED = 0.2e-3
 SLEEP_FIRST = 50e-6
