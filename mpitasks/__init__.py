@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mpitasks.master.executor import Executor
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
+    from mpitasks.randomness import rng
     from mpitasks.walltime import stopping, time_left
     from mpitasks.worker.context import current_task
     from mpitasks.worker.current import CurrentTask
@@ -48,6 +49,7 @@ _HOMES = {
     "CurrentTask": "mpitasks.worker.current",
     "TaskOptions": "mpitasks.options",
     "current_task": "mpitasks.worker.context",
+    "rng": "mpitasks.randomness",
     "run": "mpitasks.launch.run",
     "stopping": "mpitasks.walltime",
     "time_left": "mpitasks.walltime",
@@ -103,6 +105,7 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "current_task",
+    "rng",
     "run",
     "slurm",
     "stopping",

@@ -23,6 +23,7 @@ class Settings:
         status: The file that tells how far the run is; None leaves it to the job.
         task_options: Options of `mpitasks.TaskOptions` that every Executor starts
             with, unless it is given others.
+        seed: What random numbers depend on; None for a fresh one, or the journal's.
         journal: The file of the journal; None for none.
         keep_failures: Whether calls that failed in an earlier run stay failed.
         journal_errors: What to do when the journal cannot be written any more:
@@ -42,6 +43,7 @@ class Settings:
     survive: bool = False
     status: str | None = None
     task_options: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
     journal: str | None = None
     keep_failures: bool = False
     journal_errors: str = "stop"

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Terms", "isolated"]
+__all__ = ["Origin", "Place", "Terms", "isolated"]
+
+Place = tuple[int, tuple[int, ...]]
+"""Where randomness of a task comes from: a seed, and where in the program it stands."""
 
 
 class Terms(NamedTuple):
@@ -26,6 +29,28 @@ class Terms(NamedTuple):
     timeout: float | None = None
     isolate: bool = False
     memory_limit: int | None = None
+
+
+class Origin(NamedTuple):
+    """From where on, and how, the calls of an Executor are numbered.
+
+    Calls and maps have even ids, in the order of the program; what becomes of them
+    (chunks, further attempts) has odd ones, which depend on the schedule.
+
+    Attributes:
+        first: The id of its first call or map.
+        executor: Which Executor of the run it is, from 0 on; 0 for one that brings its
+            own seed.
+        entropy: The seed.
+    """
+
+    first: int
+    executor: int
+    entropy: int
+
+    def place(self, id: int) -> Place:
+        """Return the place of the call, or the map, of that id."""
+        return self.entropy, (self.executor, (id - self.first) // 2)
 
 
 def isolated(terms: tuple[Any, ...] | None) -> bool:

@@ -15,6 +15,7 @@ from mpitasks.wire.messages import (
     VALUE,
     Batch,
     Message,
+    Opening,
     Outcomes,
     Request,
     Result,
@@ -29,6 +30,7 @@ class Hands:
     Attributes:
         pump: The pump; nothing turns it unasked.
         ends: The transports of the workers, by rank.
+        openings: What each was told last of the Executors, as far as was looked.
     """
 
     def __init__(self, workers: int) -> None:
@@ -36,6 +38,7 @@ class Hands:
         self.ends = {
             rank: LocalTransport(rank, mailboxes) for rank in range(1, workers + 1)
         }
+        self.openings: dict[int, Opening] = {}
         self.pump = Pump(LocalTransport(0, mailboxes), self.ends, threads=False)
         session.install(Session(self.pump))
 
@@ -45,10 +48,13 @@ class Hands:
         self.pump.close(0.0)
 
     def messages(self, rank: int) -> list[Message]:
-        """Return what a worker was sent since the last look."""
+        """Return what a worker was sent since the last look, but for openings."""
         messages = []
         while (arrived := self.ends[rank].poll()) is not None:
-            messages.append(arrived[1])
+            if type(arrived[1]) is Opening:
+                self.openings[rank] = arrived[1]
+            else:
+                messages.append(arrived[1])
         return messages
 
     def batches(self, rank: int) -> list[Batch]:

@@ -22,6 +22,7 @@ from mpitasks.wire.messages import (
     Lost,
     Message,
     Obituary,
+    Opening,
     Outcomes,
     Request,
     Result,
@@ -55,6 +56,9 @@ ONE_OF_EACH: list[Message] = [
     Sign(),
     Lost(),
     Obituary(3, "died"),
+    Batch([], places={3: 2, 5: (7, (0, 1), 4), 9: (7, (0, 1), [4, 6])}),
+    Outcomes(3, 1, [1], [], [(2, 1, 0.5, 0)], ["x"], {}, [1]),
+    Opening([(4, 0, 2**100)]),
 ]
 
 

@@ -278,7 +278,7 @@ def _kinds() -> list[Any]:
 def _send_kinds(end: Transport, peer: int) -> Side:
     buffers = _kinds()
     end.send(peer, numbered(1, buffers))
-    end.send(peer, Outcomes(1, 1, [5], [], [], [None], {}, _kinds()[::-1]))
+    end.send(peer, Outcomes(1, 1, [5], [], [], [None], {}, [], _kinds()[::-1]))
     end.send(peer, numbered(2))
     yield from drain(end)
 

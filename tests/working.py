@@ -63,6 +63,7 @@ class Master:
         *calls: tuple[int, Any, int, Any, list[Any]],
         forget: Iterable[Callable[..., Any]] = (),
         terms: dict[int, Terms] | None = None,
+        places: dict[int, Any] | None = None,
     ) -> None:
         """Send one batch; a call is (task id, function, mode, payload, buffers)."""
         functions, buffers, others = [], [], []
@@ -79,6 +80,7 @@ class Master:
         batch.buffers = buffers + others
         if terms:
             batch.terms = {task_id: tuple(own) for task_id, own in terms.items()}
+        batch.places = places
         self.end.send(1, batch)
 
     def _id(self, function: Callable[..., Any]) -> int:

@@ -42,6 +42,7 @@ exit codes: the script's own; 1 after an exception in it; 70 internal error;
 FOR_RANKS = (
     "start_timeout",
     "survive",
+    "seed",
     "journal",
     "keep_failures",
     "journal_errors",
@@ -174,6 +175,12 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
         help="end a task that takes longer",
     )
     group.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="what mpitasks.rng() depends on (that of the journal, else a fresh one)",
+    )
+    group.add_argument(
         "--isolate",
         action="store_true",
         help="run tasks in a child process of their rank, so that a crash costs one "
@@ -270,6 +277,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         )
     if options.time_limit is not None and not options.time_limit > 0:
         raise ConfigurationError("--time-limit needs a time above 0")
+    if options.seed is not None and options.seed < 0:
+        raise ConfigurationError(f"--seed needs a number from 0 on, not {options.seed}")
     if options.requeue_rounds < 1:
         raise ConfigurationError(
             f"--requeue-rounds needs a number above 0, not {options.requeue_rounds}"
@@ -277,6 +286,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         start_seconds=options.start_timeout,
         survive=options.survive,
+        seed=options.seed,
         journal=options.journal,
         keep_failures=options.keep_failures,
         journal_errors=options.journal_errors,

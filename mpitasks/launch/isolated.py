@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 
+from mpitasks import randomness
 from mpitasks.master import session as sessions
 from mpitasks.worker import context, forkserver
 from mpitasks.worker.channel import Channel
@@ -47,5 +48,6 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     os.close(page)
     isolated = Isolated(channel, slate, f"{where}, in its child (pid {os.getpid()})")
     context.provide(isolated.current_task)
+    randomness.provide(isolated.draw)
     isolated.serve()
     channel.close()

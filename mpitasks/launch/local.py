@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import NoReturn
 
+from mpitasks import randomness
 from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.ending import begin, foresee
@@ -58,6 +59,7 @@ def start_local() -> Session:
 
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     session = Session(pump, in_task)
+    randomness.provide(lambda: worker.draw() if in_task() else session.draw())
     foresee(settings())
     session.ending = begin(pump, settings(), _exit)
     atexit.register(_finish, session)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from mpitasks import walltime
+from mpitasks import randomness, walltime
 from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.environment import (
@@ -193,6 +193,7 @@ def join(settings: Settings) -> Role:
         session = sessions.Session(pump)
         session.ending = ending.begin(pump, settings, _abort)
         sessions.install(session)
+        randomness.provide(session.draw)
         return Role.MASTER
     from mpitasks.worker import context, exits
     from mpitasks.worker.fellows import watched_over
@@ -208,6 +209,7 @@ def join(settings: Settings) -> Role:
     listens = mpi.threads_may_overlap()
     worker = Worker(transport, where, host=own.host, listens=listens)
     context.provide(lambda: worker.current_task(rank, own.host))
+    randomness.provide(worker.draw)
     # Elsewhere than rank 0, which cannot ask: MPICH over UCX crashes on a message to a
     # rank that is dead.
     worker.signs = answer.master is None and not survives_losses()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.core.postponed import retry_delay
 from mpitasks.master.calls import Call, Chunk
@@ -27,15 +27,21 @@ Again = tuple[float, "Call | Chunk"]
 class History:
     """What became of earlier attempts.
 
+    Args:
+        place: The call's, as in `Batch.places`: the id of its first attempt. A chunk
+            has it from its job.
+
     Attributes:
+        place: As given.
         crashes: How many of them lost their rank.
         blamed: How often that may have been its own doing.
         errors: What each ended with, in order.
     """
 
-    __slots__ = ("blamed", "crashes", "errors")
+    __slots__ = ("blamed", "crashes", "errors", "place")
 
-    def __init__(self) -> None:
+    def __init__(self, place: Any) -> None:
+        self.place = place
         self.crashes = 0
         self.blamed = 0
         self.errors: list[BaseException] = []
@@ -71,7 +77,7 @@ def next_attempt(
             _chain([*history.errors, error])
         return None
     if history is None:
-        history = History()
+        history = History(task.id)
     history.errors.append(error)
     history.crashes += crashed
     history.blamed += blamed

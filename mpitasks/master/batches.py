@@ -34,7 +34,8 @@ class Batches:
 
     def single(self, rank: Rank, call: Call) -> Request | Batch:
         """Return one call as a message to the worker; as `make`, if it needs more."""
-        if call.buffers or call.function not in self._known[rank]:
+        more = call.buffers or call.history is not None
+        if more or call.function not in self._known[rank]:
             return self.make(rank, [call])
         return Request(call.wire, None if call.terms is None else tuple(call.terms))
 
@@ -45,6 +46,7 @@ class Batches:
         buffers: list[Any] = []
         functions: dict[FunctionId, Function] = {}  # those that the worker lacks
         terms: dict[int, Any] = {}
+        places: dict[int, Any] = {}
         for task in tasks:
             if type(task) is Call:
                 calls.append(task.wire)
@@ -53,17 +55,21 @@ class Batches:
                 target = task.target
                 if task.terms is not None:
                     terms[task.id] = tuple(task.terms)
+                if task.history is not None:
+                    places[task.id] = task.history.place
             else:
                 assert type(task) is Chunk  # the master makes no other tasks
                 if task.terms is not None:
                     terms[task.id] = tuple(task.terms)
+                if task.job.place is not None:
+                    places[task.id] = task.job.places(task)
                 wire, own = task.job.encode(task)
                 calls.append(wire)
                 buffers += own
                 target = task.job.target
             if target.id not in known:
                 functions[target.id] = target
-        batch = Batch(calls, (), (), terms or None, buffers)
+        batch = Batch(calls, (), (), terms or None, places or None, buffers)
         if functions:
             _teach(known, functions, batch)
         return batch

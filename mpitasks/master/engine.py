@@ -56,6 +56,7 @@ from mpitasks.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from mpitasks.terms import Origin
     from mpitasks.wire.transport import Transport
 
 __all__ = ["Engine"]
@@ -72,7 +73,9 @@ class Engine:
         max_failures: How many calls and items may fail; None for any number.
 
     Attributes:
-        ids: Where calls and jobs get their ids from.
+        ids: Where calls and jobs get their ids from: even ones, in program order.
+        own_ids: Where what becomes of them gets its ids from: odd ones. See
+            `mpitasks.terms.Origin`.
         ranks: The workers.
         transport: How to reach them.
         scheduler: Decides which of them gets which tasks.
@@ -94,15 +97,18 @@ class Engine:
         *,
         max_failures: int | None = None,
     ) -> None:
-        self.ids = itertools.count()
+        self.ids = itertools.count(0, 2)
+        self.own_ids = itertools.count(1, 2)
         self.ranks = list(ranks)
         self.transport = transport
-        self.scheduler = Scheduler(self.ids)
-        self.settler = Settler(self.ids, max_failures)
+        self.scheduler = Scheduler(self.own_ids)
+        self.settler = Settler(self.own_ids, max_failures)
         self.inbox: deque[Call] = deque()
         self.turns = 0
         self.error: MpiTasksError | None = None
         self._batches = Batches(self.ranks)
+        self._origins: list[Origin] = []  # of the Executors that may have calls
+        self._untold: set[Rank] = set()  # who does not know these yet
         self._record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
         # For `mpitasks.master.lookout`: who was heard of; and what it found out.
         self.heard: set[Rank] = set()
@@ -128,6 +134,18 @@ class Engine:
         """
         self._record = record
         self.settler.failed = failed
+
+    def open(self, origin: Origin, *, alone: bool) -> None:
+        """An Executor begins, whose calls come from there.
+
+        Args:
+            origin: How they are numbered.
+            alone: Whether no call of an earlier one is outstanding.
+        """
+        if alone:
+            self._origins.clear()
+        self._origins.append(origin)
+        self._untold.update(self.ranks)
 
     def lose(self, rank: Rank, how: str) -> None:
         """Take note that a worker is gone, for the next turn. From any thread."""
@@ -183,6 +201,8 @@ class Engine:
             if rank is None:
                 self._handle(TasksSubmitted([call]))
             else:
+                if rank in self._untold:
+                    self._tell(rank)
                 self.transport.send(rank, self._batches.single(rank, call))
         except BaseException as error:
             self.fail(error)
@@ -255,6 +275,8 @@ class Engine:
         """Let the scheduler decide, and do it."""
         for action in self.scheduler.handle(event, time.monotonic()):
             if type(action) is Assign:
+                if action.rank in self._untold:
+                    self._tell(action.rank)
                 batch = self._batches.make(action.rank, action.tasks)
                 self.transport.send(action.rank, batch)
             elif type(action) is Complete:
@@ -266,6 +288,12 @@ class Engine:
                 self._perform(action)
         if self.settler.again:
             self._try_again()
+
+    def _tell(self, rank: Rank) -> None:
+        """Let a worker know of the Executors whose calls it is about to get."""
+        self._untold.discard(rank)
+        origins = [tuple(origin) for origin in self._origins]
+        self.transport.send(rank, messages.Opening(origins))
 
     def _perform(self, action: Action) -> None:
         """Do what is seldom to be done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -51,6 +52,10 @@ class Executor(concurrent.futures.Executor):
             come from there, and only what is missing is computed. None for the one
             of the command line's ``--journal``, if there is one. See
             ``docs/resume.md``.
+        seed: What `mpitasks.rng` in its tasks depends on, an integer from 0 on. Two
+            Executors with the same seed draw the same numbers. None for what the
+            command line's ``--seed`` says, else what the journal has, else a fresh one;
+            then each Executor of a run draws others.
         keep_failures: Do not run again what failed in an earlier run; None for what
             the command line says.
         journal_errors: When the journal cannot be written any more (a full disk),
@@ -75,6 +80,7 @@ class Executor(concurrent.futures.Executor):
         max_workers: int | None = None,
         *,
         journal: str | os.PathLike[str] | None = None,
+        seed: int | None = None,
         keep_failures: bool | None = None,
         journal_errors: str | None = None,
         **options: Any,
@@ -86,6 +92,8 @@ class Executor(concurrent.futures.Executor):
                 )
             if max_workers < 1:
                 raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
+        if seed is not None:
+            seed = _checked_seed(seed)
         settings = session.settings()
         self._options = DEFAULTS.replace(**settings.task_options).replace(**options)
         opener = None
@@ -96,7 +104,7 @@ class Executor(concurrent.futures.Executor):
                 keep_failures=_told(keep_failures, settings.keep_failures),
                 errors=_told(journal_errors, settings.journal_errors),
             )
-        self._lease = session.current().open(max_workers, opener)
+        self._lease = session.current().open(max_workers, opener, seed)
 
     @property
     def num_workers(self) -> int:
@@ -143,14 +151,15 @@ class Executor(concurrent.futures.Executor):
         if lease.closed:
             raise ExecutorClosedError("cannot schedule new futures after shutdown")
         pump = lease.pump
+        id = next(pump.ids)  # its place in the program, also if it need not run
         entry = None
         if lease.journal is not None:
-            entry, found = self._find(fn, args, kwargs)
+            entry, found = self._find(id, fn, args, kwargs)
             if found is not None:
                 return found
         try:
             target = pump.functions.register(fn)
-            call = Call(next(pump.ids), target, args, kwargs, self._options)
+            call = Call(id, target, args, kwargs, self._options)
         except SerializationError as error:
             if self._options.label is not None:
                 error.args = (f"task {self._options.label!r}: {error}",)
@@ -266,13 +275,16 @@ class Executor(concurrent.futures.Executor):
         raise TypeError(f"an Executor cannot be sent to a worker; {session.IN_TASK}")
 
     def _find(
-        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, id: int, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Entry | None, Future | None]:
         """Return where a call is to be recorded, and its future if it is there."""
         from mpitasks.master.journal.recorder import MISSING
 
-        assert self._lease.journal is not None
-        entry, outcome = self._lease.journal.find(fn, args, kwargs, self._options)
+        lease = self._lease
+        assert lease.journal is not None
+        assert lease.origin is not None
+        place = lease.origin.place(id)
+        entry, outcome = lease.journal.find(fn, args, kwargs, self._options, place)
         if outcome is MISSING:
             return entry, None
         future = Future(None, self._lease.pump)
@@ -303,8 +315,15 @@ class Executor(concurrent.futures.Executor):
                 f"{options.key!r}"
             )
         lease = self._lease
+        assert lease.origin is not None
+        place = lease.origin.place(next(lease.pump.ids))
         target = lease.pump.functions.register(fn)
-        kinds: dict[str, Any] = {"star": star, "ordered": ordered, "options": options}
+        kinds: dict[str, Any] = {
+            "star": star,
+            "ordered": ordered,
+            "options": options,
+            "place": place,
+        }
         met = None if lease.journal is None else lease.journal.meet(fn)
         if lease.journal is None or met is None:
             job = Job(target, items, **kinds)
@@ -313,6 +332,24 @@ class Executor(concurrent.futures.Executor):
 
             job = RecordedJob(lease.journal, met, lease.pump, target, items, **kinds)
         return Stream(lease, job, timeout)
+
+
+def _checked_seed(seed: Any) -> int:
+    """Return a seed as an int.
+
+    Raises:
+        TypeError: It is no integer.
+        OptionError: It is below 0.
+    """
+    if isinstance(seed, bool):
+        raise TypeError(f"seed must be an integer or None, not {seed!r}")
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an integer or None, not {seed!r}") from None
+    if number < 0:
+        raise OptionError(f"seed must be None or >= 0, not {number}")
+    return number
 
 
 def _told(value: T | None, default: T) -> T:

@@ -26,6 +26,7 @@ from mpitasks.wire.outcomes import Failure
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
     from mpitasks.options import TaskOptions
+    from mpitasks.terms import Place
 
 __all__ = ["Job"]
 
@@ -41,6 +42,7 @@ class Job(Bulk):
         options: What was asked for its items.
         closed: Nobody wants its results.
         halted: What ends it before its results do: too many of them are failures.
+        place: Where in the program it stands; None if that is not known.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class Job(Bulk):
         "closed",
         "halted",
         "options",
+        "place",
         "pulled",
         "target",
     )
@@ -71,6 +74,7 @@ class Job(Bulk):
         star: bool,
         ordered: bool,
         options: TaskOptions,
+        place: Place | None = None,
     ) -> None:
         super().__init__(
             target.id,
@@ -79,6 +83,7 @@ class Job(Bulk):
             terms=options.terms,
         )
         self.options = options
+        self.place = place
         self.target = target
         self.closed = False
         self.pulled = 0  # items taken from the source so far
@@ -218,6 +223,15 @@ class Job(Bulk):
     def position(self, index: int) -> int:
         """Return which of the user's items this is."""
         return index
+
+    def places(self, chunk: Chunk) -> tuple[int, tuple[int, ...], Any]:
+        """Return where the items of a chunk have their place, as in `Batch.places`."""
+        assert self.place is not None
+        return (*self.place, self._indices(chunk))
+
+    def _indices(self, chunk: Chunk) -> int | list[int]:
+        """Return which of the user's items these are; one number if in a row."""
+        return chunk.start
 
     def _plain(self, items: list[Any] | range) -> bool:
         if type(items) is range:

@@ -37,6 +37,7 @@ from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.engine import Engine
 from mpitasks.master.functions import Functions
 from mpitasks.records import replace
+from mpitasks.terms import Origin
 from mpitasks.wire import messages
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Pump:
 
     Attributes:
         engine: What it turns.
-        ids: Where calls and jobs get their ids from.
+        ids: Where calls and maps get their ids from; see `mpitasks.terms.Origin`.
         functions: Those that were submitted.
         driven: Whether a thread waits and takes turns meanwhile.
         drives: How often a thread began to.
@@ -163,6 +164,18 @@ class Pump:
     def allow_waits(self) -> None:
         """Let waiting be waiting again."""
         self._refusal = None
+
+    def open(self, entropy: int, executor: int) -> Origin:
+        """Begin an Executor; return from where on its calls are numbered.
+
+        Args:
+            entropy: Its seed.
+            executor: Its number.
+        """
+        with self._lock:
+            origin = Origin(next(self.ids) + 2, executor, entropy)
+            self.engine.open(origin, alone=not self.outstanding)
+        return origin
 
     def limit_workers(self, count: int | None) -> None:
         """Use only so many of the workers from now on; None for all."""

@@ -7,12 +7,14 @@ when it makes its first Executor.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.master import journals
+from mpitasks.randomness import Draw, refuse_thread
 from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from mpitasks.master.journal.recorder import Journal
     from mpitasks.master.pump import Pump
+    from mpitasks.terms import Origin
 
     class Closable(Protocol):
         """Something of the launcher's that ends with the script."""
@@ -50,9 +53,11 @@ class Lease:
         closed: Whether the Executor was shut down.
         journal: Where its results are kept, if anywhere.
         owns: Whether the journal is the Executor's own.
+        origin: Its seed, and from where on its calls are numbered; None until it is
+            fully open.
     """
 
-    __slots__ = ("closed", "journal", "owns", "pump", "session")
+    __slots__ = ("closed", "journal", "origin", "owns", "pump", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -60,6 +65,7 @@ class Lease:
         self.closed = False
         self.journal: Journal | None = journals.run_journal()
         self.owns = False
+        self.origin: Origin | None = None
 
     def close_journal(self) -> None:
         """Close the Executor's own journal, when all of its calls are done.
@@ -92,17 +98,21 @@ class Session:
         self.ending: Closable | None = None
         self._lease: Lease | None = None
         self._lock = threading.Lock()
+        self._numbered = 0  # Executors that draw from the run's own seed
+        self._entropy: int | None = None
 
     def open(
         self,
         max_workers: int | None = None,
         open_journal: Callable[[], Journal | None] | None = None,
+        seed: int | None = None,
     ) -> Lease:
         """Let an Executor use the session, and so many of its workers.
 
         Args:
             max_workers: How many; None for all.
             open_journal: Opens the Executor's own journal, if it has one.
+            seed: The Executor's own seed, if it has one.
 
         Raises:
             ConfigurationError: Another one does, or the caller is a task.
@@ -127,11 +137,53 @@ class Session:
                 lease.owns = True
             if lease.journal is not None:
                 lease.journal.attach(self.pump)
+            lease.origin = self.pump.open(*self._seed(lease, seed))
         except BaseException:
             lease.closed = True
             raise
         self.pump.limit_workers(max_workers)
         return lease
+
+    def draw(self) -> Draw | None:
+        """Return where the script has its random numbers from, if it may ask.
+
+        Raises:
+            ConfigurationError: This is not the main thread.
+        """
+        lease = self._lease
+        if lease is None or lease.closed or lease.origin is None:
+            return None
+        main = threading.main_thread().ident
+        assert main is not None
+        refuse_thread(main)
+        origin = lease.origin
+        return Draw("script", lease, origin.entropy, (origin.executor,))
+
+    def _seed(self, lease: Lease, seed: int | None) -> tuple[int, int]:
+        """Return what an Executor's random numbers come from: its seed, its number.
+
+        A seed of its own, or a fresh one of its own journal, starts anew with each
+        Executor, so that the next one draws the same. The run's goes on.
+        """
+        own = seed is not None
+        if seed is None:
+            seed = settings().seed
+        journal = lease.journal
+        if journal is not None and seed is None:
+            own = lease.owns
+            seed = journal.seed
+        if seed is None:
+            if own or self._entropy is None:
+                fresh = int.from_bytes(os.urandom(16), "little")
+                self._entropy = self._entropy if own else fresh
+            seed = fresh if own else self._entropy
+        assert seed is not None
+        if journal is not None and (lease.owns or not own):
+            journal.note_seed(seed)
+        if own:
+            return seed, 0
+        number, self._numbered = self._numbered, self._numbered + 1
+        return seed, number
 
 
 IN_TASK = (

@@ -52,6 +52,7 @@ __all__ = [
     "Lost",
     "Message",
     "Obituary",
+    "Opening",
     "Outcomes",
     "Request",
     "Result",
@@ -126,6 +127,10 @@ class Batch:
     terms: dict[int, tuple[Any, ...]] | None = None
     """Fields of the `mpitasks.options.Terms` of the calls, by their ids, that have
     other terms than the default."""
+    places: dict[int, Any] | None = None
+    """By their ids, the places of what is no first attempt at a call: the id of that
+    first attempt; or (seed, place, items), where items is None, the index of a chunk's
+    first item in its map, or a list with the index of each. See `mpitasks.terms`."""
     buffers: Sequence[Buffer] = ()
 
 
@@ -136,6 +141,18 @@ class Request:
     call: tuple[int, int, int, Any, int]
     terms: tuple[Any, ...] | None = None
     """Fields of its `mpitasks.terms.Terms`, if these are not the default."""
+
+
+@dataclass(slots=True)
+class Opening:
+    """Master to worker, before the first call of an Executor: what holds for its calls.
+
+    It takes the place of all that was said before.
+    """
+
+    origins: Sequence[tuple[int, ...]]
+    """Fields of the `mpitasks.terms.Origin` of each Executor that may have calls, the
+    latest last."""
 
 
 @dataclass(slots=True)
@@ -165,6 +182,8 @@ class Outcomes(OutcomesArrived):
     costs: list[Any]
     values: list[Any]
     forms: dict[int, tuple[int, int]]
+    drawn: list[int] = field(default_factory=list)
+    """Those of the ids whose values depend on `mpitasks.rng`."""
     buffers: list[Buffer] = field(default_factory=list)
 
 
@@ -252,6 +271,7 @@ Message = (
     | Sign
     | Obituary
     | Lost
+    | Opening
 )
 
 ANNOUNCED_SIZES = 128
@@ -273,6 +293,7 @@ _KINDS: tuple[type, ...] = (
     Revocation,
     Request,
     Result,
+    Opening,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 
@@ -296,7 +317,13 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
         )
     elif type(message) is Batch:
         buffers = message.buffers
-        fields = message.calls, message.functions, message.forget, message.terms
+        fields = (
+            message.calls,
+            message.functions,
+            message.forget,
+            message.terms,
+            message.places,
+        )
     elif type(message) is Outcomes:
         buffers = message.buffers
         fields = (
@@ -307,6 +334,7 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
             message.costs,
             message.values,
             message.forms,
+            message.drawn,
         )
     else:
         fields = tuple([getattr(message, name) for name in names_of(message)])

@@ -21,6 +21,9 @@ class CurrentTask:
         label: Its name, as given by ``with_options(label=...)``, or None.
         rank: The rank that runs it.
         host: That rank's host.
+        place: Where in the program it stands, whatever ranks there are: the number of
+            the Executor, that of the call or map in it, and in a map the index of the
+            item. `mpitasks.rng` depends on it.
     """
 
     id: int
@@ -28,3 +31,4 @@ class CurrentTask:
     label: str | None
     rank: int
     host: str
+    place: tuple[int, ...] = ()

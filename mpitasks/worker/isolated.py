@@ -8,9 +8,11 @@ Requests and answers are described in `mpitasks.worker.sandbox`.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.randomness import Draw, place_at, refuse_thread
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
@@ -47,7 +49,9 @@ class Isolated:
         self._slate = slate
         self._where = where
         self._functions = Functions()
-        self._task: CurrentTask | None = None
+        self._task: tuple[Any, ...] | None = None
+        self._item: int | None = None  # which of a chunk runs
+        self._thread = threading.get_ident()
 
     def serve(self) -> None:
         """Run what the rank sends until it closes the channel."""
@@ -65,7 +69,7 @@ class Isolated:
         function = functions[function_id]
         if sent is not None:
             self._slate.loaded()
-        self._task = None if task is None else CurrentTask(*task)
+        self._task = task
         if mode in (CALL_PLAIN, CALL):
             buffers.reverse()
             form = None
@@ -80,7 +84,22 @@ class Isolated:
 
     def current_task(self) -> CurrentTask | None:
         """Return the task that is running here, if one is."""
-        return self._task
+        if self._task is None:
+            return None
+        id, attempt, label, rank, host, places = self._task
+        _, place = place_at(places, self._item) or (0, ())
+        return CurrentTask(id, attempt, label, rank, host, place)
+
+    def draw(self) -> Draw | None:
+        """Return where the task that is running here has its random numbers from."""
+        if self._task is None:
+            return None
+        refuse_thread(self._thread)
+        place = place_at(self._task[-1], self._item)
+        if place is None:
+            return None
+        self._slate.note_drawn()  # before: it may crash
+        return Draw("task", (self._task[0], place), *place)
 
     def _call(
         self,
@@ -106,7 +125,7 @@ class Isolated:
         for at, (mode, payload, task) in enumerate(calls, first):
             if not self._slate.begin(at):
                 break
-            self._task = CurrentTask(*task)
+            self._task = task
             self._put(at, self._call(function, mode, payload, []))
         self._answer(0, None, done=True)
 
@@ -126,10 +145,12 @@ class Isolated:
             own = [] if plain else [buffers.pop() for _ in range(item[1])]
             if not slate.begin(at):
                 break
-            self._put(at, self._item(function, item, own, plain, spread))
+            self._item = at
+            self._put(at, self._apply(function, item, own, plain, spread))
+        self._item = None
         self._answer(0, None, done=True)
 
-    def _item(
+    def _apply(
         self,
         function: Callable[..., Any],
         item: Any,

@@ -70,9 +70,11 @@ class Isolation:
         sent = worker.functions.sent[function_id]
         if len(calls) == 1:
             call = task_id, function_id, mode, payload
-            order = make_order(call, buffers, sent, terms[0], self._own)
+            places = worker.places(task_id)
+            order = make_order(call, buffers, sent, terms[0], self._own, places)
         else:
-            order = make_joint_order(calls, sent, terms, self._own)
+            all_places = [worker.places(call[0]) for call in calls]
+            order = make_joint_order(calls, sent, terms, self._own, all_places)
         self._answered = 0
         self._since = self._told = time.perf_counter()
         try:
@@ -82,6 +84,8 @@ class Isolation:
         if form is not None:
             seconds = time.perf_counter() - self._since - self._sandbox.preparing
             worker.replies.add(task_id, function_id, items, form, seconds)
+            if self._sandbox.drew():
+                worker.replies.note_drawn(task_id)
         else:
             self._answer()
         self._calls = ()
@@ -148,6 +152,8 @@ class Isolation:
             task_id, function_id, *_ = self._calls[self._answered]
             self._answered += 1
             self._worker.replies.add(task_id, function_id, 1, form, max(seconds, 0.0))
+            if self._sandbox.drew():
+                self._worker.replies.note_drawn(task_id)
 
     def _look_around(self) -> BaseException | None:
         """Do what the listener does, now and then while the child works for long."""

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError
-from mpitasks.terms import Terms, isolated
+from mpitasks.randomness import Draw, place_at, refuse_thread
+from mpitasks.terms import Origin, Terms, isolated
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
@@ -32,6 +33,7 @@ from mpitasks.wire.messages import (
     Inquiry,
     Lost,
     Obituary,
+    Opening,
     Request,
     Returned,
     Revocation,
@@ -51,6 +53,7 @@ from mpitasks.worker.orphan import perish
 from mpitasks.worker.replies import Replies
 
 if TYPE_CHECKING:
+    from mpitasks.terms import Place
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
@@ -86,6 +89,7 @@ class Worker:
         revoked: Calls that are not to be run, or to be ended.
         maimed: Whether the run ends with ranks lost.
         signs: Whether it is to give signs of life without being asked.
+        drew: Whether the task that runs has asked for random numbers of ours.
     """
 
     def __init__(
@@ -118,9 +122,14 @@ class Worker:
         self._terms: Terms | None = None  # of the call; None for the default
         self._isolation: Isolation | None = None  # made for the first isolated task
         self.revoked: set[int] = set()
+        self._origins: list[Origin] = []
+        self._places: dict[int, Any] | None = None  # as in the batch
+        self.drew = False
+        self._thread = 0
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
+        self._thread = threading.get_ident()
         with self.lock:
             try:
                 self._serve()
@@ -157,6 +166,8 @@ class Worker:
                 transport.send(MASTER, Goodbye())
                 transport.close()
                 return
+            elif type(message) is Opening:
+                self._origins = [Origin._make(fields) for fields in message.origins]
             elif type(message) in (Inquiry, Lost, Revocation):
                 self._take_in(message)
             else:
@@ -172,13 +183,21 @@ class Worker:
             self._listener.wake()
         self._calls = [request.call]
         self._at = 1
+        self._places = None
         if request.terms is not None:
             self._terms = Terms(*request.terms)
         task_id, function_id, mode, payload, _ = request.call
         clock = time.perf_counter
         started = clock()
         form = self._call(function_id, mode, payload, [])
-        self.replies.answer(task_id, function_id, form, clock() - started)
+        seconds = clock() - started
+        if self.drew:
+            self.drew = False
+            self.replies.add(task_id, function_id, 1, form, seconds)
+            self.replies.note_drawn(task_id)
+            self.replies.flush(1)
+        else:
+            self.replies.answer(task_id, function_id, form, seconds)
         self._terms = None
         self.replies.settle()
         self.busy = False
@@ -197,6 +216,7 @@ class Worker:
         started = clock()
         replies.begin(started)
         self._calls = batch.calls
+        self._places = batch.places
         self._at = 0
         for task_id, function_id, mode, payload, count in batch.calls:
             self._at += 1
@@ -220,6 +240,9 @@ class Worker:
                 items, form = self._map(function_id, mode, payload, own)
             ended = clock()
             replies.add(task_id, function_id, items, form, ended - started)
+            if self.drew:
+                self.drew = False
+                replies.note_drawn(task_id)
             del own, form  # arrays must not outlive their call here
             started = ended
         self._terms = None
@@ -235,7 +258,34 @@ class Worker:
         task_id = self._calls[self._at - 1][0]
         from mpitasks.worker.current import CurrentTask
 
-        return CurrentTask(task_id, terms.attempt, terms.label, rank, host)
+        _, place = self._place(task_id) or (0, ())
+        return CurrentTask(task_id, terms.attempt, terms.label, rank, host, place)
+
+    def draw(self) -> Draw | None:
+        """Return where the task that is running here has its random numbers from."""
+        if not self.busy or not self._at:
+            return None
+        refuse_thread(self._thread)
+        task_id = self._calls[self._at - 1][0]
+        place = self._place(task_id)
+        if place is None:
+            return None
+        self.drew = True
+        return Draw("task", (task_id, place), *place)
+
+    def _place(self, task_id: int) -> Place | None:
+        chunk = self._chunk
+        return place_at(self.places(task_id), None if chunk is None else len(chunk[1]))
+
+    def places(self, task_id: int) -> tuple[int, tuple[int, ...], Any] | None:
+        """Return the place of a call of the batch, or of the items of a chunk of it."""
+        first = task_id if self._places is None else self._places.get(task_id, task_id)
+        if type(first) is tuple:
+            return first
+        for origin in reversed(self._origins):
+            if origin.first <= first and not first % 2:
+                return (*origin.place(first), None)
+        return None
 
     def progress(self) -> tuple[int, int]:
         """Return what changes with each call, or item of a chunk, that is done."""

@@ -47,8 +47,8 @@ class Order:
         label: The task's name.
         timeout: Seconds that the call, or each item, may take.
         memory_limit: Bytes that the child may hold.
-        task: What `current_task` needs to know in the child; each call that runs
-            together with others has its own.
+        task: What `current_task` and `rng` need to know in the child; each call that
+            runs together with others has its own.
     """
 
     function_id: int
@@ -68,6 +68,7 @@ def make_order(
     sent: tuple[Any, Sequence[Buffer]],
     terms: Terms,
     own: tuple[int, str],
+    places: Any = None,
 ) -> Order:
     """Return the order for a call of a `Batch`.
 
@@ -77,6 +78,7 @@ def make_order(
         sent: Frame and buffers of its function.
         terms: Its terms.
         own: The rank and its host.
+        places: Where it, or its items, have their place, as in `Batch.places`.
     """
     task_id, function_id, mode, payload = call
     return Order(
@@ -88,7 +90,7 @@ def make_order(
         label=terms.label,
         timeout=terms.timeout,
         memory_limit=terms.memory_limit,
-        task=(task_id, terms.attempt, terms.label, *own),
+        task=(task_id, terms.attempt, terms.label, *own, places),
     )
 
 
@@ -97,6 +99,7 @@ def make_joint_order(
     sent: tuple[Any, Sequence[Buffer]],
     terms: Sequence[Terms],
     own: tuple[int, str],
+    places: Sequence[Any],
 ) -> Order:
     """Return one order for calls of one function, which differ but in their payloads.
 
@@ -105,10 +108,13 @@ def make_joint_order(
         sent: Frame and buffers of their function.
         terms: Their terms.
         own: The rank and its host.
+        places: Their places.
     """
     payload = [
-        (mode, payload, (task_id, its.attempt, its.label, *own))
-        for (task_id, _, mode, payload, _), its in zip(calls, terms, strict=True)
+        (mode, payload, (task_id, its.attempt, its.label, *own, place))
+        for (task_id, _, mode, payload, _), its, place in zip(
+            calls, terms, places, strict=True
+        )
     ]
     return Order(
         function_id=calls[0][1],
@@ -131,6 +137,7 @@ class Run:
         total: How many items are wanted.
         first: The item that the present child began with.
         futile: How many children died before they began an item, in a row.
+        drew: Whether an item that was run may have asked for random numbers of ours.
     """
 
     def __init__(self, order: Order) -> None:
@@ -148,6 +155,7 @@ class Run:
             self.total = len(order.payload)
         self.first = 0
         self.futile = 0
+        self.drew = False
         self._handed_out = 0
 
     @property

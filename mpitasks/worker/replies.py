@@ -80,6 +80,10 @@ class Replies:
         cost[2] += seconds
         cost[3] += nbytes
 
+    def note_drawn(self, task_id: int) -> None:
+        """Take note that the value added last depends on random numbers of ours."""
+        self._reply.drawn.append(task_id)
+
     def begin(self, now: float) -> None:
         """Let what comes from now on wait for other results."""
         self.due = now + FLUSH_SECONDS
@@ -127,4 +131,4 @@ class Replies:
         self._transport.send(MASTER, self._empty())
 
     def _empty(self) -> Any:
-        return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [])
+        return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [], [])

@@ -67,6 +67,7 @@ class Sandbox:
         self._child: Child | None = None
         self._blame = Blame(rank, host)
         self._run: Run | None = None
+        self._drew = False  # as in `Run`, of the last run
         self._rest: list[Form] = []  # results of calls that ran together
         self._forget: list[int] = []
         self._runs = 0
@@ -96,6 +97,7 @@ class Sandbox:
         try:
             while not run.finished:
                 self._attempt(run, watch)
+            self._drew = run.drew
             if run.together:
                 self._rest = run.hand_out()
                 return len(run.items), None
@@ -123,7 +125,12 @@ class Sandbox:
         if self._child is not None:
             self._count_preparing(self._child)
             run.add_notes(*self._child.slate.notes())
+            run.drew = run.drew or self._child.slate.drew
         return run.hand_out()
+
+    def drew(self) -> bool:
+        """Whether results that were handed out may depend on random numbers of ours."""
+        return self._drew if self._run is None else self._run.drew
 
     def cut(self) -> int | None:
         """Have a chunk end with the item that is running; to be called by `watch`.
@@ -254,6 +261,7 @@ class Sandbox:
                 child.has_numpy = True
                 self._children.load_numpy()
             run.add_notes(first, notes)
+            run.drew = run.drew or child.slate.drew
             if done:
                 run.add_notes(*child.slate.notes())
             if told is not None and at == len(run.items):
@@ -298,6 +306,7 @@ class Sandbox:
         if run is not None:
             self._take(run, child)
             run.add_notes(*child.slate.notes())
+            run.drew = run.drew or child.slate.drew
         child.close()
         self._child = None
         return ending

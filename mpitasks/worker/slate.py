@@ -19,7 +19,7 @@ __all__ = ["Slate", "new_slate", "read_notes"]
 
 BYTES = 256 << 10
 HEAD = 64
-BEGUN, END, SINCE, FIRST, USED, READY = range(6)
+BEGUN, END, SINCE, FIRST, USED, READY, DREW = range(7)
 
 
 class Slate:
@@ -65,6 +65,15 @@ class Slate:
         """In the child: the function is loaded."""
         self._words[READY] = time.monotonic_ns()
 
+    @property
+    def drew(self) -> bool:
+        """Whether an item of the last request asked for random numbers of ours."""
+        return bool(self._words[DREW])
+
+    def note_drawn(self) -> None:
+        """In the child: the item that runs asks for random numbers of ours."""
+        self._words[DREW] = 1
+
     def reset(self, first: int, end: int) -> None:
         """On the rank, while the child is idle: items from `first` to `end` come."""
         words = self._words
@@ -72,6 +81,7 @@ class Slate:
         words[END] = end
         words[USED] = 0
         words[FIRST] = first
+        words[DREW] = 0
         words[SINCE] = time.monotonic_ns()
 
     def stop_at(self, end: int) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.master.attempts import History
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.future import Future
 from mpitasks.master.job import Job
@@ -21,6 +22,7 @@ from mpitasks.master.journal.records import (
     NO_KEY,
     Entry,
     Records,
+    drawn_key,
     now,
     plain_items,
     split_items,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from mpitasks.master.journal.recorder import Journal, Met
     from mpitasks.master.pump import Pump
     from mpitasks.options import TaskOptions
+    from mpitasks.terms import Place
 
 __all__ = ["RecordedJob"]
 
@@ -48,6 +51,7 @@ class RecordedJob(Job):
     """A function and its items, some of which are in a journal."""
 
     __slots__ = (
+        "_drawn",
         "_entries",
         "_handed",
         "_journal",
@@ -69,8 +73,11 @@ class RecordedJob(Job):
         star: bool,
         ordered: bool,
         options: TaskOptions,
+        place: Place | None = None,
     ) -> None:
-        super().__init__(target, source, star=star, ordered=ordered, options=options)
+        super().__init__(
+            target, source, star=star, ordered=ordered, options=options, place=place
+        )
         self._journal = journal
         self._met = met
         self._pump = pump
@@ -79,6 +86,7 @@ class RecordedJob(Job):
         self._positions = array("q")
         self._keys = bytearray()
         self._entries: dict[int, Entry] = {}  # those with more to tell than a key
+        self._drawn: set[int] = set()  # those that are filed by their places
         self._handed = 0  # of these, whose results were handed out
 
     # The consuming thread's side.
@@ -105,12 +113,13 @@ class RecordedJob(Job):
     def _sort(self, item: Any) -> None:
         """Put an item where it belongs: its result is there, or it is to be run."""
         args = item if self._star else (item,)
-        entry, found = self._journal.enter(self._met, args, {}, self.options)
         position = self.pulled
+        place = self._place(position)
+        entry, found = self._journal.enter(self._met, args, {}, self.options, place)
         self.pulled += 1
         if found:
             assert entry is not None  # what has no key is not found
-            self._stored[position] = Stored(self, item, entry, found)
+            self._stored[position] = Stored(self, item, position, entry, found)
             return
         assert isinstance(self._items, list)  # ranges are taken apart here
         if entry is not None and (entry.replaces or entry.given is not None):
@@ -153,17 +162,51 @@ class RecordedJob(Job):
         """Have a worker compute a result after all, and return it."""
         pump = self._pump
         args = stored.item if self._star else (stored.item,)
-        call = Call(next(pump.ids), self.target, args, {}, self.options)
+        call = Call(next(pump.engine.own_ids), self.target, args, {}, self.options)
+        place = self._place(stored.position)
+        if place is not None:
+            call.history = History((*place, None))
         call.future = future = Future(call, pump)
         future.entry = stored.entry
         pump.submit(call)
         error = future.exception()
         return Failure(error) if error is not None else future.result()
 
+    def _place(self, position: int) -> Place | None:
+        """Return where in the program an item of the user's stands."""
+        if self.place is None:
+            return None
+        entropy, key = self.place
+        return entropy, (*key, position)
+
     # The pump's side.
+
+    def note_drawn(self, chunk: Chunk) -> None:
+        """The results of a chunk depend on random numbers: file them by their places.
+
+        All of them: which of its items have drawn, is not told.
+        """
+        size = len(NO_KEY)
+        for number in range(chunk.start, chunk.start + chunk.count):
+            place = self._place(self._positions[number])
+            if place is None or number in self._drawn:
+                continue
+            self._drawn.add(number)
+            own = slice(number * size, (number + 1) * size)
+            key = bytes(self._keys[own])
+            if key != NO_KEY:
+                self._keys[own] = drawn_key(key, place)
+            if number in self._entries:
+                self._entries[number].note_drawn()
 
     def position(self, index: int) -> int:
         return self._positions[index]
+
+    def _indices(self, chunk: Chunk) -> int | list[int]:
+        indices = self._positions[chunk.start : chunk.start + chunk.count]
+        if indices[-1] - indices[0] == len(indices) - 1:
+            return indices[0]
+        return indices.tolist()
 
     def record(
         self, chunk: Chunk, form: int, payload: Any, buffers: Sequence[Any]
@@ -215,15 +258,19 @@ class Stored(Deferred):
     Attributes:
         job: The job.
         item: The item.
+        position: Which of the user's items that is.
         entry: What the item is to the journal.
         number: Where the result is.
     """
 
-    __slots__ = ("entry", "item", "job", "number")
+    __slots__ = ("entry", "item", "job", "number", "position")
 
-    def __init__(self, job: RecordedJob, item: Any, entry: Entry, number: int) -> None:
+    def __init__(
+        self, job: RecordedJob, item: Any, position: int, entry: Entry, number: int
+    ) -> None:
         self.job = job
         self.item = item
+        self.position = position
         self.entry = entry
         self.number = number
 

@@ -27,21 +27,23 @@ from mpitasks.master.journal.records import (
     Records,
     copied,
     decode_row,
+    drawn_key,
     encode_failure,
     now,
     to_row,
 )
 from mpitasks.master.journal.store import FunctionRow
 from mpitasks.master.journal.summary import Summary
-from mpitasks.master.journal.walk import Unkeyable
+from mpitasks.master.journal.walk import Unkeyable, digest
 from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
 from mpitasks.wire import codec
 from mpitasks.wire.messages import ERROR, PLAIN
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Task
+    from mpitasks.core.events import Task, TaskId
     from mpitasks.master.pump import Pump
     from mpitasks.options import TaskOptions
+    from mpitasks.terms import Place
     from mpitasks.wire.messages import Outcomes
 
 __all__ = ["MISSING", "Journal", "Met", "record"]
@@ -51,6 +53,9 @@ Met = tuple[Identity, int]
 
 MISSING: Any = object()
 """In the place of an outcome that the journal does not have."""
+
+SEED = "mpitasks seed"
+"""The name in the table of functions of a row that holds a seed: no function's."""
 
 CLOSE_SECONDS = 60.0
 """So long the end of a run waits for the disk, before it says what is lost."""
@@ -69,6 +74,7 @@ class Journal:
         summary: What came of the calls so far.
         goes_on: As given.
         error: Why it cannot be written, if it cannot.
+        seed: What the random numbers of its last run came from, if that is known.
 
     Raises:
         JournalError: It cannot be opened.
@@ -107,6 +113,8 @@ class Journal:
         self._found: dict[bytes, int] = {}
         self._stale: dict[bytes, int] = {}  # to be replaced by the next attempt
         self._results: dict[int, int] = {}  # how many there are, by function
+        seeds = [row for _, row in sorted(self._functions.items()) if row.name == SEED]
+        self.seed: int | None = json.loads(seeds[-1].parts)["seed"] if seeds else None
         for number, key, function, failed in self._store.index():
             self._results[function] = self._results.get(function, 0) + 1
             if failed and not self._keep_failures:
@@ -123,18 +131,29 @@ class Journal:
         if self.error is not None and not self.goes_on:
             raise self.error
 
+    def note_seed(self, seed: int) -> None:
+        """Remember what random numbers come from now, for a run that is not told."""
+        if seed == self.seed:
+            return
+        self.seed = seed
+        row = FunctionRow(SEED, digest(b"%d" % seed), json.dumps({"seed": seed}))
+        with self._keys_lock:
+            number, self._next = self._next, self._next + 1
+        self._writer.put((number, row), 0)
+
     def find(
         self,
         fn: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
+        place: Place | None = None,
     ) -> tuple[Entry | None, Any]:
         """Return where a call is to be recorded, and its outcome, or `MISSING`."""
         met = self.meet(fn)
         if met is None:
             return None, MISSING
-        entry, found = self.enter(met, args, kwargs, options)
+        entry, found = self.enter(met, args, kwargs, options, place)
         if found:
             assert entry is not None  # what has no key is not found
             try:
@@ -159,8 +178,16 @@ class Journal:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
+        place: Place | None = None,
     ) -> tuple[Entry | None, int]:
         """Return where a call is to be recorded, and the number of its result.
+
+        Args:
+            met: Its function.
+            args: Its arguments.
+            kwargs: Those by name.
+            options: What was asked for it.
+            place: Where in the program it stands.
 
         Returns:
             The entry, None if the call has no key; and the row where its result is
@@ -180,14 +207,26 @@ class Journal:
                 self.summary.unkeyable(identity.name, str(error))
                 return None, 0
             key = self._keys.number(key)
-            found = self._found.pop(key, 0)
-            if not found:
-                replaces = self._stale.pop(key, 0)
+            found, replaces = self._look_up(key, place)
         shown = args if not kwargs and codec.is_plain(args) else None
+        label = options.label
+        entry = Entry(self, key, function, replaces, given, shown, label, place)
+        return entry, found
+
+    def _look_up(self, key: bytes, place: Place | None) -> tuple[int, int]:
+        """Return the number of a call's result, and of the row that it is to replace.
+
+        A result that depends on random numbers of ours was filed by their place, too.
+        """
+        found = self._found.pop(key, 0)
         if found:
-            return Entry(self, key, function, found, given, shown, options.label), found
-        entry = Entry(self, key, function, replaces, given, shown, options.label)
-        return entry, 0
+            return found, found
+        replaces = self._stale.pop(key, 0)
+        if place is not None and (self._found or self._stale):
+            key = drawn_key(key, place)
+            found = self._found.pop(key, 0)
+            replaces = found or replaces or self._stale.pop(key, 0)
+        return found, replaces
 
     def load(self, number: int) -> Any:
         """Return a result, or the `Failure` that it was.
@@ -341,6 +380,8 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
     buffers = outcomes.buffers
     forms = outcomes.forms
     start = 0
+    if outcomes.drawn:
+        _note_drawn(tasks, set(outcomes.drawn))
     for at, task in enumerate(tasks):
         form, count = forms.get(at, (PLAIN, 0))
         own = buffers[start : start + count]
@@ -355,6 +396,18 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
             job = task.job
             if isinstance(job, RecordedJob):
                 job.record(task, form, outcomes.values[at], own)
+
+
+def _note_drawn(tasks: Sequence[Task | None], drawn: set[TaskId]) -> None:
+    """File by their places what depends on random numbers of ours."""
+    for task in tasks:
+        if task is None or task.id not in drawn:
+            continue
+        if isinstance(task, Call):
+            if task.future.entry is not None:
+                task.future.entry.note_drawn()
+        elif isinstance(task, Chunk) and isinstance(task.job, RecordedJob):
+            task.job.note_drawn(task)
 
 
 def record_failure(task: Call | Chunk, error: BaseException) -> None:

@@ -12,18 +12,22 @@ import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpitasks.errors import RemoteTraceback
 from mpitasks.master.journal.folder import Damaged, Folder
 from mpitasks.master.journal.store import Row
+from mpitasks.master.journal.walk import digest
 from mpitasks.master.journal.writer import LARGE_BYTES
 from mpitasks.wire import codec
 from mpitasks.wire.buffers import BufferPool
 from mpitasks.wire.messages import ERROR, PLAIN, VALUE
 from mpitasks.wire.outcomes import Failure, Form, decode_outcome, encode_error
+
+if TYPE_CHECKING:
+    from mpitasks.terms import Place
 
 __all__ = [
     "Entry",
@@ -31,6 +35,7 @@ __all__ = [
     "Records",
     "copied",
     "decode_row",
+    "drawn_key",
     "encode_failure",
     "plain_items",
     "to_row",
@@ -57,6 +62,7 @@ class Entry:
         given: The key that the user gave.
         args: The arguments if they are plain.
         label: The task's label.
+        place: Where in the program it stands, as in `mpitasks.terms`.
     """
 
     journal: Any
@@ -66,6 +72,22 @@ class Entry:
     given: Any = None
     args: tuple[Any, ...] | None = None
     label: str | None = None
+    place: Place | None = None
+
+    def note_drawn(self) -> None:
+        """The outcome depends on random numbers of ours: file it by their place."""
+        if self.place is not None:
+            self.key = drawn_key(self.key, self.place)
+            self.place = None  # once
+
+
+def drawn_key(key: bytes, place: Place) -> bytes:
+    """Return the key of an outcome that depends on the random numbers of a place.
+
+    It is used by another run only for a call that would draw the same: of the same
+    seed, at the same place.
+    """
+    return digest(key + f"drawn at {place}".encode())
 
 
 @dataclass(slots=True)
