@@ -24,6 +24,7 @@ class Settings:
         task_options: Options of `mpitasks.TaskOptions` that every Executor starts
             with, unless it is given others.
         seed: What random numbers depend on; None for a fresh one, or the journal's.
+        logging: Whether log records of tasks are wanted on rank 0.
         journal: The file of the journal; None for none.
         keep_failures: Whether calls that failed in an earlier run stay failed.
         journal_errors: What to do when the journal cannot be written any more:
@@ -44,6 +45,7 @@ class Settings:
     status: str | None = None
     task_options: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    logging: bool = False
     journal: str | None = None
     keep_failures: bool = False
     journal_errors: str = "stop"

@@ -19,6 +19,7 @@ from mpitasks.wire.messages import (
     Goodbye,
     Hello,
     Inquiry,
+    Logged,
     Lost,
     Message,
     Obituary,
@@ -59,6 +60,8 @@ ONE_OF_EACH: list[Message] = [
     Batch([], places={3: 2, 5: (7, (0, 1), 4), 9: (7, (0, 1), [4, 6])}),
     Outcomes(3, 1, [1], [], [(2, 1, 0.5, 0)], ["x"], {}, [1]),
     Opening([(4, 0, 2**100)]),
+    Opening([], ({"": 30, "app": 10}, ["off"], 0, True)),
+    Logged([b"record"]),
 ]
 
 

@@ -43,6 +43,7 @@ FOR_RANKS = (
     "start_timeout",
     "survive",
     "seed",
+    "logging",
     "journal",
     "keep_failures",
     "journal_errors",
@@ -181,6 +182,12 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
         help="what mpitasks.rng() depends on (that of the journal, else a fresh one)",
     )
     group.add_argument(
+        "--logging",
+        action="store_true",
+        help="have log records of tasks handled by the script's handlers (see "
+        "docs/workers.md)",
+    )
+    group.add_argument(
         "--isolate",
         action="store_true",
         help="run tasks in a child process of their rank, so that a crash costs one "
@@ -287,6 +294,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         start_seconds=options.start_timeout,
         survive=options.survive,
         seed=options.seed,
+        logging=options.logging,
         journal=options.journal,
         keep_failures=options.keep_failures,
         journal_errors=options.journal_errors,

@@ -49,7 +49,7 @@ def start_local() -> Session:
     master_end, worker_end = local_pair()
     host = socket.gethostname()
     where = f"the process itself (host {host}, pid {os.getpid()})"
-    worker = Worker(worker_end, where, rank=0, host=host)
+    worker = Worker(worker_end, where, rank=0, host=host, own=False)
     thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
     thread.start()
     pump = Pump(master_end, [worker_end.rank], max_failures=settings().max_failures)
@@ -59,6 +59,7 @@ def start_local() -> Session:
 
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     session = Session(pump, in_task)
+    session.current = lambda: worker.name_task() if in_task() else (None, None)
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
     foresee(settings())
     session.ending = begin(pump, settings(), _exit)

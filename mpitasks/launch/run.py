@@ -279,6 +279,7 @@ def leave(*, failed: bool) -> Leaving:
             return Leaving.LATE
     stuck = pump.stuck_workers()
     missing = pump.close(STUCK_SECONDS if stuck else GOODBYE_SECONDS)
+    session.settle_logs()
     if not missing:
         return Leaving.CLEAN
     return Leaving.STUCK if set(missing) <= set(stuck) else Leaving.LATE

@@ -47,6 +47,7 @@ from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
     Goodbye,
+    Logged,
     Lost,
     Obituary,
     Outcomes,
@@ -57,6 +58,7 @@ from mpitasks.wire.messages import (
 
 if TYPE_CHECKING:
     from mpitasks.terms import Origin
+    from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
 
 __all__ = ["Engine"]
@@ -88,6 +90,7 @@ class Engine:
         on_overdue: Told of a worker whose task is given up.
         on_obituary: Told of a worker that another saw dead.
         on_loss: Told of a worker that is gone, once, and of what it held.
+        on_logged: Told of the log records of a worker.
     """
 
     def __init__(
@@ -108,7 +111,9 @@ class Engine:
         self.error: MpiTasksError | None = None
         self._batches = Batches(self.ranks)
         self._origins: list[Origin] = []  # of the Executors that may have calls
+        self._logs: LogSetup | None = None  # as the latest of them wants it
         self._untold: set[Rank] = set()  # who does not know these yet
+        self.on_logged: Callable[[Rank, Sequence[bytes]], None] = lambda *_: None
         self._record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
         # For `mpitasks.master.lookout`: who was heard of; and what it found out.
         self.heard: set[Rank] = set()
@@ -135,16 +140,18 @@ class Engine:
         self._record = record
         self.settler.failed = failed
 
-    def open(self, origin: Origin, *, alone: bool) -> None:
+    def open(self, origin: Origin, logs: LogSetup | None, *, alone: bool) -> None:
         """An Executor begins, whose calls come from there.
 
         Args:
             origin: How they are numbered.
+            logs: As in `Opening`.
             alone: Whether no call of an earlier one is outstanding.
         """
         if alone:
             self._origins.clear()
         self._origins.append(origin)
+        self._logs = logs
         self._untold.update(self.ranks)
 
     def lose(self, rank: Rank, how: str) -> None:
@@ -180,6 +187,8 @@ class Engine:
                     self._take_loss(rank)
                 elif type(message) is Sign:
                     pass  # it was heard of
+                elif type(message) is Logged:
+                    self.on_logged(rank, message.records)
                 elif type(message) is Obituary:
                     self.on_obituary(message.rank, message.how)
                 else:
@@ -293,7 +302,7 @@ class Engine:
         """Let a worker know of the Executors whose calls it is about to get."""
         self._untold.discard(rank)
         origins = [tuple(origin) for origin in self._origins]
-        self.transport.send(rank, messages.Opening(origins))
+        self.transport.send(rank, messages.Opening(origins, self._logs))
 
     def _perform(self, action: Action) -> None:
         """Do what is seldom to be done."""

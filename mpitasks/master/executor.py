@@ -56,6 +56,10 @@ class Executor(concurrent.futures.Executor):
             Executors with the same seed draw the same numbers. None for what the
             command line's ``--seed`` says, else what the journal has, else a fresh one;
             then each Executor of a run draws others.
+        logging: Have log records of tasks handled here, by the script's handlers, with
+            ``rank``, ``host``, ``task`` and ``label`` as attributes. Levels are those
+            of this moment. None for what the command line says. See
+            ``docs/workers.md``.
         keep_failures: Do not run again what failed in an earlier run; None for what
             the command line says.
         journal_errors: When the journal cannot be written any more (a full disk),
@@ -81,6 +85,7 @@ class Executor(concurrent.futures.Executor):
         *,
         journal: str | os.PathLike[str] | None = None,
         seed: int | None = None,
+        logging: bool | None = None,
         keep_failures: bool | None = None,
         journal_errors: str | None = None,
         **options: Any,
@@ -104,7 +109,12 @@ class Executor(concurrent.futures.Executor):
                 keep_failures=_told(keep_failures, settings.keep_failures),
                 errors=_told(journal_errors, settings.journal_errors),
             )
-        self._lease = session.current().open(max_workers, opener, seed)
+        self._lease = session.current().open(
+            max_workers,
+            opener,
+            seed,
+            logging=_told(logging, settings.logging),
+        )
 
     @property
     def num_workers(self) -> int:
@@ -264,6 +274,7 @@ class Executor(concurrent.futures.Executor):
                 raise ConfigurationError(session.IN_TASK)
             if not lease.pump.finish(SHUTDOWN_SECONDS if cancel_futures else None):
                 lease.pump.abandon_running()
+            lease.session.settle_logs()
             lease.close_journal()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mpitasks.core.statistics import Statistics
     from mpitasks.errors import MpiTasksError
     from mpitasks.master.calls import Call
+    from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
 
 __all__ = ["Pump"]
@@ -165,16 +166,17 @@ class Pump:
         """Let waiting be waiting again."""
         self._refusal = None
 
-    def open(self, entropy: int, executor: int) -> Origin:
+    def open(self, entropy: int, executor: int, logs: LogSetup | None = None) -> Origin:
         """Begin an Executor; return from where on its calls are numbered.
 
         Args:
             entropy: Its seed.
             executor: Its number.
+            logs: As in `mpitasks.wire.messages.Opening`.
         """
         with self._lock:
             origin = Origin(next(self.ids) + 2, executor, entropy)
-            self.engine.open(origin, alone=not self.outstanding)
+            self.engine.open(origin, logs, alone=not self.outstanding)
         return origin
 
     def limit_workers(self, count: int | None) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from mpitasks.master.journal.recorder import Journal
+    from mpitasks.master.logs import Logs
     from mpitasks.master.pump import Pump
     from mpitasks.terms import Origin
 
@@ -88,6 +89,8 @@ class Session:
 
     Attributes:
         ending: Watches over the end of the run; closed when the script is over.
+        current: Tells which task runs in the calling thread, if one does: number and
+            label.
     """
 
     def __init__(
@@ -100,12 +103,16 @@ class Session:
         self._lock = threading.Lock()
         self._numbered = 0  # Executors that draw from the run's own seed
         self._entropy: int | None = None
+        self.current: Callable[[], tuple[int | None, str | None]] = lambda: (None, None)
+        self._logs: Logs | None = None  # made when they are asked for
 
     def open(
         self,
         max_workers: int | None = None,
         open_journal: Callable[[], Journal | None] | None = None,
         seed: int | None = None,
+        *,
+        logging: bool = False,
     ) -> Lease:
         """Let an Executor use the session, and so many of its workers.
 
@@ -113,6 +120,7 @@ class Session:
             max_workers: How many; None for all.
             open_journal: Opens the Executor's own journal, if it has one.
             seed: The Executor's own seed, if it has one.
+            logging: Whether log records of its tasks are wanted here.
 
         Raises:
             ConfigurationError: Another one does, or the caller is a task.
@@ -137,7 +145,8 @@ class Session:
                 lease.owns = True
             if lease.journal is not None:
                 lease.journal.attach(self.pump)
-            lease.origin = self.pump.open(*self._seed(lease, seed))
+            logs = self._log().setup() if logging else None
+            lease.origin = self.pump.open(*self._seed(lease, seed), logs)
         except BaseException:
             lease.closed = True
             raise
@@ -158,6 +167,19 @@ class Session:
         refuse_thread(main)
         origin = lease.origin
         return Draw("script", lease, origin.entropy, (origin.executor,))
+
+    def settle_logs(self) -> None:
+        """Wait until the log records that have come were handled."""
+        if self._logs is not None:
+            self._logs.settle()
+
+    def _log(self) -> Logs:
+        if self._logs is None:
+            from mpitasks.master.logs import Logs
+
+            self._logs = Logs(self.pump.call_back, lambda: self.current())
+            self.pump.engine.on_logged = self._logs.take
+        return self._logs
 
     def _seed(self, lease: Lease, seed: int | None) -> tuple[int, int]:
         """Return what an Executor's random numbers come from: its seed, its number.

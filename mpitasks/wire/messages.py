@@ -49,6 +49,8 @@ __all__ = [
     "Goodbye",
     "Hello",
     "Inquiry",
+    "LogSetup",
+    "Logged",
     "Lost",
     "Message",
     "Obituary",
@@ -66,6 +68,11 @@ __all__ = [
 ]
 
 MASTER = 0
+
+LogSetup = tuple[dict[str, int], list[str], int, bool]
+"""Of the module `logging`: levels of loggers, by name (the root's is empty); names of
+those that are disabled; what `logging.disable` has set; whether warnings are captured.
+"""
 
 CALL_PLAIN, CALL, MAP_PLAIN, STARMAP_PLAIN, MAP, STARMAP = range(6)
 PLAIN, VALUE, ERROR, LIST, ITEMS = range(5)
@@ -153,6 +160,8 @@ class Opening:
     origins: Sequence[tuple[int, ...]]
     """Fields of the `mpitasks.terms.Origin` of each Executor that may have calls, the
     latest last."""
+    logs: LogSetup | None = None
+    """How `logging` is set up on rank 0, if records are wanted there."""
 
 
 @dataclass(slots=True)
@@ -209,6 +218,13 @@ class Result:
         costs = [(self.function, 1, self.seconds, self.nbytes)]
         forms = {} if self.form == PLAIN else {0: (self.form, 0)}
         return Outcomes(self.rank, 1, [self.id], [], costs, [self.value], forms)
+
+
+@dataclass(slots=True)
+class Logged:
+    """Worker to master: log records, before the results of the tasks that made them."""
+
+    records: list[bytes]
 
 
 @dataclass(slots=True)
@@ -272,6 +288,7 @@ Message = (
     | Obituary
     | Lost
     | Opening
+    | Logged
 )
 
 ANNOUNCED_SIZES = 128
@@ -294,6 +311,7 @@ _KINDS: tuple[type, ...] = (
     Request,
     Result,
     Opening,
+    Logged,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 

@@ -20,11 +20,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from mpitasks.errors import InternalError
 from mpitasks.worker.blocks import anonymous_file
 from mpitasks.worker.channel import PACKET_BYTES, Channel, receive_packet, send_packet
 from mpitasks.worker.slate import Slate, new_slate
+
+if TYPE_CHECKING:
+    from mpitasks.wire.messages import LogSetup
 
 __all__ = ["Child", "Children", "Ending", "task_environment"]
 
@@ -89,6 +93,7 @@ class Child:
         known: Ids of the functions that it has.
         has_numpy: Whether NumPy is loaded there, as far as is known.
         hung_up: Whether it closed its end of the channel.
+        logs: How it was told to set up `logging`.
         begun: How many items it had begun, after its end.
         last_words: What the interpreter could still say of its crash, after its end.
     """
@@ -99,6 +104,7 @@ class Child:
         self.slate = slate
         self.known: set[int] = set()
         self.has_numpy = False
+        self.logs: LogSetup | None = None
         self.hung_up = False
         self.begun = 0
         self.last_words = ""

@@ -29,7 +29,9 @@ from mpitasks.worker.order import TOGETHER
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.messages import LogSetup
     from mpitasks.worker.channel import Channel
+    from mpitasks.worker.logs import ChildRelay
     from mpitasks.worker.slate import Slate
 
 __all__ = ["Isolated"]
@@ -52,6 +54,8 @@ class Isolated:
         self._task: tuple[Any, ...] | None = None
         self._item: int | None = None  # which of a chunk runs
         self._thread = threading.get_ident()
+        self._logs: ChildRelay | None = None
+        self._send: Callable[..., None] = channel.send
 
     def serve(self) -> None:
         """Run what the rank sends until it closes the channel."""
@@ -59,7 +63,9 @@ class Isolated:
             self._run(*message)
 
     def _run(self, request: tuple[Any, ...], buffers: list[Buffer]) -> None:
-        function_id, sent, mode, payload, first, forget, task = request
+        function_id, sent, mode, payload, first, forget, task, *news = request
+        if news:
+            self._follow_logs(*news)
         functions = self._functions
         functions.forget(forget)
         buffers.reverse()  # taken from the end, so that each is let go with its item
@@ -100,6 +106,21 @@ class Isolated:
             return None
         self._slate.note_drawn()  # before: it may crash
         return Draw("task", (self._task[0], place), *place)
+
+    def _follow_logs(self, setup: LogSetup | None) -> None:
+        """Have log records of tasks go to the rank, or no more of them."""
+        if self._logs is None:
+            from mpitasks.worker.logs import ChildRelay
+
+            self._logs = ChildRelay(self._channel.send, self._attributes)
+            self._send = self._logs.send
+        self._logs.follow(setup)
+
+    def _attributes(self) -> tuple[int, str, int | None, str | None]:
+        if self._task is None:
+            return -1, "", None, None
+        id, _, label, rank, host, _ = self._task
+        return rank, host, id, label
 
     def _call(
         self,
@@ -184,12 +205,12 @@ class Isolated:
             told = kind, payload
         loaded = "numpy" in sys.modules
         try:
-            self._channel.send((first, notes, at, told, done, loaded), buffers)
+            self._send((first, notes, at, told, done, loaded), buffers)
         except ConnectionError:
             raise
         except (OSError, MemoryError) as error:  # no memory to share
             kind, payload, _ = encode_error(error, self._where)
             told = kind, payload
-            self._channel.send((first, notes, at, told, done, loaded))
+            self._send((first, notes, at, told, done, loaded))
         if not done:
             self._slate.wipe(at + 1)

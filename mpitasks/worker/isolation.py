@@ -76,6 +76,10 @@ class Isolation:
             all_places = [worker.places(call[0]) for call in calls]
             order = make_joint_order(calls, sent, terms, self._own, all_places)
         self._answered = 0
+        logs = worker.replies.logs
+        if logs is not None:
+            self._sandbox.logs = logs.setup
+            self._sandbox.on_record = logs.take_held
         self._since = self._told = time.perf_counter()
         try:
             items, form = self._sandbox.run(order, self._look_around)

@@ -68,6 +68,8 @@ class Listener(threading.Thread):
             look = LOOK_SECONDS
             if progress != before:
                 changed = time.monotonic()
+                if worker.replies.logs is not None:
+                    worker.replies.logs.push()
             elif worker.lock.acquire(blocking=False):  # it is in user code
                 try:
                     if worker.progress() == before and not self._stopped:

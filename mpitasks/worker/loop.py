@@ -55,7 +55,7 @@ from mpitasks.worker.replies import Replies
 if TYPE_CHECKING:
     from mpitasks.terms import Place
     from mpitasks.wire.codec import Buffer
-    from mpitasks.wire.messages import Message
+    from mpitasks.wire.messages import LogSetup, Message
     from mpitasks.wire.transport import Transport
     from mpitasks.worker.current import CurrentTask
     from mpitasks.worker.isolation import Isolation
@@ -79,6 +79,7 @@ class Worker:
         host: What they call its host.
         listens: Whether a second thread may use the transport while user code runs,
             which may itself call MPI: MPI_THREAD_MULTIPLE.
+        own: Whether the process is its own, and not the script's.
 
     Attributes:
         lock: Held by the thread of the loop, but while it runs user code.
@@ -100,10 +101,12 @@ class Worker:
         rank: int | None = None,
         host: str = "",
         listens: bool = False,
+        own: bool = True,
     ) -> None:
         self._transport = transport
         self._where = where
         self._own = transport.rank if rank is None else rank, host
+        self._has_process = own
         self.functions = Functions()
         self.replies = Replies(transport)
         self.signs = False
@@ -151,6 +154,8 @@ class Worker:
                         self._send_obituaries()
                     if self.signs:
                         self._give_sign()
+                    if self.replies.logs is not None:
+                        self.replies.logs.flush()
                     transport.wait(1.0)
                     continue
                 message = arrived[1]
@@ -163,11 +168,13 @@ class Worker:
                 if self._isolation is not None:
                     self._isolation.close()  # and what it prints comes before the end
                 self._obituaries.clear()
+                self._follow_logs(None)
                 transport.send(MASTER, Goodbye())
                 transport.close()
                 return
             elif type(message) is Opening:
                 self._origins = [Origin._make(fields) for fields in message.origins]
+                self._follow_logs(message.logs)
             elif type(message) in (Inquiry, Lost, Revocation):
                 self._take_in(message)
             else:
@@ -273,6 +280,30 @@ class Worker:
         self.drew = True
         return Draw("task", (task_id, place), *place)
 
+    def name_task(self) -> tuple[int | None, str | None]:
+        """Return number and label of the task that is running here, if one is."""
+        if not self.busy or not self._at:
+            return None, None
+        label = None if self._terms is None else self._terms.label
+        return self._calls[self._at - 1][0], label
+
+    def _follow_logs(self, setup: LogSetup | None) -> None:
+        """Have log records of tasks go to rank 0, or no more of them."""
+        logs = self.replies.logs
+        if logs is None and setup is not None:
+            from mpitasks.worker.logs import Relay
+
+            logs = self.replies.logs = Relay(
+                self._transport,
+                self.lock,
+                lambda: (*self._own, *self.name_task()),
+                own=self._has_process,
+                listens=self._listener is not None,
+            )
+        if logs is not None:
+            logs.follow(setup)
+            logs.flush()
+
     def _place(self, task_id: int) -> Place | None:
         chunk = self._chunk
         return place_at(self.places(task_id), None if chunk is None else len(chunk[1]))
@@ -351,6 +382,8 @@ class Worker:
             self._send_obituaries()
         if self.signs:
             self._give_sign()
+        if self.replies.logs is not None:
+            self.replies.logs.flush()
         arrived = self._transport.poll()
         if arrived is not None:
             self._take_in(arrived[1])

@@ -14,6 +14,7 @@ from mpitasks.wire.outcomes import form_bytes
 if TYPE_CHECKING:
     from mpitasks.wire.outcomes import Form
     from mpitasks.wire.transport import Transport
+    from mpitasks.worker.logs import Relay
 
 __all__ = ["Replies"]
 
@@ -36,12 +37,14 @@ class Replies:
         transport: How to reach the master.
 
     Attributes:
+        logs: Log records that go before the results, if any are wanted.
         due: When what there is must be sent, on the clock of `time.perf_counter`.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._reply = self._empty()
+        self.logs: Relay | None = None
         self.due = 0.0
         self._nbytes = 0  # of the results that wait
         self._leaving = 0  # of the reply that was sent last
@@ -96,6 +99,8 @@ class Replies:
 
     def flush(self, batches: int) -> None:
         """Send what there is, and that so many batches are done."""
+        if self.logs is not None:
+            self.logs.flush()
         reply = self._reply
         if batches or reply.ids:
             reply.batches = batches
@@ -112,6 +117,8 @@ class Replies:
             self.add(task_id, function_id, 1, form, seconds)
             self.flush(1)
             return
+        if self.logs is not None:
+            self.logs.flush()
         rank = self._transport.rank
         result = Result(rank, task_id, function_id, seconds, kind, value)
         self._transport.send(MASTER, result)

@@ -6,9 +6,11 @@ memory or too much time costs the call, or the one item of the chunk, that was r
 what comes next runs in a new child. Only what was not begun is ever run again.
 
 Request to the child: ``(function id, (frame, buffers) or None, mode, payload, first
-item, functions to forget, task)``. Answers, one for a call, any number for a chunk:
+item, functions to forget, task)``, and how to set up `logging`, if that is new.
+Answers, one for a call, any number for a chunk:
 ``(first note, notes, item, (form, payload) or None, done, NumPy is loaded)``: the notes
-that were on the slate, then the result of one item, whose buffers come along.
+that were on the slate, then the result of one item, whose buffers come along. And
+between them ``(None, log record)``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from mpitasks.worker.children import Child, Children
 from mpitasks.worker.order import Order, Run
 
 if TYPE_CHECKING:
+    from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.outcomes import Form
     from mpitasks.worker.children import Ending
 
@@ -57,6 +60,8 @@ class Sandbox:
 
     Attributes:
         tick: How often `watch` is called, in seconds.
+        logs: How the child is to set up `logging`, if it is.
+        on_record: Gets the log records of the child.
         preparing: How much of the last run was spent on starting children and loading
             the function, in seconds; whoever has taken note of it may set it to 0.
     """
@@ -73,6 +78,8 @@ class Sandbox:
         self._runs = 0
         self.tick = TICK_SECONDS
         self.preparing = 0.0
+        self.logs: LogSetup | None = None
+        self.on_record: Callable[[bytes], None] = lambda data: None
         self._began = 0.0  # when this attempt did, until its preparing is counted
 
     def run(self, order: Order, watch: Watch = lambda: None) -> tuple[int, Form | None]:
@@ -168,6 +175,9 @@ class Sandbox:
         child = self._fit_child(run.order, watch)
         child.slate.reset(len(run.items), run.total)
         fields, buffers = run.request(child.known, self._forget)
+        if child.logs is not self.logs:
+            child.logs = self.logs
+            fields = (*fields, self.logs)
         try:
             child.channel.send(fields, buffers)
         except ConnectionError:
@@ -256,7 +266,11 @@ class Sandbox:
             if message is None:
                 child.hung_up = True
                 return False
-            (first, notes, at, told, done, has_numpy), buffers = message
+            fields, buffers = message
+            if fields[0] is None:
+                self.on_record(fields[1])
+                continue
+            first, notes, at, told, done, has_numpy = fields
             if has_numpy and not child.has_numpy:
                 child.has_numpy = True
                 self._children.load_numpy()
