@@ -64,6 +64,7 @@ def provide(provider: Callable[[], Draw | None]) -> None:
     global _provider, _process
     _provider = provider
     _process = os.getpid()
+    _made.clear()  # ids are those of a run, and this may be another one
 
 
 def rng() -> np.random.Generator:

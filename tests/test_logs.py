@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -293,6 +294,12 @@ def test_an_executor_tells_the_workers_only_if_asked(
         hands.close()
 
 
+@pytest.mark.parametrize("value", ["yes", 2])
+def test_what_is_no_answer(value: Any) -> None:
+    with pytest.raises(TypeError, match="logging must be"):
+        Executor(logging=value)
+
+
 def test_the_command_line() -> None:
     assert understand(["--logging", "a.py"], None)[1].logging
     assert not understand(["a.py"], None)[1].logging
@@ -326,6 +333,22 @@ def test_a_process_follows_the_setup_and_goes_back() -> None:
     assert (quiet.level, logging.getLogger("off").disabled) == (logging.NOTSET, False)
     quiet.error("no more")
     assert len(taken) == 3
+
+
+def test_a_forked_process_does_not_speak_for_the_worker() -> None:
+    taken: list[bytes] = []
+    setting = Setting(taken.append, lambda: HERE)
+    setting.apply(SETUP)
+    try:
+        child = os.fork()
+        if not child:
+            logging.root.info("of a fork")
+            os._exit(len(taken))
+        assert os.waitpid(child, 0)[1] == 0
+        logging.root.info("of the worker")
+    finally:
+        setting.undo()
+    assert len(taken) == 1
 
 
 def say(text: str) -> str:
@@ -421,8 +444,6 @@ def test_isolated_tasks_and_their_crash(
 
 
 def say_and_die() -> None:
-    import os
-
     say("last words")
     os.abort()
 

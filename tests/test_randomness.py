@@ -161,6 +161,18 @@ def test_an_isolated_task_that_drew_and_one_that_did_not(master: Running) -> Non
     assert [id for reply in master.replies for id in reply.drawn] == [0]
 
 
+def test_another_run_in_the_same_process_begins_anew() -> None:
+    drawn = []
+    for _ in range(2):
+        made = Running()
+        randomness.provide(made.worker.draw)
+        made.end.send(1, Opening([(0, 0, 1)]))
+        made.send(plain(0, draw))
+        drawn.append(made.finish()[0])
+    randomness.provide(lambda: None)
+    assert drawn == expected(1, 0, 0) * 2
+
+
 def test_the_place_is_told(master: Running) -> None:
     from mpitasks.worker import context
 

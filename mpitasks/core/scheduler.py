@@ -118,8 +118,8 @@ class Scheduler:
     """Decides which worker gets which tasks when.
 
     Args:
-        ids: Where chunk ids are taken from; the same iterator gives the calls
-            their ids, so that ids are unique in the run.
+        ids: Where chunks get their ids from. The calls have others, so that ids are
+            unique in the run.
 
     Attributes:
         deadline: When it wants to be told that `TimePassed`; inf for never.

@@ -99,6 +99,8 @@ class Executor(concurrent.futures.Executor):
                 raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
         if seed is not None:
             seed = _checked_seed(seed)
+        if logging not in (None, True, False):
+            raise TypeError(f"logging must be True, False or None, not {logging!r}")
         settings = session.settings()
         self._options = DEFAULTS.replace(**settings.task_options).replace(**options)
         opener = None

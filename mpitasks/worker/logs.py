@@ -10,6 +10,7 @@ to its rank at once. No thread waits for another here while it holds anything.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import threading
 import time
@@ -112,6 +113,7 @@ class _Handler(logging.Handler):
         super().__init__()
         self._take = take
         self._attributes = attributes
+        self._process = os.getpid()
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Emit the record without the handler's lock: pickling hooks may log, too."""
@@ -120,6 +122,12 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand the record on."""
+        if os.getpid() != self._process:
+            # A task has forked: nobody may speak for the worker there.
+            last = logging.lastResort
+            if last is not None and record.levelno >= last.level:
+                last.handle(record)
+            return
         try:
             self._take(pack_record(record, self._attributes()))
         except RecursionError:
