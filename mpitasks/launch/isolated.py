@@ -16,6 +16,7 @@ from mpitasks.master import session as sessions
 from mpitasks.worker import context, forkserver
 from mpitasks.worker.channel import Channel
 from mpitasks.worker.isolated import Isolated
+from mpitasks.worker.mirror import follow
 from mpitasks.worker.slate import Slate
 
 __all__ = ["main"]
@@ -46,6 +47,7 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     slate = Slate(page)
     os.close(page)
     isolated = Isolated(channel, slate, f"{where}, in its child (pid {os.getpid()})")
+    follow(isolated.functions)
     context.provide(isolated.current_task)
     isolated.serve()
     channel.close()

@@ -23,9 +23,11 @@ from mpitasks.launch.parting import tell_end
 from mpitasks.master import journals
 from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session, settings
+from mpitasks.wire import rebuild
 from mpitasks.wire.local import local_pair
 from mpitasks.worker import context
 from mpitasks.worker.loop import Worker
+from mpitasks.worker.mirror import Divided
 
 __all__ = ["start_local"]
 
@@ -49,6 +51,7 @@ def start_local() -> Session:
     host = socket.gethostname()
     where = f"the process itself (host {host}, pid {os.getpid()})"
     worker = Worker(worker_end, where, rank=0, host=host)
+    functions = worker.functions
     thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
     thread.start()
     pump = Pump(master_end, [worker_end.rank], max_failures=settings().max_failures)
@@ -56,6 +59,11 @@ def start_local() -> Session:
     def in_task() -> bool:
         return threading.current_thread() is thread
 
+    sys.modules["__main__"] = Divided(
+        sys.modules["__main__"], functions.main, in_task
+    )
+    script = rebuild.side()
+    rebuild.set_side(lambda: functions.side if in_task() else script)
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     session = Session(pump, in_task)
     foresee(settings())

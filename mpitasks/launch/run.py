@@ -92,7 +92,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
     if sessions.installed():
         return _call(main)
     try:
-        role = join(Settings())
+        role = join(Settings(), ran_script=True)
     except ConfigurationError as error:
         raise_on_first(error, EXIT_SETUP)
     if role is Role.WORKER:
@@ -123,7 +123,7 @@ def _call(main: Callable[[Executor], T]) -> T:
     return result
 
 
-def join(settings: Settings) -> Role:
+def join(settings: Settings, *, ran_script: bool = False) -> Role:
     """Meet the other ranks of the world, if this process was launched by an MPI.
 
     On rank 0 this installs the session and returns. On any other rank it serves
@@ -132,6 +132,7 @@ def join(settings: Settings) -> Role:
 
     Args:
         settings: What the command line asks.
+        ran_script: Whether every rank runs the script, up to here.
 
     Raises:
         LaunchError: Ranks are missing, or do not fit together.
@@ -194,9 +195,11 @@ def join(settings: Settings) -> Role:
         session.ending = ending.begin(pump, settings, _abort)
         sessions.install(session)
         return Role.MASTER
+    from mpitasks.wire import rebuild
     from mpitasks.worker import context, exits
     from mpitasks.worker.fellows import watched_over
     from mpitasks.worker.loop import Worker
+    from mpitasks.worker.mirror import follow, script_main
     from mpitasks.worker.orphan import bound_to
 
     sessions.install_worker(rank)
@@ -206,7 +209,9 @@ def join(settings: Settings) -> Role:
     transport = _transport(mpi, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
     listens = mpi.threads_may_overlap()
-    worker = Worker(transport, where, host=own.host, listens=listens)
+    main = script_main() if ran_script else None
+    worker = Worker(transport, where, host=own.host, listens=listens, main=main)
+    follow(worker.functions)
     context.provide(lambda: worker.current_task(rank, own.host))
     # Elsewhere than rank 0, which cannot ask: MPICH over UCX crashes on a message to a
     # rank that is dead.
@@ -218,6 +223,7 @@ def join(settings: Settings) -> Role:
         watched_over(answer.fellows, worker.report, survives=survives_losses()),
     ):
         worker.serve()
+    rebuild.set_side(None)
     if worker.maimed:
         mpi.note_gone(-1, reported=True)
     sessions.uninstall()

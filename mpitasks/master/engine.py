@@ -43,6 +43,7 @@ from mpitasks.errors import InternalError, MpiTasksError
 from mpitasks.master import faults
 from mpitasks.master.batches import Batches
 from mpitasks.master.calls import Call, Chunk
+from mpitasks.master.functions import Functions
 from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
@@ -76,6 +77,7 @@ class Engine:
         ranks: The workers.
         transport: How to reach them.
         scheduler: Decides which of them gets which tasks.
+        functions: Those that were submitted.
         settler: Tells who waits for a task what became of it.
         inbox: Calls that were submitted; any thread may append some.
         turns: How many turns were taken.
@@ -102,7 +104,8 @@ class Engine:
         self.inbox: deque[Call] = deque()
         self.turns = 0
         self.error: MpiTasksError | None = None
-        self._batches = Batches(self.ranks)
+        self.functions = Functions()
+        self._batches = Batches(self.ranks, self.functions.dropped)
         self._record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
         # For `mpitasks.master.lookout`: who was heard of; and what it found out.
         self.heard: set[Rank] = set()

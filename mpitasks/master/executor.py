@@ -303,7 +303,7 @@ class Executor(concurrent.futures.Executor):
                 f"{options.key!r}"
             )
         lease = self._lease
-        target = lease.pump.functions.register(fn)
+        target = lease.pump.functions.register(fn, whole=True)
         kinds: dict[str, Any] = {"star": star, "ordered": ordered, "options": options}
         met = None if lease.journal is None else lease.journal.meet(fn)
         if lease.journal is None or met is None:

@@ -35,7 +35,6 @@ from mpitasks.core.events import (
 )
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.engine import Engine
-from mpitasks.master.functions import Functions
 from mpitasks.records import replace
 from mpitasks.wire import messages
 
@@ -88,7 +87,7 @@ class Pump:
     ) -> None:
         self.engine = Engine(transport, ranks, max_failures=max_failures)
         self.ids = self.engine.ids
-        self.functions = Functions()
+        self.functions = self.engine.functions
         self._transport = transport
         self._scheduler = self.engine.scheduler
         self._inbox = self.engine.inbox

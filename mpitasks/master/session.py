@@ -131,6 +131,7 @@ class Session:
             lease.closed = True
             raise
         self.pump.limit_workers(max_workers)
+        self.pump.functions.compare_all()
         return lease
 
 

@@ -33,7 +33,7 @@ class _Writable:
         interface = dict(array.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
-        self._array = array
+        self.base = array  # as an array's: whose memory it is
 
 
 def rebuild(

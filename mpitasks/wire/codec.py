@@ -1,11 +1,11 @@
 """Object <-> (pickle frame, out-of-band buffers). Knows pickle, not messages.
 
 An encoded object is a frame (pickle protocol 5) and the buffers that were too
-large to copy into it. `pickle` is tried first; where it fails, or where the frame
-refers to ``__main__`` (which is another module on a worker), cloudpickle takes
-over and sends by value. Plain values (`is_plain`) need no frame of their own: they
-can stand in a message as they are, because pickling them cannot fail and runs no
-code of the user.
+large to copy into it. `pickle` is tried first; where it fails, `ScriptPickler` takes
+over (`mpitasks.wire.script`), which sends by value what has no name. What has one in the
+script goes by that name in both directions; for what goes to a worker `encode_noting`
+tells the names. Plain values (`is_plain`) need no frame of their own: they can stand in
+a message as they are, because pickling them cannot fail and runs no code of the user.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import pickle
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
+
+if TYPE_CHECKING:
+    from mpitasks.wire.script import ScriptPickler
 
 __all__ = [
     "SCALARS",
@@ -30,6 +33,8 @@ __all__ = [
     "all_plain",
     "decode",
     "encode",
+    "encode_global",
+    "encode_noting",
     "encode_plain",
     "is_plain",
 ]
@@ -57,16 +62,18 @@ def _pickler(sink: io.BytesIO, **options: Any) -> pickle.Pickler:
 
 
 @functools.cache
-def _cloud_pickler() -> Callable[..., Any]:
+def _script_pickler() -> type[ScriptPickler]:
     """Return the pickler of last resort, which most workers never load."""
     import cloudpickle
 
-    class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    from mpitasks.wire.script import ScriptPickler
+
+    class Pickler(ScriptPickler):
         dispatch_table = ChainMap(  # noqa: RUF012  shared on purpose
             _reducers, cloudpickle.Pickler.dispatch_table
         )
 
-    return CloudPickler
+    return Pickler
 
 
 def is_plain(values: Iterable[Any]) -> bool:
@@ -102,23 +109,47 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
         SerializationError: It cannot be pickled; the message names the part of it
             that cannot.
     """
-    if not _reducers and "numpy" in sys.modules:
-        from mpitasks.wire.arrays import REDUCERS
+    value = _prepared(value)
+    if not _registered():
+        try:
+            return _dump(_pickler, value)
+        except Exception:  # the second attempt decides; its error is the one to show
+            pass
+    frame, buffers, _ = _encode_script(value, name)
+    return frame, buffers
 
-        _reducers.update(REDUCERS)
-    if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD:
-        value = _Bytes(value)
-    try:
-        frame, buffers = _dump(_pickler, value)
-        if b"__main__" not in frame:
-            return frame, buffers
-    except Exception:  # the second attempt decides; its error is the one to show
-        pass
-    try:
-        return _dump(_cloud_pickler(), value)
-    except Exception as error:
-        message = f"{name} cannot be pickled: {why_not_picklable(value, name, error)}"
-        raise SerializationError(message) from error
+
+def encode_noting(
+    value: Any, name: str
+) -> tuple[bytes, list[Buffer], ScriptPickler | None]:
+    """As `encode`, for a worker: tell what of the script the frame refers to.
+
+    Returns:
+        The frame, the buffers, and a pickler that has noted what the frame depends on;
+        None if it depends on nothing of the script.
+    """
+    value = _prepared(value)
+    if not _registered():
+        try:
+            frame, buffers = _dump(_pickler, value)
+            if b"__main__" not in frame:
+                return frame, buffers, None
+        except Exception:
+            pass
+    return _encode_script(value, name)
+
+
+def encode_global(
+    root: str, value: Any
+) -> tuple[bytes, list[Buffer], ScriptPickler]:
+    """Return what defines a global of the script on a worker; as `encode_noting`.
+
+    Args:
+        root: The global.
+        value: What it is: any object.
+    """
+    value = _prepared(value)
+    return _encode_script(value, f"the global variable {root!r}", root=root)
 
 
 def encode_plain(values: Sequence[Any]) -> bytes:
@@ -135,9 +166,46 @@ def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     return pickle.loads(frame, buffers=buffers)
 
 
+def _prepared(value: Any) -> Any:
+    if not _reducers and "numpy" in sys.modules:
+        from mpitasks.wire.arrays import REDUCERS
+
+        _reducers.update(REDUCERS)
+    if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD:
+        return _Bytes(value)
+    return value
+
+
+def _registered() -> bool:
+    """Whether some modules are to go by value: plain pickle would not know."""
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    return cloudpickle is not None and bool(cloudpickle._PICKLE_BY_VALUE_MODULES)
+
+
+def _encode_script(
+    value: Any, name: str, root: str | None = None
+) -> tuple[bytes, list[Buffer], ScriptPickler]:
+    sink = io.BytesIO()
+    buffers: list[Buffer] = []
+    try:
+        pickler = _script_pickler()(
+            sink, buffer_callback=_gather(buffers), root=root, value=value
+        )
+        pickler.dump(value)
+    except Exception as error:
+        reason = why_not_picklable(value, name, error)
+        raise SerializationError(f"{name} cannot be pickled: {reason}") from error
+    return sink.getvalue(), buffers, pickler
+
+
 def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]:
     buffers: list[Buffer] = []
+    sink = io.BytesIO()
+    pickler(sink, protocol=5, buffer_callback=_gather(buffers)).dump(value)
+    return sink.getvalue(), buffers
 
+
+def _gather(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
     def in_band(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
         if view.nbytes < THRESHOLD:
@@ -145,9 +213,7 @@ def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]
         buffers.append(view)
         return False
 
-    sink = io.BytesIO()
-    pickler(sink, protocol=5, buffer_callback=in_band).dump(value)
-    return sink.getvalue(), buffers
+    return in_band
 
 
 class _Bytes:

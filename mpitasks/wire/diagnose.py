@@ -54,10 +54,10 @@ def _culprit(
 
 
 def _failure(value: Any) -> Exception | None:
-    try:
-        import cloudpickle
+    from mpitasks.wire import codec  # which imports this module
 
-        cloudpickle.dumps(value)
+    try:
+        codec._dump(codec._script_pickler(), value)
     except Exception as error:
         return error
     return None

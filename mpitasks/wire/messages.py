@@ -118,11 +118,12 @@ class Batch:
     """Master to worker: run these calls, in order."""
 
     calls: list[tuple[int, int, int, Any, int]]
-    functions: Sequence[tuple[int, Any, int]] = ()
-    """(function id, frame, buffers) of the functions that this worker has not seen.
-    Their buffers come first in `buffers`."""
+    functions: Sequence[tuple[int, str | None, Any, int, tuple[int, ...]]] = ()
+    """(id, name, frame, buffers, needs) of the functions, and of the globals of the
+    script, that this worker has not seen; only the latter have a name. `needs` are ids
+    of globals. Their buffers come first in the message's `buffers`."""
     forget: Sequence[int] = ()
-    """Functions that the master will send again before it uses them."""
+    """Functions and globals that the master will send again before it uses them."""
     terms: dict[int, tuple[Any, ...]] | None = None
     """Fields of the `mpitasks.options.Terms` of the calls, by their ids, that have
     other terms than the default."""

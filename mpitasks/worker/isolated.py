@@ -22,7 +22,7 @@ from mpitasks.wire.messages import (
 )
 from mpitasks.wire.outcomes import Form, encode_error, encode_value
 from mpitasks.worker.current import CurrentTask
-from mpitasks.worker.functions import Functions, unpickle
+from mpitasks.worker.mirror import Functions, Sent, unpickle
 from mpitasks.worker.order import TOGETHER
 
 if TYPE_CHECKING:
@@ -40,13 +40,16 @@ class Isolated:
         channel: The way to the rank.
         slate: Where it says how far it is.
         where: Rank, host and process, for the head of tracebacks.
+
+    Attributes:
+        functions: Those that were sent.
     """
 
     def __init__(self, channel: Channel, slate: Slate, where: str) -> None:
         self._channel = channel
         self._slate = slate
         self._where = where
-        self._functions = Functions()
+        self.functions = Functions()
         self._task: CurrentTask | None = None
 
     def serve(self) -> None:
@@ -56,14 +59,14 @@ class Isolated:
 
     def _run(self, request: tuple[Any, ...], buffers: list[Buffer]) -> None:
         function_id, sent, mode, payload, first, forget, task = request
-        functions = self._functions
+        functions = self.functions
         functions.forget(forget)
         buffers.reverse()  # taken from the end, so that each is let go with its item
-        if sent is not None:
-            frame, count = sent
-            functions.learn(function_id, frame, [buffers.pop() for _ in range(count)])
-        function = functions[function_id]
-        if sent is not None:
+        for sent_id, name, frame, count, needs in sent:
+            own = [buffers.pop() for _ in range(count)]
+            functions.learn(Sent(sent_id, name, frame, own, needs))
+        function = functions.ready(function_id)
+        if sent:
             self._slate.loaded()
         self._task = None if task is None else CurrentTask(*task)
         if mode in (CALL_PLAIN, CALL):

@@ -45,12 +45,14 @@ from mpitasks.wire.outcomes import (
     encode_value,
 )
 from mpitasks.worker.chunks import cut, map_plain
-from mpitasks.worker.functions import Functions, unpickle
+from mpitasks.worker.mirror import Functions, Sent, unpickle
 from mpitasks.worker.listener import Listener
 from mpitasks.worker.orphan import perish
 from mpitasks.worker.replies import Replies
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
@@ -76,6 +78,7 @@ class Worker:
         host: What they call its host.
         listens: Whether a second thread may use the transport while user code runs,
             which may itself call MPI: MPI_THREAD_MULTIPLE.
+        main: The module that is to follow the script; None for a new one.
 
     Attributes:
         lock: Held by the thread of the loop, but while it runs user code.
@@ -96,11 +99,12 @@ class Worker:
         rank: int | None = None,
         host: str = "",
         listens: bool = False,
+        main: ModuleType | None = None,
     ) -> None:
         self._transport = transport
         self._where = where
         self._own = transport.rank if rank is None else rank, host
-        self.functions = Functions()
+        self.functions = Functions(main)
         self.replies = Replies(transport)
         self.signs = False
         self._signed = 0.0
@@ -331,21 +335,20 @@ class Worker:
         functions.forget(batch.forget)
         if self._isolation is not None:
             self._isolation.forget(batch.forget)
-        for function_id, frame, count in batch.functions:
-            functions.learn(function_id, frame, [buffers.pop() for _ in range(count)])
-            if batch.terms is None:
-                functions[function_id]  # before the clock runs
-        if batch.terms is not None:
-            for task_id, function_id, *_ in batch.calls:
-                terms = batch.terms.get(task_id)
-                if function_id in functions.sent and not isolated(terms):
-                    functions[function_id]
+        for sent_id, name, frame, count, needs in batch.functions:
+            own = [buffers.pop() for _ in range(count)]
+            functions.learn(Sent(sent_id, name, frame, own, needs))
+        for task_id, function_id, *_ in batch.calls:
+            terms = None if batch.terms is None else batch.terms.get(task_id)
+            if not isolated(terms):
+                functions.ready(function_id)  # before the clock runs
+                break
 
     def _call(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> Form:
         try:
-            function = self.functions[function_id]
+            function = self.functions.ready(function_id)
             args, kwargs = payload, None
             if mode != CALL_PLAIN:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
@@ -367,7 +370,7 @@ class Worker:
     def _map(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> tuple[int, Form]:
-        function = self.functions[function_id]
+        function = self.functions.ready(function_id)
         if self._terms is not None:
             function = self._within_limits(function)
         values: list[Any] = []

@@ -1,0 +1,231 @@
+"""What rank 0 knows of the script: which of its globals were sent, and in which version.
+
+A global that tasks need is sent as a `Definition`: a frame that makes it. There is one
+for each version of it. Workers put them into a module ``__main__`` of their own
+(`mpitasks.worker.mirror`), and go from one version to another as the calls want it that
+they run, which have those of the moment at which they were submitted.
+
+Pickling runs code of the user, so nothing here is called under a lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.master.watch import ABSENT, Watch, settled
+from mpitasks.wire import codec, rebuild
+
+if TYPE_CHECKING:
+    from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.script import ScriptPickler
+
+__all__ = ["Definition", "Globals", "Tracked", "copies_of", "same_bytes", "watch_of"]
+
+BASICS = ("__file__", "__package__", "__spec__", "__doc__")
+"""What a module has beside its names: goes along with the first of these."""
+
+_NEVER_SENT = frozenset(
+    {"__builtins__", "__name__", "__loader__", "__cached__", "__annotations__"}
+)
+
+COMPARED_BYTES = 1 << 20
+
+
+class Definition:
+    """Something that a worker is sent once: a function, or a global of the script.
+
+    Attributes:
+        id: What messages call it; unique in the run.
+        name: The global that it is; None for what tasks call.
+        frame: Its pickle frame.
+        buffers: What travels beside the frame; nobody else's memory.
+        needs: Ids of the definitions that must be there first.
+        nbytes: What it weighs.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_dropped",
+        "buffers",
+        "frame",
+        "id",
+        "name",
+        "nbytes",
+        "needs",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        name: str | None,
+        frame: bytes,
+        buffers: list[Buffer],
+        dropped: deque[int],
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.frame = frame
+        self.buffers = buffers
+        self.needs: tuple[Definition, ...] = ()
+        self.nbytes = len(frame) + sum(buffer.nbytes for buffer in buffers)
+        self._dropped = dropped
+
+    def __del__(self) -> None:
+        self._dropped.append(self.id)  # may run in any thread, at any time
+
+
+class Tracked:
+    """A global of the script, as it was sent last.
+
+    Attributes:
+        definition: How it was sent.
+        value: What it was.
+        names: Globals that its own definition refers to.
+        watch: Notices changes of it.
+        notes: What the pickler noted.
+        settled: Whether the watch sees every change.
+        epoch: When it was last compared in full.
+    """
+
+    __slots__ = ("definition", "epoch", "names", "notes", "settled", "value", "watch")
+
+    def __init__(
+        self,
+        definition: Definition,
+        value: Any,
+        notes: ScriptPickler,
+        watch: Watch,
+        epoch: int,
+    ) -> None:
+        self.epoch = epoch
+        self.definition = definition
+        self.value = value
+        self.notes = notes
+        self.names = [*notes.names]
+        self.watch = watch
+        self.settled = watch.settled and settled(value) and notes.watched
+
+
+class Globals:
+    """The globals of the script that were sent.
+
+    Args:
+        ids: Where definitions get their ids from.
+        dropped: Gets the ids of definitions that nobody on rank 0 needs any more.
+
+    Attributes:
+        epoch: Each global is compared in full once in each.
+    """
+
+    def __init__(self, ids: Iterable[int], dropped: deque[int]) -> None:
+        self._ids = iter(ids)
+        self._dropped = dropped
+        self._tracked: dict[str, Tracked] = {}
+        self.epoch = 0
+
+    def resolve(self, names: Iterable[str], *, whole: bool) -> dict[str, Tracked]:
+        """Return the definitions of globals, and of all that these refer to, as of now.
+
+        Args:
+            names: The globals. Those that do not exist are left out.
+            whole: Whether to look into large containers as well.
+
+        Raises:
+            SerializationError: One of them cannot be pickled.
+        """
+        main = rebuild.side().module().__dict__
+        found: dict[str, Tracked] = {}
+        todo = [*names]
+        if todo:
+            todo += BASICS
+        while todo:
+            name = todo.pop()
+            value = main.get(name, ABSENT)
+            if name in found or value is ABSENT or name in _NEVER_SENT:
+                continue
+            tracked = self._tracked.get(name)
+            if (
+                tracked is None
+                or tracked.value is not value
+                or not tracked.watch.same()
+                or not (
+                    tracked.settled or (not whole and tracked.epoch == self.epoch)
+                )
+            ):
+                tracked = self._define(main, name, value, tracked)
+            found[name] = tracked
+            todo += tracked.names
+        return found
+
+    def forget_missing(self) -> None:
+        """Let go of what the script has deleted or bound to something else."""
+        main = rebuild.side().module().__dict__
+        for name, tracked in [*self._tracked.items()]:
+            if main.get(name, ABSENT) is not tracked.value:
+                self._tracked.pop(name, None)
+
+    def _define(
+        self, main: dict[str, Any], name: str, value: Any, last: Tracked | None
+    ) -> Tracked:
+        frame, buffers, notes = codec.encode_global(name, value)
+        watch = watch_of(main, (), [notes], [value])
+        if (
+            last is not None
+            and frame == last.definition.frame
+            and same_bytes(buffers, last.definition.buffers)
+        ):
+            definition = last.definition
+        else:
+            copies = copies_of(buffers)
+            definition = Definition(
+                next(self._ids), name, frame, copies, self._dropped
+            )
+        tracked = Tracked(definition, value, notes, watch, self.epoch)
+        self._tracked[name] = tracked
+        return tracked
+
+
+def watch_of(
+    main: dict[str, Any],
+    names: Iterable[str],
+    notes: Iterable[ScriptPickler],
+    values: Iterable[Any] = (),
+) -> Watch:
+    """Return what notices changes of all that some picklers have noted."""
+    noted = [*notes]
+    return Watch(
+        main,
+        names,
+        itertools.chain.from_iterable(each.functions for each in noted),
+        itertools.chain.from_iterable(each.classes for each in noted),
+        itertools.chain(values, *(each.parts for each in noted)),
+    )
+
+
+def copies_of(buffers: Sequence[Buffer]) -> list[Buffer]:
+    """Return copies that stay as they are, whatever becomes of the user's arrays."""
+    return [memoryview(bytearray(buffer)) for buffer in buffers]
+
+
+def same_bytes(buffers: Sequence[Buffer], others: Sequence[Buffer]) -> bool:
+    """Whether buffers have the same contents."""
+    if len(buffers) != len(others):
+        return False
+    return all(map(_same, buffers, others))
+
+
+def _same(one: Buffer, other: Buffer) -> bool:
+    import numpy as np  # what sends large buffers has mostly loaded it
+
+    if one.nbytes != other.nbytes:
+        return False
+    left = np.frombuffer(one, np.uint8)
+    right = np.frombuffer(other, np.uint8)
+    for start in range(0, left.size, COMPARED_BYTES):
+        end = start + COMPARED_BYTES
+        if not np.array_equal(left[start:end], right[start:end]):
+            return False
+    return True
