@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.calls import Call, Chunk
+from mpitasks.master.script import with_needs
 from mpitasks.wire.messages import Batch, Request
 
 if TYPE_CHECKING:
@@ -99,10 +100,9 @@ class Batches:
         """
         known = self._known[rank]
         lacking: dict[int, Definition] = {}
-        for function in functions.values():
-            for need in (*function.needs, function):
-                if need.id not in known:
-                    lacking[need.id] = need
+        for each in with_needs(functions.values()):
+            if each.id not in known:
+                lacking[each.id] = each
         batch.functions = [_told(definition) for definition in lacking.values()]
         own = [buffer for each in lacking.values() for buffer in each.buffers]
         batch.buffers = [*own, *batch.buffers]
@@ -116,13 +116,13 @@ class Batches:
         """Have a worker forget what it got first, but for what is used now."""
         known = self._known[rank]
         needed = used.union(*(known[each][1] for each in used))
+        needed.update(*(known[each][1] for each in needed.copy()))
         for each in [*known]:
             if len(known) <= KEPT_DEFINITIONS and self._bytes[rank] <= KEPT_BYTES:
                 break
             if each in known and each not in needed:
                 self._drop(rank, each)
-                for other in [o for o, (_, needs) in known.items() if each in needs]:
-                    self._drop(rank, other)
+                self._drop_users(rank, each)
 
     def _take_dropped(self) -> None:
         """Have the workers forget what nobody here needs any more."""
@@ -131,6 +131,13 @@ class Batches:
             for rank, known in self._known.items():
                 if each in known:
                     self._drop(rank, each)
+
+    def _drop_users(self, rank: Rank, each: int) -> None:
+        """Have a worker forget what needs something that it forgets."""
+        known = self._known[rank]
+        for other in [o for o, (_, needs) in known.items() if each in needs]:
+            self._drop(rank, other)
+            self._drop_users(rank, other)
 
     def _drop(self, rank: Rank, each: int) -> None:
         self._bytes[rank] -= self._known[rank].pop(each)[0]

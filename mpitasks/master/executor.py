@@ -56,6 +56,11 @@ class Executor(concurrent.futures.Executor):
         journal_errors: When the journal cannot be written any more (a full disk),
             "stop" with a `JournalError`, or "continue" without it, after a warning;
             None for what the command line says.
+        initializer: Each process that runs tasks of this Executor calls it once, before
+            the first of them; so does one that takes the place of another, and the
+            child that isolated tasks run in. If it raises, the tasks fail with
+            `InitializerError`.
+        initargs: The arguments that it is called with.
         **options: Defaults for the tasks; see `with_options`.
 
     Raises:
@@ -63,6 +68,8 @@ class Executor(concurrent.futures.Executor):
         ConfigurationError: Another Executor is open, or this is not the script's
             process on rank 0.
         OptionError: An option has a value that it cannot have.
+        SerializationError: The initializer cannot be pickled.
+        TypeError: The initializer cannot be called.
 
     Example:
         >>> with mpitasks.Executor() as executor:
@@ -77,6 +84,8 @@ class Executor(concurrent.futures.Executor):
         journal: str | os.PathLike[str] | None = None,
         keep_failures: bool | None = None,
         journal_errors: str | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
         **options: Any,
     ) -> None:
         if max_workers is not None:
@@ -86,6 +95,8 @@ class Executor(concurrent.futures.Executor):
                 )
             if max_workers < 1:
                 raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
         settings = session.settings()
         self._options = DEFAULTS.replace(**settings.task_options).replace(**options)
         opener = None
@@ -96,7 +107,9 @@ class Executor(concurrent.futures.Executor):
                 keep_failures=_told(keep_failures, settings.keep_failures),
                 errors=_told(journal_errors, settings.journal_errors),
             )
-        self._lease = session.current().open(max_workers, opener)
+        self._lease = session.current().open(
+            max_workers, opener, initializer, tuple(initargs)
+        )
 
     @property
     def num_workers(self) -> int:

@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.memory import Memory
-from mpitasks.master.script import Definition, Globals, watch_of
+from mpitasks.master.script import Definition, Globals, copies_of, watch_of
 from mpitasks.wire import codec, rebuild
+from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
+from mpitasks.wire.surroundings import Start, changes
 
 if TYPE_CHECKING:
     from mpitasks.master.script import Tracked
@@ -111,17 +113,41 @@ class Functions:
         self.dropped: deque[int] = deque()
         self.epoch = 0
         self._globals = Globals(self.ids, self.dropped)
+        self._start = Start()
+        self._set_up: tuple[Definition, ...] = ()  # what every function needs
+        self._found: dict[str, Any] = {}
         self._by_object: weakref.WeakKeyDictionary[Any, Function] = (
             weakref.WeakKeyDictionary()
         )
         self._memory = Memory()
         self._last: tuple[Any, Any] = (None, None)
 
-    def compare_all(self) -> None:
-        """Compare each function in full when it is registered next."""
+    def open(
+        self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
+    ) -> None:
+        """Start anew for an Executor: compare each function in full when it comes.
+
+        Args:
+            initializer: What every process that runs tasks calls first, if anything.
+            initargs: Its arguments.
+
+        Raises:
+            SerializationError: They cannot be pickled.
+        """
         self.epoch = self._globals.epoch = self.epoch + 1
         self._last = (None, None)
         self._globals.forget_missing()
+        found = changes(self._start)
+        initializers = [each for each in self._set_up if each.name == INITIALIZER]
+        if found != self._found or initializers or initializer is not None:
+            self._found = found
+            self._by_object.clear()
+            self._set_up = ()
+            if found:
+                self._set_up = (self._define(SURROUNDINGS, found),)
+            if initializer is not None:
+                call = initializer, initargs
+                self._set_up = (*self._set_up, self._define(INITIALIZER, call))
 
     def valid(self, entry: Function, *, whole: bool) -> bool:
         """Whether a function is known to be what it was."""
@@ -157,7 +183,7 @@ class Functions:
     ) -> Function:
         """Return a function for calls whose arguments refer to more globals."""
         tracked = [*self._globals.resolve(names, whole=whole).values()]
-        needs = tuple([each.definition for each in tracked])
+        needs = (*self._set_up, *[each.definition for each in tracked])
         wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
         return self._watch(wider, names, [], tracked)
 
@@ -168,7 +194,7 @@ class Functions:
         frame, buffers, notes = codec.encode_noting(function, "the function")
         names = frozenset(() if notes is None else notes.names)
         tracked = [*self._globals.resolve(names, whole=whole).values()]
-        needs = tuple([each.definition for each in tracked])
+        needs = (*self._set_up, *[each.definition for each in tracked])
         key = (frame, *sorted([need.id for need in needs]))
         memory = self._memory
         entry = memory.find(key, buffers, self.epoch, whole=whole)
@@ -181,6 +207,18 @@ class Functions:
             entry.names, entry.epoch = names, self.epoch
             return entry, True
         return self._watch(entry, names, [notes], tracked), notes.watched
+
+    def _define(self, name: str, value: Any) -> Definition:
+        """Return what a process is set up by, before it runs tasks."""
+        what = "the initializer" if name == INITIALIZER else "what the script has set"
+        frame, buffers, notes = codec.encode_noting(value, what)
+        made = Definition(
+            next(self.ids), name, frame, copies_of(buffers), self.dropped
+        )
+        names = () if notes is None else notes.names
+        tracked = self._globals.resolve(names, whole=True).values()
+        made.needs = (*self._set_up, *[each.definition for each in tracked])
+        return made
 
     def _watch(
         self,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.watch import ABSENT, Watch, settled
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.script import ScriptPickler
 
-__all__ = ["Definition", "Globals", "Tracked", "copies_of", "same_bytes", "watch_of"]
+__all__ = ["Definition", "Globals", "Tracked", "copies_of", "same_bytes", "watch_of", "with_needs"]
 
 BASICS = ("__file__", "__package__", "__spec__", "__doc__")
 """What a module has beside its names: goes along with the first of these."""
@@ -75,6 +75,13 @@ class Definition:
 
     def __del__(self) -> None:
         self._dropped.append(self.id)  # may run in any thread, at any time
+
+
+def with_needs(definitions: Iterable[Definition]) -> Iterator[Definition]:
+    """Yield definitions, each behind those that it needs."""
+    for definition in definitions:
+        yield from with_needs(definition.needs)
+        yield definition
 
 
 class Tracked:

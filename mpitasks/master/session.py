@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.master import journals
@@ -97,16 +97,21 @@ class Session:
         self,
         max_workers: int | None = None,
         open_journal: Callable[[], Journal | None] | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
     ) -> Lease:
         """Let an Executor use the session, and so many of its workers.
 
         Args:
             max_workers: How many; None for all.
             open_journal: Opens the Executor's own journal, if it has one.
+            initializer: What every process that runs tasks calls first, if anything.
+            initargs: Its arguments.
 
         Raises:
             ConfigurationError: Another one does, or the caller is a task.
             JournalError: The journal cannot be opened.
+            SerializationError: The initializer cannot be pickled.
         """
         if self.runs_tasks_here():
             raise ConfigurationError(IN_TASK)
@@ -127,11 +132,11 @@ class Session:
                 lease.owns = True
             if lease.journal is not None:
                 lease.journal.attach(self.pump)
+            self.pump.functions.open(initializer, initargs)
         except BaseException:
             lease.closed = True
             raise
         self.pump.limit_workers(max_workers)
-        self.pump.functions.compare_all()
         return lease
 
 

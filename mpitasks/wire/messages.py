@@ -69,6 +69,11 @@ MASTER = 0
 CALL_PLAIN, CALL, MAP_PLAIN, STARMAP_PLAIN, MAP, STARMAP = range(6)
 PLAIN, VALUE, ERROR, LIST, ITEMS = range(5)
 
+SURROUNDINGS, INITIALIZER = "<surroundings>", "<initializer>"
+"""In the place of a global's name, in `Batch.functions`: what the script has set up
+(`mpitasks.wire.surroundings`); and a frame of what each process calls first, as
+(function, arguments)."""
+
 
 @dataclass(slots=True)
 class Hello:

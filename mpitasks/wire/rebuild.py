@@ -307,7 +307,6 @@ def set_class(kind: type, state: tuple[dict[str, Any], Sequence[type]]) -> None:
 
 
 def make_foreign_class(
-    meta: type,
     name: str,
     bases: tuple[type, ...],
     namespace: dict[str, Any],
@@ -318,7 +317,7 @@ def make_foreign_class(
     own = side()
     kind = own.known(key)
     if kind is None:
-        kind = meta(name, bases, namespace)
+        kind = type(bases[0])(name, bases, namespace)
         own.adopt(key, kind)
     if root is not None:
         own.bind(root, kind)

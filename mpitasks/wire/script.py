@@ -259,9 +259,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
 
     def _reduce_cached(self, cached: Any) -> Any:
         """What `functools.lru_cache` has made."""
-        if self._named(cached) or library._should_pickle_by_reference(
-            cached, name=getattr(cached, "__qualname__", None)
-        ):
+        if self._named(cached) or library._lookup_module_and_qualname(cached):
             return cached.__qualname__
         attributes = {k: v for k, v in vars(cached).items() if k != "__wrapped__"}
         attributes.pop("cache_parameters", None)
@@ -303,7 +301,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
                 for name, value in attributes.items()
                 if type(value).__module__ != "_ctypes"
             )
-            return rebuild.make_foreign_class, (*made, root)
+            return rebuild.make_foreign_class, (*made[1:], root)
         registered: list[Any] = []
         if isinstance(kind, abc.ABCMeta):
             registry, *_ = abc._get_dump(kind)  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from mpitasks.wire.messages import (
 )
 from mpitasks.wire.outcomes import Form, encode_error, encode_value
 from mpitasks.worker.current import CurrentTask
-from mpitasks.worker.mirror import Functions, Sent, unpickle
+from mpitasks.worker.mirror import Functions, Sent, Unloadable, unpickle
 from mpitasks.worker.order import TOGETHER
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Isolated:
         buffers: list[Buffer],
     ) -> Form:
         try:
+            if type(function) is Unloadable:
+                function()  # or the arguments would be blamed, which need the same
             args, kwargs = payload, {}
             if mode == CALL:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)

@@ -45,7 +45,7 @@ from mpitasks.wire.outcomes import (
     encode_value,
 )
 from mpitasks.worker.chunks import cut, map_plain
-from mpitasks.worker.mirror import Functions, Sent, unpickle
+from mpitasks.worker.mirror import Functions, Sent, Unloadable, unpickle
 from mpitasks.worker.listener import Listener
 from mpitasks.worker.orphan import perish
 from mpitasks.worker.replies import Replies
@@ -349,6 +349,8 @@ class Worker:
     ) -> Form:
         try:
             function = self.functions.ready(function_id)
+            if type(function) is Unloadable:
+                function()  # or the arguments would be blamed, which need the same
             args, kwargs = payload, None
             if mode != CALL_PLAIN:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)

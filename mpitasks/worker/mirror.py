@@ -22,6 +22,8 @@ from mpitasks.errors import SerializationError
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.codec import Unsendable
 from mpitasks.wire.diagnose import describe
+from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
+from mpitasks.wire.surroundings import apply
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -148,6 +150,7 @@ class Functions(dict[int, Callable[..., Any]]):
         self._pending: dict[str, Sent] = {}  # to be put into the module
         self._replaced: dict[str, Any] = {}  # what was there before
         self._entered = -1
+        self._initialized: dict[int, BaseException | None] = {}  # what it raised
 
     def learn(self, sent: Sent) -> None:
         """Take in what was sent."""
@@ -168,7 +171,10 @@ class Functions(dict[int, Callable[..., Any]]):
     def needed(self, function_id: int) -> list[Sent]:
         """Return a function, behind all that it needs, as they came."""
         function = self.sent[function_id]
-        return [*(self.sent[each] for each in function.needs), function]
+        needed: dict[int, Sent] = {}
+        for each in function.needs:
+            needed.update((found.id, found) for found in self.needed(each))
+        return [*needed.values(), function]
 
     def ready(self, function_id: int) -> Callable[..., Any]:
         """Return a function, with the globals that its call is to see in place.
@@ -181,7 +187,7 @@ class Functions(dict[int, Callable[..., Any]]):
             self._enter(self.sent[function_id])
             return self[function_id]
         except BaseException as error:
-            return _Unloadable(error)
+            return Unloadable(error)
 
     def __missing__(self, function_id: int) -> Callable[..., Any]:
         sent = self.sent[function_id]
@@ -190,10 +196,20 @@ class Functions(dict[int, Callable[..., Any]]):
         return function
 
     def _enter(self, function: Sent) -> None:
-        """Put the globals that a function needs into the module."""
+        """Put the globals that a function needs into the module.
+
+        Before the first function of an Executor, call its initializer.
+        """
         self._entered = -1
         versions = self._versions
         needs = [self.sent[each] for each in function.needs]
+        if needs and needs[0].name == SURROUNDINGS:
+            around = needs.pop(0)
+            if versions.get(SURROUNDINGS) != around.id:
+                apply(codec.decode(around.frame, around.buffers))
+                versions[SURROUNDINGS] = around.id
+        if needs and needs[0].name == INITIALIZER:
+            self._initialize(needs.pop(0))
         self._pending = {
             need.name: need
             for need in needs
@@ -213,6 +229,24 @@ class Functions(dict[int, Callable[..., Any]]):
                 self._pending = {}
                 self._replaced = {}
         self._entered = function.id
+
+    def _initialize(self, initializer: Sent) -> None:
+        if initializer.id not in self._initialized:
+            self._initialized[initializer.id] = None
+            try:
+                self._enter(initializer)
+                function, args = codec.decode(initializer.frame, initializer.buffers)
+                function(*args)
+            except BaseException as error:
+                self._initialized[initializer.id] = error
+        error = self._initialized[initializer.id]
+        if error is not None:
+            from mpitasks.errors import InitializerError
+
+            raise InitializerError(
+                f"the initializer of the Executor failed on this worker: "
+                f"{describe(error)}"
+            ) from error
 
     def _load(self, name: str) -> Any:
         need = self._pending.pop(name)
@@ -260,7 +294,7 @@ def unpickle(frame: Any, buffers: list[Buffer], what: str, where: str) -> Any:
     return value
 
 
-class _Unloadable:
+class Unloadable:
     """Stands for a function that could not be unpickled; fails each of its calls."""
 
     def __init__(self, error: BaseException) -> None:
@@ -268,6 +302,8 @@ class _Unloadable:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         error = self._error
+        if type(error).__name__ == "InitializerError":
+            raise error
         raise SerializationError(
             f"the function cannot be loaded: {describe(error)}"
         ) from error
