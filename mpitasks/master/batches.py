@@ -144,7 +144,8 @@ class Batches:
         self._forget[rank].append(each)
 
 
-def _told(definition: Definition) -> tuple[int, str | None, Any, int, tuple[int, ...]]:
+def _told(definition: Definition) -> tuple[Any, ...]:
     needs = tuple([need.id for need in definition.needs])
     buffers = len(definition.buffers)
-    return definition.id, definition.name, definition.frame, buffers, needs
+    frames = definition.frame, definition.head
+    return definition.id, definition.name, *frames, buffers, needs

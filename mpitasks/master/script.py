@@ -11,6 +11,7 @@ Pickling runs code of the user, so nothing here is called under a lock.
 from __future__ import annotations
 
 import itertools
+import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ class Definition:
         name: The global that it is; None for what tasks call.
         frame: Its pickle frame.
         buffers: What travels beside the frame; nobody else's memory.
-        needs: Ids of the definitions that must be there first.
+        needs: The definitions that must be there first.
+        head: What makes a class without its attributes, if it is one.
         nbytes: What it weighs.
     """
 
@@ -51,6 +53,7 @@ class Definition:
         "_dropped",
         "buffers",
         "frame",
+        "head",
         "id",
         "name",
         "nbytes",
@@ -70,6 +73,7 @@ class Definition:
         self.frame = frame
         self.buffers = buffers
         self.needs: tuple[Definition, ...] = ()
+        self.head: bytes | None = None
         self.nbytes = len(frame) + sum(buffer.nbytes for buffer in buffers)
         self._dropped = dropped
 
@@ -94,10 +98,11 @@ class Tracked:
         watch: Notices changes of it.
         notes: What the pickler noted.
         settled: Whether the watch sees every change.
+        order: What workers are to load first.
         epoch: When it was last compared in full.
     """
 
-    __slots__ = ("definition", "epoch", "names", "notes", "settled", "value", "watch")
+    __slots__ = ("definition", "epoch", "names", "notes", "order", "settled", "value", "watch")
 
     def __init__(
         self,
@@ -108,6 +113,8 @@ class Tracked:
         epoch: int,
     ) -> None:
         self.epoch = epoch
+        kind = (types.FunctionType, type, types.ModuleType)
+        self.order = 0 if isinstance(value, kind) else 2 - settled(value)
         self.definition = definition
         self.value = value
         self.notes = notes
@@ -165,7 +172,8 @@ class Globals:
                 tracked = self._define(main, name, value, tracked)
             found[name] = tracked
             todo += tracked.names
-        return found
+        # Code first: to unpickle data may run it.
+        return dict(sorted(found.items(), key=lambda item: item[1].order))
 
     def forget_missing(self) -> None:
         """Let go of what the script has deleted or bound to something else."""
@@ -177,11 +185,12 @@ class Globals:
     def _define(
         self, main: dict[str, Any], name: str, value: Any, last: Tracked | None
     ) -> Tracked:
-        frame, buffers, notes = codec.encode_global(name, value)
+        frame, buffers, notes, head = codec.encode_global(name, value)
         watch = watch_of(main, (), [notes], [value])
         if (
             last is not None
             and frame == last.definition.frame
+            and head == last.definition.head
             and same_bytes(buffers, last.definition.buffers)
         ):
             definition = last.definition
@@ -190,6 +199,7 @@ class Globals:
             definition = Definition(
                 next(self._ids), name, frame, copies, self._dropped
             )
+            definition.head = head
         tracked = Tracked(definition, value, notes, watch, self.epoch)
         self._tracked[name] = tracked
         return tracked

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
+from mpitasks.wire.rebuild import reduce_object
 
 if TYPE_CHECKING:
     from mpitasks.wire.script import ScriptPickler
@@ -52,12 +53,17 @@ _TEXTS = frozenset({str, bytes})
 _PLAIN = SCALARS | _TEXTS
 
 _reducers: dict[type, Callable[[Any], Any]] = {}
+_object_reducers: dict[type, Callable[[Any], Any]] = {object: reduce_object}
 
 
 def _pickler(sink: io.BytesIO, **options: Any) -> pickle.Pickler:
     pickler = pickle.Pickler(sink, **options)
     # A table of its own hides copyreg's, in which anybody may register at any time.
-    pickler.dispatch_table = {**copyreg.dispatch_table, **_reducers}
+    pickler.dispatch_table = {
+        **copyreg.dispatch_table,
+        **_object_reducers,
+        **_reducers,
+    }
     return pickler
 
 
@@ -141,15 +147,23 @@ def encode_noting(
 
 def encode_global(
     root: str, value: Any
-) -> tuple[bytes, list[Buffer], ScriptPickler]:
+) -> tuple[bytes, list[Buffer], ScriptPickler, bytes | None]:
     """Return what defines a global of the script on a worker; as `encode_noting`.
 
     Args:
         root: The global.
         value: What it is: any object.
+
+    Returns:
+        As `encode_noting`, and the frame that makes a class without its attributes.
     """
     value = _prepared(value)
-    return _encode_script(value, f"the global variable {root!r}", root=root)
+    name = f"the global variable {root!r}"
+    frame, buffers, notes = _encode_script(value, name, root)
+    if notes.head is None:
+        return frame, buffers, notes, None
+    head, _, _ = _encode_script(notes.head, name)
+    return frame, buffers, notes, head
 
 
 def encode_plain(values: Sequence[Any]) -> bytes:

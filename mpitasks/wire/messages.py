@@ -123,10 +123,11 @@ class Batch:
     """Master to worker: run these calls, in order."""
 
     calls: list[tuple[int, int, int, Any, int]]
-    functions: Sequence[tuple[int, str | None, Any, int, tuple[int, ...]]] = ()
-    """(id, name, frame, buffers, needs) of the functions, and of the globals of the
-    script, that this worker has not seen; only the latter have a name. `needs` are ids
-    of globals. Their buffers come first in the message's `buffers`."""
+    functions: Sequence[tuple[Any, ...]] = ()
+    """(id, name, frame, head, buffers, needs) of the functions, and of the globals of
+    the script, that this worker has not seen; only the latter have a name. `head` is
+    the frame that makes a class without its attributes, or None; `needs` are ids of
+    globals. Their buffers come first in the message's `buffers`."""
     forget: Sequence[int] = ()
     """Functions and globals that the master will send again before it uses them."""
     terms: dict[int, tuple[Any, ...]] | None = None

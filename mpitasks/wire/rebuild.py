@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import functools
+import importlib
 import marshal
 import os
 import sys
@@ -27,7 +28,7 @@ from _abc import _abc_init  # type: ignore[import-not-found]
 
 __all__ = [
     "Side",
-    "find_method",
+    "find_global",
     "make_cached",
     "make_cached_property",
     "make_cell",
@@ -42,6 +43,8 @@ __all__ = [
     "make_member",
     "make_object",
     "make_rlock",
+    "name_of_object",
+    "reduce_object",
     "set_attributes",
     "set_class",
     "set_function",
@@ -109,6 +112,10 @@ class Side:
         if fresh:
             self._fresh.add(kind)
 
+    def owns(self, kind: type) -> bool:
+        """Whether a class came from nowhere else."""
+        return kind not in self._keys
+
     def takes(self, kind: type) -> bool:
         """Whether a class is to take the state that came with it."""
         if kind in self._fresh:
@@ -141,10 +148,6 @@ def _origin() -> str:
     return _token(os.getpid())  # another one in a forked child
 
 
-def _globals() -> dict[str, Any]:
-    return side().module().__dict__
-
-
 # Functions.
 
 
@@ -159,19 +162,22 @@ def make_cell() -> types.CellType:
 
 
 def make_function(
-    code: types.CodeType, root: str | None, cells: tuple[types.CellType, ...] | None
+    code: types.CodeType,
+    module: str,
+    root: str | None,
+    cells: tuple[types.CellType, ...] | None,
 ) -> types.FunctionType:
-    """Return a function of the script, whose globals are those of ``__main__`` here.
+    """Return a function whose globals are those of a module here.
 
     Args:
         code: Its code.
-        root: The global that it is, if it is one.
+        module: The module.
+        root: The global of the script that it is, if it is one.
         cells: Its closure.
     """
     own = side()
-    function = types.FunctionType(
-        code, own.module().__dict__, code.co_name, None, cells
-    )
+    home = own.module() if module == "__main__" else importlib.import_module(module)
+    function = types.FunctionType(code, home.__dict__, code.co_name, None, cells)
     if root is not None:
         own.bind(root, function)
     return function
@@ -216,9 +222,24 @@ def make_dispatcher(
     return made
 
 
-def find_method(owner: Any, name: str) -> Any:
-    """Return an attribute that a pickled method is reached by."""
-    return getattr(owner, name)
+def find_global(module: str, name: str) -> Any:
+    """Return a global of the script that pickles by its identity alone."""
+    return getattr(side().module(), name)
+
+
+def name_of_object(value: object) -> str | None:
+    """Return the global of the script that an ``object()`` is, if it is one."""
+    main = side().module().__dict__
+    return next((name for name, each in [*main.items()] if each is value), None)
+
+
+def reduce_object(value: object) -> Any:
+    """Return how an ``object()`` is pickled: by name, if the script has one for it.
+
+    It is told by its identity alone, so a copy is of no use to anybody.
+    """
+    name = name_of_object(value)
+    return (object, ()) if name is None else (find_global, ("__main__", name))
 
 
 def make_lock() -> Any:
@@ -279,8 +300,10 @@ def make_class(
     kind = own.known(key)
     if kind is None and own.follows and root is not None:
         kind = _same_class(own.former(root), meta, bases, namespace)
-        if kind is not None:  # this rank has run the script itself
+        if kind is not None and own.owns(kind):  # it has run the script itself
             own.adopt(key, kind, fresh=False)
+        else:
+            kind = None  # the script has another one of that name now
     if kind is None:
         with _no_hooks(bases):
             kind = type.__new__(meta, name, bases, namespace)

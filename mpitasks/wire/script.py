@@ -36,7 +36,7 @@ from cloudpickle import cloudpickle as library
 from mpitasks.wire import rebuild
 from mpitasks.wire.rebuild import implied
 
-__all__ = ["MAIN", "ScriptPickler", "global_names", "main_name"]
+__all__ = ["MAIN", "Head", "ScriptPickler", "global_names", "main_name"]
 
 MAIN = "__main__"
 
@@ -134,6 +134,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         functions: The functions that went by value.
         classes: The classes that went by value.
         parts: What may be changed in place: contents of cells, defaults, attributes.
+        head: If the root is a class: what makes it without its attributes.
         watched: Whether `names`, `functions`, `classes` and `parts` tell all that the
             frame depends on, beside the value itself.
     """
@@ -158,6 +159,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         self.classes: list[type] = []
         self.parts: list[Any] = []
         self.watched = True
+        self.head: Head | None = None
 
     def reducer_override(self, value: Any) -> Any:
         """Return how a value is pickled, or NotImplemented for the usual way."""
@@ -192,11 +194,13 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
             return NotImplemented
         if getattr(function, "_clear_cache", None) and hasattr(function, "registry"):
             return self._reduce_dispatcher(function)
-        if function.__globals__ is not self._main:
+        home = self._home(function)
+        if home is None:
             self.watched = False  # it has globals that go along by value
             return self._dynamic_function_reduce(function)
         self.functions.append(function)
-        self._note_names(function)
+        if home == MAIN:
+            self._note_names(function)
         cells = function.__closure__
         contents: list[tuple[Any, Any]] = []
         args = None
@@ -219,12 +223,23 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         self.parts += (function.__kwdefaults__ or {}).values()
         self.parts += function.__dict__.values()
         state = function.__dict__, slots, contents, self._submodules(function)
-        made = (function.__code__, self._own_root(function), args)
+        made = function.__code__, home, self._own_root(function), args
         return rebuild.make_function, made, state, None, None, rebuild.set_function
+
+    def _home(self, function: types.FunctionType) -> str | None:
+        """Return the module whose globals a function has, if workers have it too."""
+        if function.__globals__ is self._main:
+            return MAIN
+        name = function.__globals__.get("__name__")
+        module = sys.modules.get(name) if type(name) is str else None
+        if module is None or module.__dict__ is not function.__globals__:
+            return None
+        return name if library._should_pickle_by_reference(module) else None
 
     def _submodules(self, function: types.FunctionType) -> list[types.ModuleType]:
         """Return modules inside packages that a function uses by the package's name."""
-        values = [self._main.get(name) for name in global_names(function.__code__)]
+        home = function.__globals__
+        values = [home.get(name) for name in global_names(function.__code__)]
         values += _contents(function.__closure__ or ())
         found = library._find_imported_submodules(function.__code__, values)
         return found  # type: ignore[no-any-return]
@@ -307,6 +322,8 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
             registry, *_ = abc._get_dump(kind)  # type: ignore[attr-defined]
             registered = [found for found in (ref() for ref in registry) if found]
         state = attributes, registered
+        if root is not None:
+            self.head = Head((*made, root))
         return rebuild.make_class, (*made, root), state, None, None, rebuild.set_class
 
     def _reduce_member(self, member: enum.Enum) -> Any:
@@ -331,6 +348,20 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
                 state = getattr(value, "__dict__", None)
                 return rebuild.make_object, (type(value),), state or None
         return reduced
+
+
+class Head:
+    """Travels ahead of a class: makes it without its attributes.
+
+    A base may have its subclasses among its attributes, so all classes are made before
+    any gets its attributes.
+    """
+
+    def __init__(self, made: tuple[Any, ...]) -> None:
+        self.made = made
+
+    def __reduce__(self) -> Any:
+        return rebuild.make_class, self.made
 
 
 class _Cell:
@@ -380,6 +411,14 @@ def _reduce_cached_property(pickler: ScriptPickler, value: Any) -> Any:
     return rebuild.make_cached_property, (value.func, value.attrname)
 
 
+def _reduce_object(pickler: ScriptPickler, value: object) -> Any:
+    name = rebuild.name_of_object(value)
+    if name is None or name == pickler._root:
+        return object, ()
+    pickler.names[name] = None
+    return rebuild.find_global, (MAIN, name)
+
+
 def _reduce_sentinel(pickler: ScriptPickler, value: Any) -> Any:
     return getattr, _SENTINELS[type(value)]
 
@@ -406,6 +445,7 @@ def _reduce_context_variable(pickler: ScriptPickler, value: Any) -> Any:
 _SINGLETON_TYPES = frozenset({type(None), type(Ellipsis), type(NotImplemented)})
 
 _REDUCERS: dict[type, Callable[[Any, Any], Any]] = {
+    object: _reduce_object,
     types.CodeType: _reduce_code,
     types.ModuleType: _reduce_module,
     functools._lru_cache_wrapper: ScriptPickler._reduce_cached,

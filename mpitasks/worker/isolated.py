@@ -62,9 +62,9 @@ class Isolated:
         functions = self.functions
         functions.forget(forget)
         buffers.reverse()  # taken from the end, so that each is let go with its item
-        for sent_id, name, frame, count, needs in sent:
+        for sent_id, name, frame, head, count, needs in sent:
             own = [buffers.pop() for _ in range(count)]
-            functions.learn(Sent(sent_id, name, frame, own, needs))
+            functions.learn(Sent(sent_id, name, frame, head, own, needs))
         function = functions.ready(function_id)
         if sent:
             self._slate.loaded()

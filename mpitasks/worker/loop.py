@@ -335,9 +335,9 @@ class Worker:
         functions.forget(batch.forget)
         if self._isolation is not None:
             self._isolation.forget(batch.forget)
-        for sent_id, name, frame, count, needs in batch.functions:
+        for sent_id, name, frame, head, count, needs in batch.functions:
             own = [buffers.pop() for _ in range(count)]
-            functions.learn(Sent(sent_id, name, frame, own, needs))
+            functions.learn(Sent(sent_id, name, frame, head, own, needs))
         for task_id, function_id, *_ in batch.calls:
             terms = None if batch.terms is None else batch.terms.get(task_id)
             if not isolated(terms):

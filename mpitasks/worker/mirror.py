@@ -43,19 +43,21 @@ __all__ = [
 class Sent:
     """A definition as it was sent: see `mpitasks.wire.messages.Batch`."""
 
-    __slots__ = ("buffers", "frame", "id", "name", "needs")
+    __slots__ = ("buffers", "frame", "head", "id", "name", "needs")
 
     def __init__(
         self,
         id: int,
         name: str | None,
         frame: Any,
+        head: bytes | None,
         buffers: list[Buffer],
         needs: tuple[int, ...],
     ) -> None:
         self.id = id
         self.name = name
         self.frame = frame
+        self.head = head
         self.buffers = buffers
         self.needs = needs
 
@@ -149,6 +151,8 @@ class Functions(dict[int, Callable[..., Any]]):
         self._versions: dict[str, int] = {}
         self._pending: dict[str, Sent] = {}  # to be put into the module
         self._replaced: dict[str, Any] = {}  # what was there before
+        self._begun: dict[str, Any] = {}  # functions and classes, not yet complete
+        self._beginning = 0
         self._entered = -1
         self._initialized: dict[int, BaseException | None] = {}  # what it raised
 
@@ -228,6 +232,7 @@ class Functions(dict[int, Callable[..., Any]]):
             finally:
                 self._pending = {}
                 self._replaced = {}
+                self._begun = {}
         self._entered = function.id
 
     def _initialize(self, initializer: Sent) -> None:
@@ -251,9 +256,10 @@ class Functions(dict[int, Callable[..., Any]]):
     def _load(self, name: str) -> Any:
         need = self._pending.pop(name)
         try:
+            if need.head is not None:
+                self._begin(name, need.head)
             value = codec.decode(need.frame, need.buffers)
         except BaseException as error:
-            self.main.__dict__.pop(name, None)
             raise SerializationError(
                 f"the global variable {name!r} of the script cannot be loaded: "
                 f"{describe(error)}"
@@ -262,16 +268,31 @@ class Functions(dict[int, Callable[..., Any]]):
         self._versions[name] = need.id
         return value
 
+    def _begin(self, name: str, head: bytes) -> Any:
+        """Make a class without its attributes."""
+        if name not in self._begun:
+            self._beginning += 1
+            try:
+                codec.decode(head)
+            finally:
+                self._beginning -= 1
+        return self._begun[name]
+
     def _find(self, name: str) -> Any:
-        if name in self._pending:
+        need = self._pending.get(name)
+        if need is not None and self._beginning and need.head is not None:
+            return self._begin(name, need.head)  # a base of another class
+        if need is not None:
             return self._load(name)
+        if name in self._begun:
+            return self._begun[name]
         raise AttributeError(
             f"module '__main__' has no attribute {name!r} on this worker: it has what "
             f"the functions that were called here refer to"
         )
 
     def _bind(self, name: str, value: Any) -> None:
-        self.main.__dict__[name] = value
+        self._begun[name] = value
 
     def _former(self, name: str) -> Any:
         return self._replaced.get(name)

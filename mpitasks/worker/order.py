@@ -183,7 +183,8 @@ class Run:
         for each in order.sent:
             if each.id not in known:
                 own = each.buffers
-                sent.append((each.id, each.name, each.frame, len(own), each.needs))
+                frames = each.frame, each.head
+                sent.append((each.id, each.name, *frames, len(own), each.needs))
                 buffers += own
         done = len(self.items)
         payload = order.payload
