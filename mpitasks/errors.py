@@ -123,7 +123,6 @@ if TYPE_CHECKING:
         """The Executor's initializer raised on the worker; that is the cause."""
 
 else:
-
     _BROKEN = {
         "WorkerLost": "The worker rank that held the task is gone.",
         "InitializerError": (

@@ -59,11 +59,9 @@ def start_local() -> Session:
     def in_task() -> bool:
         return threading.current_thread() is thread
 
-    sys.modules["__main__"] = Divided(
-        sys.modules["__main__"], functions.main, in_task
-    )
-    script = rebuild.side()
-    rebuild.set_side(lambda: functions.side if in_task() else script)
+    sys.modules["__main__"] = Divided(sys.modules["__main__"], functions.main, in_task)
+    own = rebuild.side()
+    rebuild.set_side(lambda: functions.side if in_task() else own)
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     session = Session(pump, in_task)
     foresee(settings())

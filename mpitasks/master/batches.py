@@ -90,9 +90,7 @@ class Batches:
             batch.forget, self._forget[rank] = self._forget[rank], []
         return batch
 
-    def _teach(
-        self, rank: Rank, functions: dict[int, Function], batch: Batch
-    ) -> None:
+    def _teach(self, rank: Rank, functions: dict[int, Function], batch: Batch) -> None:
         """Put functions into a batch, and have the worker forget the oldest it has.
 
         It does so before it runs the batch, which may use known ones as well: so the
@@ -148,4 +146,4 @@ def _told(definition: Definition) -> tuple[Any, ...]:
     needs = tuple([need.id for need in definition.needs])
     buffers = len(definition.buffers)
     frames = definition.frame, definition.head
-    return definition.id, definition.name, *frames, buffers, needs
+    return definition.id, definition.name, *frames, buffers, needs, definition.refers

@@ -25,7 +25,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.memory import Memory
-from mpitasks.master.script import Definition, Globals, copies_of, watch_of
+from mpitasks.master.script import (
+    FRAMES,
+    QUICK,
+    WHOLE,
+    Definition,
+    Globals,
+    copies_of,
+    watch_of,
+)
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
 from mpitasks.wire.surroundings import Start, changes
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
     from mpitasks.wire.script import ScriptPickler
 
 __all__ = ["Function", "Functions"]
+
 
 class Function(Definition):
     """A function as it is sent.
@@ -172,17 +181,16 @@ class Functions:
             entry = self._by_object.get(function) if kept else None
         if entry is None or not self.valid(entry, whole=whole):
             entry, watched = self._capture(function, whole=whole)
-            if not (kept and watched):
+            if not watched:
                 return entry
             self._by_object[function] = entry
         self._last = (function, entry)
         return entry  # type: ignore[no-any-return]
 
-    def widen(
-        self, entry: Function, names: frozenset[str], *, whole: bool
-    ) -> Function:
+    def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Function:
         """Return a function for calls whose arguments refer to more globals."""
-        tracked = [*self._globals.resolve(names, whole=whole).values()]
+        level = WHOLE if whole else QUICK
+        tracked = [*self._globals.resolve(names, level).values()]
         needs = (*self._set_up, *[each.definition for each in tracked])
         wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
         return self._watch(wider, names, [], tracked)
@@ -191,9 +199,11 @@ class Functions:
         self, function: Callable[..., Any], *, whole: bool
     ) -> tuple[Function, bool]:
         """Return the function as it is now; and whether its changes can be noticed."""
-        frame, buffers, notes = codec.encode_noting(function, "the function")
+        frame, buffers, notes = codec.encode_noting(function, "the function", kept=True)
         names = frozenset(() if notes is None else notes.names)
-        tracked = [*self._globals.resolve(names, whole=whole).values()]
+        watched = _is_kept(function) and (notes is None or notes.watched)
+        level = WHOLE if whole else QUICK if watched else FRAMES
+        tracked = [*self._globals.resolve(names, level).values()]
         needs = (*self._set_up, *[each.definition for each in tracked])
         key = (frame, *sorted([need.id for need in needs]))
         memory = self._memory
@@ -205,18 +215,17 @@ class Functions:
             memory.keep(key, buffers, entry)
         if notes is None:
             entry.names, entry.epoch = names, self.epoch
-            return entry, True
-        return self._watch(entry, names, [notes], tracked), notes.watched
+        else:
+            self._watch(entry, names, [notes], tracked)
+        return entry, watched
 
     def _define(self, name: str, value: Any) -> Definition:
         """Return what a process is set up by, before it runs tasks."""
         what = "the initializer" if name == INITIALIZER else "what the script has set"
-        frame, buffers, notes = codec.encode_noting(value, what)
-        made = Definition(
-            next(self.ids), name, frame, copies_of(buffers), self.dropped
-        )
+        frame, buffers, notes = codec.encode_noting(value, what, kept=True)
+        made = Definition(next(self.ids), name, frame, copies_of(buffers), self.dropped)
         names = () if notes is None else notes.names
-        tracked = self._globals.resolve(names, whole=True).values()
+        tracked = self._globals.resolve(names, WHOLE).values()
         made.needs = (*self._set_up, *[each.definition for each in tracked])
         return made
 

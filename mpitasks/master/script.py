@@ -1,4 +1,4 @@
-"""What rank 0 knows of the script: which of its globals were sent, and in which version.
+"""What rank 0 knows of the script: which globals were sent, and in which version.
 
 A global that tasks need is sent as a `Definition`: a frame that makes it. There is one
 for each version of it. Workers put them into a module ``__main__`` of their own
@@ -16,14 +16,23 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.master.watch import ABSENT, Watch, settled
+from mpitasks.master.watch import ABSENT, Watch
 from mpitasks.wire import codec, rebuild
+from mpitasks.wire.settled import settled
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.script import ScriptPickler
 
-__all__ = ["Definition", "Globals", "Tracked", "copies_of", "same_bytes", "watch_of", "with_needs"]
+__all__ = [
+    "Definition",
+    "Globals",
+    "Tracked",
+    "copies_of",
+    "same_bytes",
+    "watch_of",
+    "with_needs",
+]
 
 BASICS = ("__file__", "__package__", "__spec__", "__doc__")
 """What a module has beside its names: goes along with the first of these."""
@@ -33,6 +42,11 @@ _NEVER_SENT = frozenset(
 )
 
 COMPARED_BYTES = 1 << 20
+
+QUICK, FRAMES, WHOLE = range(3)
+"""How a global is compared with what was sent: by its `Watch` alone; also by its frame,
+if the watch does not see all, and by where its large arrays are; or by what is in them
+as well."""
 
 
 class Definition:
@@ -45,6 +59,7 @@ class Definition:
         buffers: What travels beside the frame; nobody else's memory.
         needs: The definitions that must be there first.
         head: What makes a class without its attributes, if it is one.
+        refers: Globals whose objects its own objects hold.
         nbytes: What it weighs.
     """
 
@@ -58,6 +73,7 @@ class Definition:
         "name",
         "nbytes",
         "needs",
+        "refers",
     )
 
     def __init__(
@@ -74,6 +90,7 @@ class Definition:
         self.buffers = buffers
         self.needs: tuple[Definition, ...] = ()
         self.head: bytes | None = None
+        self.refers: tuple[str, ...] = ()
         self.nbytes = len(frame) + sum(buffer.nbytes for buffer in buffers)
         self._dropped = dropped
 
@@ -94,6 +111,7 @@ class Tracked:
     Attributes:
         definition: How it was sent.
         value: What it was.
+        buffers: The memory of its large arrays.
         names: Globals that its own definition refers to.
         watch: Notices changes of it.
         notes: What the pickler noted.
@@ -102,12 +120,23 @@ class Tracked:
         epoch: When it was last compared in full.
     """
 
-    __slots__ = ("definition", "epoch", "names", "notes", "order", "settled", "value", "watch")
+    __slots__ = (
+        "buffers",
+        "definition",
+        "epoch",
+        "names",
+        "notes",
+        "order",
+        "settled",
+        "value",
+        "watch",
+    )
 
     def __init__(
         self,
         definition: Definition,
         value: Any,
+        buffers: list[Buffer],
         notes: ScriptPickler,
         watch: Watch,
         epoch: int,
@@ -117,6 +146,7 @@ class Tracked:
         self.order = 0 if isinstance(value, kind) else 2 - settled(value)
         self.definition = definition
         self.value = value
+        self.buffers = buffers
         self.notes = notes
         self.names = [*notes.names]
         self.watch = watch
@@ -140,12 +170,12 @@ class Globals:
         self._tracked: dict[str, Tracked] = {}
         self.epoch = 0
 
-    def resolve(self, names: Iterable[str], *, whole: bool) -> dict[str, Tracked]:
+    def resolve(self, names: Iterable[str], level: int) -> dict[str, Tracked]:
         """Return the definitions of globals, and of all that these refer to, as of now.
 
         Args:
             names: The globals. Those that do not exist are left out.
-            whole: Whether to look into large containers as well.
+            level: How they are compared with what was sent: `QUICK`, `FRAMES`, `WHOLE`.
 
         Raises:
             SerializationError: One of them cannot be pickled.
@@ -165,11 +195,12 @@ class Globals:
                 tracked is None
                 or tracked.value is not value
                 or not tracked.watch.same()
-                or not (
-                    tracked.settled or (not whole and tracked.epoch == self.epoch)
-                )
             ):
-                tracked = self._define(main, name, value, tracked)
+                tracked = self._define(main, name, value, tracked, level)
+            elif not tracked.settled and (level or tracked.epoch != self.epoch):
+                if tracked.epoch != self.epoch:
+                    level = WHOLE
+                tracked = self._define(main, name, value, tracked, level)
             found[name] = tracked
             todo += tracked.names
         # Code first: to unpickle data may run it.
@@ -183,7 +214,12 @@ class Globals:
                 self._tracked.pop(name, None)
 
     def _define(
-        self, main: dict[str, Any], name: str, value: Any, last: Tracked | None
+        self,
+        main: dict[str, Any],
+        name: str,
+        value: Any,
+        last: Tracked | None,
+        level: int,
     ) -> Tracked:
         frame, buffers, notes, head = codec.encode_global(name, value)
         watch = watch_of(main, (), [notes], [value])
@@ -191,16 +227,18 @@ class Globals:
             last is not None
             and frame == last.definition.frame
             and head == last.definition.head
-            and same_bytes(buffers, last.definition.buffers)
+            and (
+                (level < WHOLE and _same_places(buffers, last.buffers))
+                or same_bytes(buffers, last.definition.buffers)
+            )
         ):
             definition = last.definition
         else:
             copies = copies_of(buffers)
-            definition = Definition(
-                next(self._ids), name, frame, copies, self._dropped
-            )
+            definition = Definition(next(self._ids), name, frame, copies, self._dropped)
             definition.head = head
-        tracked = Tracked(definition, value, notes, watch, self.epoch)
+            definition.refers = tuple(notes.refers)
+        tracked = Tracked(definition, value, buffers, notes, watch, self.epoch)
         self._tracked[name] = tracked
         return tracked
 
@@ -225,6 +263,18 @@ def watch_of(
 def copies_of(buffers: Sequence[Buffer]) -> list[Buffer]:
     """Return copies that stay as they are, whatever becomes of the user's arrays."""
     return [memoryview(bytearray(buffer)) for buffer in buffers]
+
+
+def _same_places(buffers: Sequence[Buffer], others: Sequence[Buffer]) -> bool:
+    """Whether buffers are the same memory."""
+    return [*map(_place, buffers)] == [*map(_place, others)]
+
+
+def _place(buffer: Buffer) -> tuple[int, int]:
+    import numpy as np
+
+    address = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
+    return int(address), buffer.nbytes
 
 
 def same_bytes(buffers: Sequence[Buffer], others: Sequence[Buffer]) -> bool:

@@ -1,10 +1,10 @@
 """Notices that what was sent to the workers is not what the script has any more.
 
-A `Watch` remembers the identity of everything that a frame was made of: the globals that
-it reads, the parts of its functions, the attributes of its classes; and the contents of
-small containers and plain objects among them. To compare costs a submit some tenths of a
-microsecond. What is large or made by a library is compared by the frame itself, at each
-`map` and at the first use of an Executor (`mpitasks.master.script`).
+A `Watch` remembers the identity of everything that a frame was made of: the globals
+that it reads, the parts of its functions, the attributes of its classes; and the
+contents of small containers and plain objects among them. To compare costs a submit some
+tenths of a microsecond. What is large or made by a library is compared by the frame
+itself, at each `map` and at the first use of an Executor (`mpitasks.master.script`).
 
 No object of the user's is compared with ``==`` here: that is the user's code, and equal
 is not the same.
@@ -13,17 +13,16 @@ is not the same.
 from __future__ import annotations
 
 import copyreg
-import enum
-import functools
 import itertools
 import marshal
-import re
 import sys
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["ABSENT", "Watch", "settled"]
+from mpitasks.wire.settled import settled
+
+__all__ = ["ABSENT", "Watch"]
 
 ABSENT: Any = object()
 """In the place of a global that does not exist."""
@@ -31,45 +30,6 @@ ABSENT: Any = object()
 SMALL_ITEMS, SMALL_BYTES = 64, 1024
 """A container of at most this many items, and bytes as `marshal` writes them, is
 compared by its contents at each submit."""
-
-_IMMUTABLE = frozenset(
-    {
-        *(bool, int, float, complex, str, bytes, range, slice, type(None)),
-        *(type(Ellipsis), type(NotImplemented), re.Pattern, object),
-        *(types.ModuleType, types.CodeType, types.GetSetDescriptorType, types.MemberDescriptorType),
-        *(types.WrapperDescriptorType, types.MethodDescriptorType),
-        *(types.ClassMethodDescriptorType, types.MethodWrapperType),
-        # What these hold is watched by itself: the pickler notes it.
-        *(types.FunctionType, property, staticmethod, classmethod),
-        *(functools._lru_cache_wrapper, functools.cached_property),
-    }
-)
-
-_IMMUTABLE_NAMES = frozenset(
-    {
-        *(("datetime", each) for each in ("date", "time", "datetime", "timedelta")),
-        *(("datetime", "timezone"), ("decimal", "Decimal"), ("fractions", "Fraction")),
-        *(("pathlib", "PosixPath"), ("pathlib", "PurePosixPath"), ("uuid", "UUID")),
-        *(("pathlib._local", "PosixPath"), ("pathlib._local", "PurePosixPath")),
-    }
-)
-"""The same, of modules that are slow to import."""
-
-
-def settled(value: Any) -> bool:
-    """Whether a value cannot change in place, or is watched by itself."""
-    kind = type(value)
-    if kind in _IMMUTABLE:
-        return True
-    if kind is tuple or kind is frozenset:
-        return all(map(settled, value))
-    if kind is types.BuiltinFunctionType:
-        return isinstance(value.__self__, (types.ModuleType, type(None)))
-    if isinstance(value, (type, enum.Enum)):
-        return True
-    if (kind.__module__, kind.__qualname__) in _IMMUTABLE_NAMES:
-        return True
-    return kind.__module__ == "typing"
 
 
 class Watch:
@@ -195,9 +155,9 @@ def _look(value: Any) -> tuple[Any, Any] | None:
 
 
 def _attributes_of(value: Any, kind: type) -> dict[str, Any]:
-    attributes: dict[str, Any] = object.__getattribute__(value, "__dict__") if (
-        kind.__dictoffset__
-    ) else {}
+    attributes: dict[str, Any] = (
+        object.__getattribute__(value, "__dict__") if (kind.__dictoffset__) else {}
+    )
     slots = copyreg._slotnames(kind)  # type: ignore[attr-defined]
     if slots:
         found = {name: getattr(value, name, ABSENT) for name in slots}

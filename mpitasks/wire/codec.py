@@ -2,9 +2,9 @@
 
 An encoded object is a frame (pickle protocol 5) and the buffers that were too
 large to copy into it. `pickle` is tried first; where it fails, `ScriptPickler` takes
-over (`mpitasks.wire.script`), which sends by value what has no name. What has one in the
-script goes by that name in both directions; for what goes to a worker `encode_noting`
-tells the names. Plain values (`is_plain`) need no frame of their own: they can stand in
+over (`mpitasks.wire.script`), which sends by value what has no name. What has one in
+the script goes by that name in both directions; for what goes to a worker,
+`encode_noting` tells the names. Plain values (`is_plain`) need no frame of their own: they can stand in
 a message as they are, because pickling them cannot fail and runs no code of the user.
 """
 
@@ -15,13 +15,14 @@ import functools
 import io
 import pickle
 import sys
+import types
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
-from mpitasks.wire.rebuild import reduce_object
+from mpitasks.wire.rebuild import find_global, reduce_object
 
 if TYPE_CHECKING:
     from mpitasks.wire.script import ScriptPickler
@@ -33,6 +34,7 @@ __all__ = [
     "Unsendable",
     "all_plain",
     "decode",
+    "decode_kept",
     "encode",
     "encode_global",
     "encode_noting",
@@ -68,13 +70,13 @@ def _pickler(sink: io.BytesIO, **options: Any) -> pickle.Pickler:
 
 
 @functools.cache
-def _script_pickler() -> type[ScriptPickler]:
+def _script_pickler(aliasing: bool = False) -> type[ScriptPickler]:
     """Return the pickler of last resort, which most workers never load."""
     import cloudpickle
 
-    from mpitasks.wire.script import ScriptPickler
+    from mpitasks.wire.script import AliasingPickler, ScriptPickler
 
-    class Pickler(ScriptPickler):
+    class Pickler(AliasingPickler if aliasing else ScriptPickler):  # type: ignore[misc]
         dispatch_table = ChainMap(  # noqa: RUF012  shared on purpose
             _reducers, cloudpickle.Pickler.dispatch_table
         )
@@ -126,9 +128,15 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
 
 
 def encode_noting(
-    value: Any, name: str
+    value: Any, name: str, *, kept: bool = False
 ) -> tuple[bytes, list[Buffer], ScriptPickler | None]:
     """As `encode`, for a worker: tell what of the script the frame refers to.
+
+    Args:
+        value: Any object.
+        name: What to call it in an error message.
+        kept: Whether the worker keeps it, so that it may share objects with the script
+            there; `decode_kept` is for such frames.
 
     Returns:
         The frame, the buffers, and a pickler that has noted what the frame depends on;
@@ -138,11 +146,11 @@ def encode_noting(
     if not _registered():
         try:
             frame, buffers = _dump(_pickler, value)
-            if b"__main__" not in frame:
+            if b"__main__" not in frame and not (kept and _may_share(value)):
                 return frame, buffers, None
         except Exception:
             pass
-    return _encode_script(value, name)
+    return _encode_script(value, name, aliasing=kept)
 
 
 def encode_global(
@@ -157,12 +165,13 @@ def encode_global(
     Returns:
         As `encode_noting`, and the frame that makes a class without its attributes.
     """
-    value = _prepared(value)
     name = f"the global variable {root!r}"
-    frame, buffers, notes = _encode_script(value, name, root)
+    frame, buffers, notes = _encode_script(
+        _prepared(value), name, aliasing=True, root=root, value_of_root=value
+    )
     if notes.head is None:
         return frame, buffers, notes, None
-    head, _, _ = _encode_script(notes.head, name)
+    head, _, _ = _encode_script(notes.head, name, aliasing=True)
     return frame, buffers, notes, head
 
 
@@ -196,20 +205,43 @@ def _registered() -> bool:
     return cloudpickle is not None and bool(cloudpickle._PICKLE_BY_VALUE_MODULES)
 
 
+def _may_share(value: Any) -> bool:
+    """Whether what is called may hold objects that are globals of the script."""
+    kind = type(value)
+    if kind is types.FunctionType or isinstance(value, type):
+        return False  # of a module
+    return not isinstance(getattr(value, "__self__", None), types.ModuleType)
+
+
 def _encode_script(
-    value: Any, name: str, root: str | None = None
+    value: Any,
+    name: str,
+    *,
+    aliasing: bool = False,
+    root: str | None = None,
+    value_of_root: Any = None,
 ) -> tuple[bytes, list[Buffer], ScriptPickler]:
     sink = io.BytesIO()
     buffers: list[Buffer] = []
     try:
-        pickler = _script_pickler()(
-            sink, buffer_callback=_gather(buffers), root=root, value=value
+        pickler = _script_pickler(aliasing)(
+            sink, buffer_callback=_gather(buffers), root=root, value=value_of_root
         )
         pickler.dump(value)
     except Exception as error:
         reason = why_not_picklable(value, name, error)
         raise SerializationError(f"{name} cannot be pickled: {reason}") from error
     return sink.getvalue(), buffers, pickler
+
+
+def decode_kept(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
+    """As `decode`, for what a worker keeps: it may refer to globals of the script."""
+    return _Unpickler(io.BytesIO(frame), buffers=buffers).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, pid: Any) -> Any:
+        return find_global("__main__", pid)
 
 
 def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]:

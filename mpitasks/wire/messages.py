@@ -124,10 +124,11 @@ class Batch:
 
     calls: list[tuple[int, int, int, Any, int]]
     functions: Sequence[tuple[Any, ...]] = ()
-    """(id, name, frame, head, buffers, needs) of the functions, and of the globals of
-    the script, that this worker has not seen; only the latter have a name. `head` is
-    the frame that makes a class without its attributes, or None; `needs` are ids of
-    globals. Their buffers come first in the message's `buffers`."""
+    """(id, name, frame, head, buffers, needs, refers) of the functions, and of the
+    globals of the script, that this worker has not seen; only the latter have a name.
+    `head` is the frame that makes a class without its attributes, or None; `needs` are
+    ids of globals, `refers` names of those whose objects it holds. Their buffers come
+    first in the message's `buffers`."""
     forget: Sequence[int] = ()
     """Functions and globals that the master will send again before it uses them."""
     terms: dict[int, tuple[Any, ...]] | None = None

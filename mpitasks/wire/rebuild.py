@@ -21,13 +21,14 @@ import sys
 import threading
 import types
 import weakref
+from _abc import _abc_init  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from _abc import _abc_init  # type: ignore[import-not-found]
-
 __all__ = [
     "Side",
+    "begin",
+    "fill_set",
     "find_global",
     "make_cached",
     "make_cached_property",
@@ -134,7 +135,7 @@ def side() -> Side:
 
 
 def set_side(current: Callable[[], Side] | None) -> None:
-    """Say how to find the side of a thread; None for that of rank 0, as at the start."""
+    """Say how to find the side of a thread; None for rank 0's, as at the start."""
     global _side
     _side = (lambda: _rank0) if current is None else current
 
@@ -268,7 +269,19 @@ def make_context_variable(name: str, *default: Any) -> Any:
 
 def make_object(kind: type) -> Any:
     """Return an object without its state, for one that pickles as a name."""
-    return kind.__new__(kind)
+    return object.__new__(kind)
+
+
+def begin(root: str, make: Callable[..., Any], *args: Any) -> Any:
+    """Make the value of a global; what it holds may refer to it already."""
+    value = make(*args)
+    side().bind(root, value)
+    return value
+
+
+def fill_set(value: set[Any], items: list[Any]) -> None:
+    """Put the items into a set."""
+    value.update(items)
 
 
 # Classes.
@@ -306,7 +319,8 @@ def make_class(
             kind = None  # the script has another one of that name now
     if kind is None:
         with _no_hooks(bases):
-            kind = type.__new__(meta, name, bases, namespace)
+            new: Any = type.__new__  # not that of the metaclass, which is the user's
+            kind = new(meta, name, bases, namespace)
         own.adopt(key, kind)
         if isinstance(kind, abc.ABCMeta):
             _abc_init(kind)
@@ -379,9 +393,7 @@ def implied(kind: type, name: str) -> bool:
     if name in IMPLIED:
         return True
     value = vars(kind)[name]
-    return (
-        isinstance(value, types.MemberDescriptorType) and value.__objclass__ is kind
-    )
+    return isinstance(value, types.MemberDescriptorType) and value.__objclass__ is kind
 
 
 def _same_class(
@@ -416,5 +428,5 @@ def _no_hooks(bases: tuple[type, ...]) -> Iterator[None]:
             type.__setattr__(kind, "__init_subclass__", hook)
 
 
-def _nothing(kind: type, **keywords: Any) -> None:
+def _nothing(kind: type, /, **keywords: Any) -> None:
     """Take the place of `__init_subclass__`."""

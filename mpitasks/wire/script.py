@@ -1,7 +1,7 @@
 """How what belongs to the script is pickled: by name where it has one, else by value.
 
-The script is ``__main__`` on rank 0; a worker has a module of that name which follows it
-(`mpitasks.worker.mirror`). So whatever can be found by name in the script travels as
+The script is ``__main__`` on rank 0; a worker has a module of that name which follows
+it (`mpitasks.worker.mirror`). So whatever can be found by name in the script travels as
 that name, in both directions. `ScriptPickler` writes such frames, and notes which names
 it met, since the receiver must have them. What has no name there (lambdas, closures,
 local classes) travels by value, and so does the one global that a frame is to define,
@@ -35,8 +35,16 @@ from cloudpickle import cloudpickle as library
 
 from mpitasks.wire import rebuild
 from mpitasks.wire.rebuild import implied
+from mpitasks.wire.settled import settled
 
-__all__ = ["MAIN", "Head", "ScriptPickler", "global_names", "main_name"]
+__all__ = [
+    "MAIN",
+    "AliasingPickler",
+    "Head",
+    "ScriptPickler",
+    "global_names",
+    "main_name",
+]
 
 MAIN = "__main__"
 
@@ -131,6 +139,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
 
     Attributes:
         names: The globals of the script that the receiver must have.
+        refers: Those of them that are objects which the frame's own objects hold.
         functions: The functions that went by value.
         classes: The classes that went by value.
         parts: What may be changed in place: contents of cells, defaults, attributes.
@@ -155,6 +164,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         self._cells: dict[int, _Cell] = {}
         self._by_value: set[type] = set()
         self.names: dict[str, None] = {}
+        self.refers: dict[str, None] = {}
         self.functions: list[types.FunctionType] = []
         self.classes: list[type] = []
         self.parts: list[Any] = []
@@ -241,8 +251,9 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         home = function.__globals__
         values = [home.get(name) for name in global_names(function.__code__)]
         values += _contents(function.__closure__ or ())
-        found = library._find_imported_submodules(function.__code__, values)
-        return found  # type: ignore[no-any-return]
+        return library._find_imported_submodules(  # type: ignore[no-any-return]
+            function.__code__, values
+        )
 
     def _note_names(self, function: types.FunctionType) -> None:
         self.names.update(dict.fromkeys(global_names(function.__code__)))
@@ -308,9 +319,10 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         if "__firstlineno__" in attributes:  # setting another one takes it away
             attributes["__firstlineno__"] = attributes.pop("__firstlineno__")
         key = rebuild.side().key_of(kind)
-        made = type(kind), kind.__name__, kind.__bases__, namespace, key
+        bases: Any = kind.__bases__
+        made = type(kind), kind.__name__, bases, namespace, key
         root = self._own_root(kind)
-        if any(base.__module__ == "_ctypes" for base in type(kind).__mro__):
+        if any(base.__module__ == "_ctypes" for base in type.mro(type(kind))):
             namespace.update(
                 (name, value)
                 for name, value in attributes.items()
@@ -339,15 +351,77 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         """Whatever else there is: it may say that it goes by a name."""
         reduced = value.__reduce_ex__(5)
         if type(reduced) is not str:
-            return reduced
+            return self._begun(value, reduced)
         module = getattr(value, "__module__", None)
         if self._main.get(reduced) is value or module == MAIN:
             if self._named(value, reduced):
                 return reduced
             if value is self._value:
                 state = getattr(value, "__dict__", None)
-                return rebuild.make_object, (type(value),), state or None
+                reduced = rebuild.make_object, (type(value),), state or None
+                return self._begun(value, reduced)
         return reduced
+
+    def _begun(self, value: Any, reduced: tuple[Any, ...]) -> Any:
+        """Let others refer to the global that the frame makes, while it is made."""
+        root = self._own_root(value)
+        if root is None:
+            return reduced
+        make, args, *rest = reduced
+        return rebuild.begin, (root, make, *args), *rest
+
+
+class AliasingPickler(ScriptPickler):
+    """Pickles what a worker keeps: a global of the script, or what tasks call.
+
+    What is a global of the script goes by its name, also where something else refers to
+    it: for the script it is one object, and what a task does to it shows everywhere.
+    """
+
+    def __init__(self, sink: io.BytesIO, **options: Any) -> None:
+        super().__init__(sink, **options)
+        self._shared = {
+            id(value): name
+            for name, value in reversed(self._main.items())
+            if not settled(value) and not name.startswith("__")
+        }
+
+    def persistent_id(self, value: Any) -> str | None:
+        """Return the name of a global."""
+        name = self._shared.get(id(value))
+        if name is None:
+            return None
+        if value is self._value and name == self._root:
+            return name if type(value) in _CONTAINERS else None
+        self.names[name] = self.refers[name] = None
+        return name
+
+    def dump(self, value: Any) -> None:
+        """Write the frame of a value."""
+        root = self._root
+        if root and type(value) in _CONTAINERS and self._shared.get(id(value)) == root:
+            value = Container(root, value)
+        super().dump(value)
+
+
+_CONTAINERS = frozenset({list, dict, set})
+
+
+class Container:
+    """Stands for a list, dictionary or set that is a global, which may hold itself."""
+
+    def __init__(self, root: str, value: Any) -> None:
+        self.root = root
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        value: Any = self.value
+        made = self.root, type(value)
+        if type(value) is list:
+            return rebuild.begin, made, None, iter(value)
+        if type(value) is dict:
+            return rebuild.begin, made, None, None, iter([*value.items()])
+        return rebuild.begin, made, [*value], None, None, rebuild.fill_set
 
 
 class Head:
@@ -435,6 +509,7 @@ def _reduce_new(make: Callable[[], Any]) -> Callable[[ScriptPickler, Any], Any]:
 def _reduce_context_variable(pickler: ScriptPickler, value: Any) -> Any:
     if pickler._root is None:
         return NotImplemented
+    default: tuple[Any, ...]
     try:
         default = (contextvars.Context().run(value.get),)
     except LookupError:

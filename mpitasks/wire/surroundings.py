@@ -1,4 +1,4 @@
-"""What the script has set up around its functions: taken on rank 0, followed by workers.
+"""What the script has set up around its functions: taken on rank 0, for the workers.
 
 `sys.path`, the working folder, environment variables, the recursion limit, the context
 of `decimal` and NumPy's error state, as far as they differ from what every rank started
@@ -110,7 +110,7 @@ def _folder() -> str | None:
 
 
 def _decimal_context() -> Any:
-    """Return the context of `decimal`, if it is not the one that a thread starts with."""
+    """Return the context of `decimal`, unless a thread starts with the same."""
     decimal = sys.modules.get("decimal")
     if decimal is None:
         return None

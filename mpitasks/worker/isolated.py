@@ -22,7 +22,7 @@ from mpitasks.wire.messages import (
 )
 from mpitasks.wire.outcomes import Form, encode_error, encode_value
 from mpitasks.worker.current import CurrentTask
-from mpitasks.worker.mirror import Functions, Sent, Unloadable, unpickle
+from mpitasks.worker.mirror import Functions, Unloadable, unpickle
 from mpitasks.worker.order import TOGETHER
 
 if TYPE_CHECKING:
@@ -62,9 +62,8 @@ class Isolated:
         functions = self.functions
         functions.forget(forget)
         buffers.reverse()  # taken from the end, so that each is let go with its item
-        for sent_id, name, frame, head, count, needs in sent:
-            own = [buffers.pop() for _ in range(count)]
-            functions.learn(Sent(sent_id, name, frame, head, own, needs))
+        for told in sent:
+            functions.learn(told, buffers)
         function = functions.ready(function_id)
         if sent:
             self._slate.loaded()

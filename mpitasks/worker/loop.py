@@ -45,8 +45,8 @@ from mpitasks.wire.outcomes import (
     encode_value,
 )
 from mpitasks.worker.chunks import cut, map_plain
-from mpitasks.worker.mirror import Functions, Sent, Unloadable, unpickle
 from mpitasks.worker.listener import Listener
+from mpitasks.worker.mirror import Functions, Unloadable, unpickle
 from mpitasks.worker.orphan import perish
 from mpitasks.worker.replies import Replies
 
@@ -335,9 +335,8 @@ class Worker:
         functions.forget(batch.forget)
         if self._isolation is not None:
             self._isolation.forget(batch.forget)
-        for sent_id, name, frame, head, count, needs in batch.functions:
-            own = [buffers.pop() for _ in range(count)]
-            functions.learn(Sent(sent_id, name, frame, head, own, needs))
+        for told in batch.functions:
+            functions.learn(told, buffers)
         for task_id, function_id, *_ in batch.calls:
             terms = None if batch.terms is None else batch.terms.get(task_id)
             if not isolated(terms):

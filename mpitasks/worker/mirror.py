@@ -43,7 +43,7 @@ __all__ = [
 class Sent:
     """A definition as it was sent: see `mpitasks.wire.messages.Batch`."""
 
-    __slots__ = ("buffers", "frame", "head", "id", "name", "needs")
+    __slots__ = ("buffers", "frame", "head", "id", "name", "needs", "refers")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Sent:
         head: bytes | None,
         buffers: list[Buffer],
         needs: tuple[int, ...],
+        refers: tuple[str, ...],
     ) -> None:
         self.id = id
         self.name = name
@@ -60,6 +61,13 @@ class Sent:
         self.head = head
         self.buffers = buffers
         self.needs = needs
+        self.refers = refers
+
+    def told(self) -> tuple[Any, ...]:
+        """Return it as it stands in a message, without its buffers."""
+        frames = self.frame, self.head
+        buffers = len(self.buffers)
+        return self.id, self.name, *frames, buffers, self.needs, self.refers
 
 
 class Mirror(ModuleType):
@@ -156,10 +164,17 @@ class Functions(dict[int, Callable[..., Any]]):
         self._entered = -1
         self._initialized: dict[int, BaseException | None] = {}  # what it raised
 
-    def learn(self, sent: Sent) -> None:
-        """Take in what was sent."""
-        self.sent[sent.id] = sent
-        self.pop(sent.id, None)
+    def learn(self, told: tuple[Any, ...], buffers: list[Buffer]) -> None:
+        """Take in what was sent.
+
+        Args:
+            told: As it stands in the message.
+            buffers: Those of the message, in reverse order; its own are taken off.
+        """
+        id, name, frame, head, count, needs, refers = told
+        own = [buffers.pop() for _ in range(count)]
+        self.sent[id] = Sent(id, name, frame, head, own, needs, refers)
+        self.pop(id, None)
 
     def forget(self, ids: Iterable[int]) -> None:
         """Let go of what rank 0 does not need any more, or sends again if it does."""
@@ -195,7 +210,7 @@ class Functions(dict[int, Callable[..., Any]]):
 
     def __missing__(self, function_id: int) -> Callable[..., Any]:
         sent = self.sent[function_id]
-        function: Callable[..., Any] = codec.decode(sent.frame, sent.buffers)
+        function: Callable[..., Any] = codec.decode_kept(sent.frame, sent.buffers)
         self[function_id] = function
         return function
 
@@ -210,7 +225,7 @@ class Functions(dict[int, Callable[..., Any]]):
         if needs and needs[0].name == SURROUNDINGS:
             around = needs.pop(0)
             if versions.get(SURROUNDINGS) != around.id:
-                apply(codec.decode(around.frame, around.buffers))
+                apply(codec.decode_kept(around.frame, around.buffers))
                 versions[SURROUNDINGS] = around.id
         if needs and needs[0].name == INITIALIZER:
             self._initialize(needs.pop(0))
@@ -220,6 +235,7 @@ class Functions(dict[int, Callable[..., Any]]):
             if need.name is not None and versions.get(need.name) != need.id
         }
         if self._pending:
+            self._add_referring(needs)
             # None of the others may see an old one of them.
             namespace = self.main.__dict__
             for name in self._pending:
@@ -235,30 +251,42 @@ class Functions(dict[int, Callable[..., Any]]):
                 self._begun = {}
         self._entered = function.id
 
+    def _add_referring(self, needs: list[Sent]) -> None:
+        """Load anew what holds objects that are to be replaced."""
+        pending = self._pending
+        count = 0
+        while count != len(pending):
+            count = len(pending)
+            for need in needs:
+                if need.name is not None and not pending.keys().isdisjoint(need.refers):
+                    pending.setdefault(need.name, need)
+
     def _initialize(self, initializer: Sent) -> None:
         if initializer.id not in self._initialized:
             self._initialized[initializer.id] = None
             try:
                 self._enter(initializer)
-                function, args = codec.decode(initializer.frame, initializer.buffers)
+                function, args = codec.decode_kept(
+                    initializer.frame, initializer.buffers
+                )
                 function(*args)
             except BaseException as error:
                 self._initialized[initializer.id] = error
-        error = self._initialized[initializer.id]
-        if error is not None:
+        raised = self._initialized[initializer.id]
+        if raised is not None:
             from mpitasks.errors import InitializerError
 
             raise InitializerError(
                 f"the initializer of the Executor failed on this worker: "
-                f"{describe(error)}"
-            ) from error
+                f"{describe(raised)}"
+            ) from raised
 
     def _load(self, name: str) -> Any:
         need = self._pending.pop(name)
         try:
             if need.head is not None:
                 self._begin(name, need.head)
-            value = codec.decode(need.frame, need.buffers)
+            value = codec.decode_kept(need.frame, need.buffers)
         except BaseException as error:
             raise SerializationError(
                 f"the global variable {name!r} of the script cannot be loaded: "
@@ -273,7 +301,7 @@ class Functions(dict[int, Callable[..., Any]]):
         if name not in self._begun:
             self._beginning += 1
             try:
-                codec.decode(head)
+                codec.decode_kept(head)
             finally:
                 self._beginning -= 1
         return self._begun[name]

@@ -183,8 +183,7 @@ class Run:
         for each in order.sent:
             if each.id not in known:
                 own = each.buffers
-                frames = each.frame, each.head
-                sent.append((each.id, each.name, *frames, len(own), each.needs))
+                sent.append(each.told())
                 buffers += own
         done = len(self.items)
         payload = order.payload

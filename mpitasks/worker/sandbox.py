@@ -5,10 +5,10 @@ would have: a form to send. A segmentation fault, an abort, `os._exit`, a kill, 
 memory or too much time costs the call, or the one item of the chunk, that was running;
 what comes next runs in a new child. Only what was not begun is ever run again.
 
-Request to the child: ``(function id, functions and globals that it lacks, mode, payload,
-first item, those to forget, task)``. Answers, one for a call, any number for a chunk:
-``(first note, notes, item, (form, payload) or None, done, NumPy is loaded)``: the notes
-that were on the slate, then the result of one item, whose buffers come along.
+Request to the child: ``(function id, functions and globals that it lacks, mode,
+payload, first item, those to forget, task)``. Answers, one for a call, any number for a
+chunk: ``(first note, notes, item, (form, payload) or None, done, NumPy is loaded)``:
+the notes that were on the slate, then the result of one item, whose buffers come along.
 """
 
 from __future__ import annotations
