@@ -21,9 +21,11 @@ from typing import Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
+from mpitasks.wire.interrupts import interrupts
 
 __all__ = [
     "SCALARS",
+    "SCALAR_IDS",
     "THRESHOLD",
     "Buffer",
     "Unsendable",
@@ -43,6 +45,7 @@ _SMALL = 1024  # text and bytes up to here may stand in a message as they are
 
 # Values of these types always pickle, and stand in a message as they are.
 SCALARS = frozenset({int, float, complex, bool, type(None)})
+SCALAR_IDS = frozenset(map(id, SCALARS))  # a class of the user may have its own hash
 _TEXTS = frozenset({str, bytes})
 _PLAIN = SCALARS | _TEXTS
 
@@ -71,19 +74,25 @@ def _cloud_pickler() -> Callable[..., Any]:
 
 def is_plain(values: Iterable[Any]) -> bool:
     """Whether all values can stand in a message without a frame of their own."""
-    for value in values:
-        kind = type(value)
-        if kind in SCALARS:
-            continue
-        if kind in _TEXTS and len(value) <= _SMALL:
-            continue
+    try:
+        for value in values:
+            kind = type(value)
+            if kind in SCALARS:
+                continue
+            if kind in _TEXTS and len(value) <= _SMALL:
+                continue
+            return False
+    except TypeError:  # a class that has no hash, by its metaclass
         return False
     return True
 
 
 def all_plain(values: Sequence[Any]) -> bool:
     """As `is_plain`, quick for many values: one pass at the speed of C."""
-    kinds = set(map(type, values))
+    try:
+        kinds = set(map(type, values))
+    except TypeError:  # a class that has no hash, by its metaclass
+        return False
     if kinds <= SCALARS:
         return True
     return kinds <= _PLAIN and is_plain(values)
@@ -100,7 +109,8 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
 
     Raises:
         SerializationError: It cannot be pickled; the message names the part of it
-            that cannot.
+            that cannot. Whatever the user's own code raises is its cause.
+        BaseException: The script is interrupted by a signal.
     """
     if not _reducers and "numpy" in sys.modules:
         from mpitasks.wire.arrays import REDUCERS
@@ -112,11 +122,15 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
         frame, buffers = _dump(_pickler, value)
         if b"__main__" not in frame:
             return frame, buffers
-    except Exception:  # the second attempt decides; its error is the one to show
-        pass
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        # The second attempt decides; its error is the one to show.
     try:
         return _dump(_cloud_pickler(), value)
-    except Exception as error:
+    except BaseException as error:
+        if interrupts(error):
+            raise
         message = f"{name} cannot be pickled: {why_not_picklable(value, name, error)}"
         raise SerializationError(message) from error
 

@@ -38,11 +38,11 @@ from mpitasks.wire.messages import (
     Sign,
 )
 from mpitasks.wire.outcomes import (
-    Failure,
     Form,
+    Sealed,
     encode_error,
     encode_items,
-    encode_value,
+    encode_result,
 )
 from mpitasks.worker.chunks import cut, map_plain
 from mpitasks.worker.functions import Functions, unpickle
@@ -344,25 +344,28 @@ class Worker:
     def _call(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> Form:
+        self.begun += 1
+        self.lock.release()
         try:
+            # Pickling is user code, too: it may take long, and raise anything.
             function = self.functions[function_id]
+            if self._terms is not None:
+                function = self._within_limits(function)
             args, kwargs = payload, None
             if mode != CALL_PLAIN:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
-            if self._terms is not None:
-                function = self._within_limits(function)
-            self.begun += 1
-            self.lock.release()
-            try:
-                value = function(*args, **kwargs) if kwargs else function(*args)
-            finally:
-                self.lock.acquire()
+            value = function(*args, **kwargs) if kwargs else function(*args)
+            if id(type(value)) in codec.SCALAR_IDS:
+                return PLAIN, value, []
+            del args, kwargs  # what they still refer to dies before the value is sent
+            box = [value]
+            del value
+            return encode_result(box, self._where)
         except BaseException as error:  # whatever it is, it belongs to the task
             return encode_error(error, self._where)
-        if type(value) in codec.SCALARS:
-            return PLAIN, value, []
-        return encode_value(value, self._where)
+        finally:
+            self.lock.acquire()
 
     def _map(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
@@ -379,7 +382,7 @@ class Worker:
                 self.begun += 1
                 self.lock.release()
                 try:
-                    map_plain(mode, function, items, values)
+                    map_plain(mode, function, items, values, self._where)
                 finally:
                     self.lock.acquire()
             self._chunk = None
@@ -388,21 +391,31 @@ class Worker:
         self._chunk = payload, values
         for frame, count in payload:
             own = [buffers.pop() for _ in range(count)]
+            self.begun += 1
+            self.lock.release()
             try:
-                item = unpickle(frame, own, "an item", self._where)
-                own.clear()
-                self.begun += 1
-                self.lock.release()
-                try:
-                    value = function(*item) if mode == STARMAP else function(item)
-                finally:
-                    self.lock.acquire()
-                values.append(value)
-                del value
-            except BaseException as error:
-                values.append(Failure(error))
+                values.append(self._item(function, mode, frame, own))
+            finally:
+                self.lock.acquire()
         self._chunk = None
         return len(payload), encode_items(values, self._where)
+
+    def _item(
+        self, function: Callable[..., Any], mode: int, frame: Any, buffers: list[Buffer]
+    ) -> Any:
+        """Return what an item came to: a value that cannot change, or `Sealed`."""
+        try:
+            item = unpickle(frame, buffers, "an item", self._where)
+            buffers.clear()
+            value = function(*item) if mode == STARMAP else function(item)
+            if id(type(value)) in codec.SCALAR_IDS:
+                return value
+            del item
+            box = [value]
+            del value
+            return Sealed(encode_result(box, self._where))
+        except BaseException as error:  # whatever it is, it belongs to the item
+            return Sealed(encode_error(error, self._where))
 
     def _isolate(self, batch: Batch, buffers: list[Buffer]) -> None:
         """Run the call that comes next in a child process of this rank."""
