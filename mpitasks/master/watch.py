@@ -2,8 +2,8 @@
 
 A `Watch` remembers the identity of everything that a frame was made of: the globals
 that it reads, the parts of its functions, the attributes of its classes; and the
-contents of small containers and plain objects among them. To compare costs a submit some
-tenths of a microsecond. What is large or made by a library is compared by the frame
+contents of small containers and plain objects among them. To compare costs a submit
+some tenths of a microsecond. What is large or made by a library is compared by the frame
 itself, at each `map` and at the first use of an Executor (`mpitasks.master.script`).
 
 No object of the user's is compared with ``==`` here: that is the user's code, and equal

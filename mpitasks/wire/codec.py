@@ -4,8 +4,9 @@ An encoded object is a frame (pickle protocol 5) and the buffers that were too
 large to copy into it. `pickle` is tried first; where it fails, `ScriptPickler` takes
 over (`mpitasks.wire.script`), which sends by value what has no name. What has one in
 the script goes by that name in both directions; for what goes to a worker,
-`encode_noting` tells the names. Plain values (`is_plain`) need no frame of their own: they can stand in
-a message as they are, because pickling them cannot fail and runs no code of the user.
+`encode_noting` tells the names. Plain values (`is_plain`) need no frame of their own:
+they can stand in a message as they are, because pickling them cannot fail and runs no
+code of the user.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
+from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.rebuild import find_global, reduce_object
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCALARS",
+    "SCALAR_IDS",
     "THRESHOLD",
     "Buffer",
     "Unsendable",
@@ -51,6 +54,7 @@ _SMALL = 1024  # text and bytes up to here may stand in a message as they are
 
 # Values of these types always pickle, and stand in a message as they are.
 SCALARS = frozenset({int, float, complex, bool, type(None)})
+SCALAR_IDS = frozenset(map(id, SCALARS))  # a class of the user may have its own hash
 _TEXTS = frozenset({str, bytes})
 _PLAIN = SCALARS | _TEXTS
 
@@ -86,19 +90,25 @@ def _script_pickler(aliasing: bool = False) -> type[ScriptPickler]:
 
 def is_plain(values: Iterable[Any]) -> bool:
     """Whether all values can stand in a message without a frame of their own."""
-    for value in values:
-        kind = type(value)
-        if kind in SCALARS:
-            continue
-        if kind in _TEXTS and len(value) <= _SMALL:
-            continue
+    try:
+        for value in values:
+            kind = type(value)
+            if kind in SCALARS:
+                continue
+            if kind in _TEXTS and len(value) <= _SMALL:
+                continue
+            return False
+    except TypeError:  # a class that has no hash, by its metaclass
         return False
     return True
 
 
 def all_plain(values: Sequence[Any]) -> bool:
     """As `is_plain`, quick for many values: one pass at the speed of C."""
-    kinds = set(map(type, values))
+    try:
+        kinds = set(map(type, values))
+    except TypeError:  # a class that has no hash, by its metaclass
+        return False
     if kinds <= SCALARS:
         return True
     return kinds <= _PLAIN and is_plain(values)
@@ -115,14 +125,17 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
 
     Raises:
         SerializationError: It cannot be pickled; the message names the part of it
-            that cannot.
+            that cannot. Whatever the user's own code raises is its cause.
+        BaseException: The script is interrupted by a signal.
     """
     value = _prepared(value)
     if not _registered():
         try:
             return _dump(_pickler, value)
-        except Exception:  # the second attempt decides; its error is the one to show
-            pass
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            # The second attempt decides; its error is the one to show.
     frame, buffers, _ = _encode_script(value, name)
     return frame, buffers
 
@@ -148,8 +161,9 @@ def encode_noting(
             frame, buffers = _dump(_pickler, value)
             if b"__main__" not in frame and not (kept and _may_share(value)):
                 return frame, buffers, None
-        except Exception:
-            pass
+        except BaseException as error:
+            if interrupts(error):
+                raise
     return _encode_script(value, name, aliasing=kept)
 
 
@@ -228,7 +242,9 @@ def _encode_script(
             sink, buffer_callback=_gather(buffers), root=root, value=value_of_root
         )
         pickler.dump(value)
-    except Exception as error:
+    except BaseException as error:
+        if interrupts(error):
+            raise
         reason = why_not_picklable(value, name, error)
         raise SerializationError(f"{name} cannot be pickled: {reason}") from error
     return sink.getvalue(), buffers, pickler

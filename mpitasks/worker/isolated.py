@@ -20,7 +20,7 @@ from mpitasks.wire.messages import (
     STARMAP,
     STARMAP_PLAIN,
 )
-from mpitasks.wire.outcomes import Form, encode_error, encode_value
+from mpitasks.wire.outcomes import Form, encode_error, encode_result
 from mpitasks.worker.current import CurrentTask
 from mpitasks.worker.mirror import Functions, Unloadable, unpickle
 from mpitasks.worker.order import TOGETHER
@@ -98,10 +98,11 @@ class Isolated:
             if mode == CALL:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
-            value = function(*args, **kwargs)
+            box = [function(*args, **kwargs)]
+            del args, kwargs  # what they still refer to dies before the value is sent
+            return encode_result(box, self._where)
         except BaseException as error:  # whatever it is, it belongs to the task
             return encode_error(error, self._where)
-        return encode_value(value, self._where)
 
     def _calls(
         self, function: Callable[..., Any], calls: list[Any], first: int
@@ -142,15 +143,20 @@ class Isolated:
         spread: bool,
     ) -> Form:
         try:
+            if type(function) is Unloadable:
+                function()  # or the item would be blamed, which needs the same
             if not plain:
                 item = unpickle(item[0], buffers, "an item", self._where)
                 buffers.clear()
             value = function(*item) if spread else function(item)
+            if id(type(value)) in codec.SCALAR_IDS:
+                return PLAIN, value, []
+            del item
+            box = [value]
+            del value
+            return encode_result(box, self._where)
         except BaseException as error:
             return encode_error(error, self._where)
-        if type(value) in codec.SCALARS:
-            return PLAIN, value, []
-        return encode_value(value, self._where)
 
     def _put(self, at: int, form: Form) -> None:
         """Leave the result of an item on the slate, or send it."""

@@ -38,11 +38,11 @@ from mpitasks.wire.messages import (
     Sign,
 )
 from mpitasks.wire.outcomes import (
-    Failure,
     Form,
+    Sealed,
     encode_error,
     encode_items,
-    encode_value,
+    encode_result,
 )
 from mpitasks.worker.chunks import cut, map_plain
 from mpitasks.worker.listener import Listener
@@ -340,38 +340,49 @@ class Worker:
         for task_id, function_id, *_ in batch.calls:
             terms = None if batch.terms is None else batch.terms.get(task_id)
             if not isolated(terms):
-                functions.ready(function_id)  # before the clock runs
+                self._ready(function_id)  # before the clock runs
                 break
+
+    def _ready(self, function_id: int) -> Callable[..., Any]:
+        """Return a function, having loaded what it needs, which is the user's code."""
+        self.lock.release()
+        try:
+            return self.functions.ready(function_id)
+        finally:
+            self.lock.acquire()
 
     def _call(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> Form:
+        self.begun += 1
+        self.lock.release()
         try:
+            # Pickling is user code, too: it may take long, and raise anything.
             function = self.functions.ready(function_id)
             if type(function) is Unloadable:
                 function()  # or the arguments would be blamed, which need the same
+            if self._terms is not None:
+                function = self._within_limits(function)
             args, kwargs = payload, None
             if mode != CALL_PLAIN:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
-            if self._terms is not None:
-                function = self._within_limits(function)
-            self.begun += 1
-            self.lock.release()
-            try:
-                value = function(*args, **kwargs) if kwargs else function(*args)
-            finally:
-                self.lock.acquire()
+            value = function(*args, **kwargs) if kwargs else function(*args)
+            if id(type(value)) in codec.SCALAR_IDS:
+                return PLAIN, value, []
+            del args, kwargs  # what they still refer to dies before the value is sent
+            box = [value]
+            del value
+            return encode_result(box, self._where)
         except BaseException as error:  # whatever it is, it belongs to the task
             return encode_error(error, self._where)
-        if type(value) in codec.SCALARS:
-            return PLAIN, value, []
-        return encode_value(value, self._where)
+        finally:
+            self.lock.acquire()
 
     def _map(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> tuple[int, Form]:
-        function = self.functions.ready(function_id)
+        function = self._ready(function_id)
         if self._terms is not None:
             function = self._within_limits(function)
         values: list[Any] = []
@@ -383,7 +394,7 @@ class Worker:
                 self.begun += 1
                 self.lock.release()
                 try:
-                    map_plain(mode, function, items, values)
+                    map_plain(mode, function, items, values, self._where)
                 finally:
                     self.lock.acquire()
             self._chunk = None
@@ -392,21 +403,33 @@ class Worker:
         self._chunk = payload, values
         for frame, count in payload:
             own = [buffers.pop() for _ in range(count)]
+            self.begun += 1
+            self.lock.release()
             try:
-                item = unpickle(frame, own, "an item", self._where)
-                own.clear()
-                self.begun += 1
-                self.lock.release()
-                try:
-                    value = function(*item) if mode == STARMAP else function(item)
-                finally:
-                    self.lock.acquire()
-                values.append(value)
-                del value
-            except BaseException as error:
-                values.append(Failure(error))
+                values.append(self._item(function, mode, frame, own))
+            finally:
+                self.lock.acquire()
         self._chunk = None
         return len(payload), encode_items(values, self._where)
+
+    def _item(
+        self, function: Callable[..., Any], mode: int, frame: Any, buffers: list[Buffer]
+    ) -> Any:
+        """Return what an item came to: a value that cannot change, or `Sealed`."""
+        try:
+            if type(function) is Unloadable:
+                function()  # or the item would be blamed, which needs the same
+            item = unpickle(frame, buffers, "an item", self._where)
+            buffers.clear()
+            value = function(*item) if mode == STARMAP else function(item)
+            if id(type(value)) in codec.SCALAR_IDS:
+                return value
+            del item
+            box = [value]
+            del value
+            return Sealed(encode_result(box, self._where))
+        except BaseException as error:  # whatever it is, it belongs to the item
+            return Sealed(encode_error(error, self._where))
 
     def _isolate(self, batch: Batch, buffers: list[Buffer]) -> None:
         """Run the call that comes next in a child process of this rank."""

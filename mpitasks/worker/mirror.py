@@ -334,7 +334,9 @@ def unpickle(frame: Any, buffers: list[Buffer], what: str, where: str) -> Any:
     """
     try:
         value = codec.decode(frame, buffers)
-    except Exception as error:
+    except MemoryError:
+        raise
+    except BaseException as error:
         raise SerializationError(
             f"{what} cannot be unpickled on {where}: {describe(error)}"
         ) from error
