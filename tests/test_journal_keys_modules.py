@@ -83,7 +83,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 # How a function comes to a helper, so that an edit of the helper counts.
 WAYS = {
     "attribute": "import helper as h\ndef task(x): return h.go(x)",
-    "in a comprehension": "import helper as h\ndef task(x): return [h.go(y) for y in x]",
+    "in a comprehension": """
+        import helper as h
+        def task(x): return [h.go(y) for y in x]
+    """,
     "in a generator": "import helper as h\ndef task(x): return sum(h.go(y) for y in x)",
     "in a lambda": "import helper as h\ndef task(x): return (lambda y: h.go(y))(x)",
     "in a nested function": """
@@ -153,7 +156,10 @@ WAYS = {
         task = make(helper)
     """,
     "held by a default": "import helper\ndef task(x, m=helper): return m.go(x)",
-    "held by a keyword's default": "import helper\ndef task(x, *, m=helper): return m.go(x)",
+    "held by a keyword's default": """
+        import helper
+        def task(x, *, m=helper): return m.go(x)
+    """,
     "held by a dict": """
         import helper
         MODULES = {"h": helper}
@@ -187,7 +193,10 @@ WAYS = {
         def apply(module, x): return module.go(x)
         task = functools.partial(apply, helper)
     """,
-    "partial of a function": "import functools, helper\ntask = functools.partial(helper.go, 1)",
+    "partial of a function": """
+        import functools, helper
+        task = functools.partial(helper.go, 1)
+    """,
     "mapping proxy": """
         import types, helper
         TABLE = types.MappingProxyType({"go": helper.go})
@@ -205,7 +214,10 @@ WAYS = {
     """,
     "globals": "from helper import go\ndef task(x): return globals()['go'](x)",
     "eval": "from helper import go\ndef task(x): return eval('go(x)')",
-    "sys.modules": "import sys, helper\ndef task(x): return sys.modules['helper'].go(x)",
+    "sys.modules": """
+        import sys, helper
+        def task(x): return sys.modules['helper'].go(x)
+    """,
     "sys.modules, imported inside": """
         import helper
         def task(x):
@@ -214,7 +226,11 @@ WAYS = {
     """,
     "a module without its import": "import pkg\ndef task(x): return pkg.inner.go(x)",
     "a package's module": "import pkg.inner\ndef task(x): return pkg.inner.go(x)",
-    "a package that imports relatively": "def task(x):\n    import pkg\n    return pkg.go(x)",
+    "a package that imports relatively": """
+        def task(x):
+            import pkg
+            return pkg.go(x)
+    """,
     "star of a package": """
         def task(x):
             import stars

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpitasks.master.journal.objects import walk_object
+
 if TYPE_CHECKING:
     from mpitasks.master.journal.walk import Walker
 
@@ -29,6 +31,10 @@ def walk_numpy(walker: Walker, value: Any) -> bool:
     Those that hold more than an array does are not written: they pickle by themselves.
     """
     kind: Any = type(value)
+    if isinstance(value, np.dtype):
+        walker.tag("dtype")
+        _dtype(walker, value)
+        return True
     if isinstance(value, np.generic):
         if value.dtype.hasobject or kind is not value.dtype.type:
             return False
@@ -56,8 +62,26 @@ def walk_numpy(walker: Walker, value: Any) -> bool:
 
 
 def _dtype(walker: Walker, dtype: Any) -> None:
-    simple = dtype.kind in _BYTE_KINDS and dtype.kind != "V" and dtype.metadata is None
-    walker.walk(dtype.str if simple else dtype)
+    """Write a dtype, whose identity nobody asks for."""
+    if dtype.metadata is not None:
+        walker.tag("metadata")
+        walker.pairs(b"=", list(dtype.metadata.items()))
+    if dtype.fields:
+        walker.tag(f"fields {dtype.itemsize} {dtype.isalignedstruct}")
+        walker.walk(dtype.type)
+        for name in dtype.names:
+            field, offset, *title = dtype.fields[name]
+            walker.walk((name, offset))
+            walker.items(b"(", title)
+            _dtype(walker, field)
+        walker.tag("end")
+    elif dtype.subdtype is not None:
+        walker.walk(dtype.shape)
+        _dtype(walker, dtype.base)
+    elif dtype.kind in _BYTE_KINDS or dtype.kind == "O":
+        walker.walk((dtype.str, dtype.type.__name__))
+    else:
+        walk_object(walker, dtype)
 
 
 def _elements(walker: Walker, array: Any) -> None:

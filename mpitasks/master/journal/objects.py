@@ -50,12 +50,26 @@ def walk_object(walker: Walker, value: Any) -> None:
     else:
         walker.walk(maker)
         walker.walk(tuple(args))
-    walker.walk(state)
+    _walk_state(walker, value, state)
     if items is not None:
         walker.items(b"+", list(items))
     if pairs is not None:
         walker.pairs(b"=", list(pairs))
     walker.walk(setter)
+
+
+def _walk_state(walker: Walker, value: Any, state: Any) -> None:
+    """Write the state of an object: its attributes, mostly, which are its own."""
+    own = getattr(type(value), "__getstate__", None)
+    if own is not getattr(object, "__getstate__", None):
+        walker.walk(state)
+        return
+    # Those in the instance's dict, or these and those in slots.
+    for part in state if type(state) is tuple else (state,):
+        if type(part) is dict:
+            walker.pairs(b"=", list(part.items()))
+        else:
+            walker.walk(part)
 
 
 def _walk_named(walker: Walker, value: Any, name: str) -> None:

@@ -34,6 +34,9 @@ DIGEST_BYTES = 16
 LARGE_BYTES = 64 << 10
 """Data of so many bytes stands as its digest, so that it is not copied."""
 
+SET_DEPTH = 2
+"""Elements of sets are sorted by what is in them, so many sets deep."""
+
 ATOMS = frozenset({int, float, complex, bool, type(None), str, bytes})
 """What `flat` writes, at the speed of C."""
 
@@ -85,18 +88,19 @@ class Walker:
     Attributes:
         context: As given.
         lenient: As given.
-        unordered: Whether what is written now has no place of its own: an element of a
-            set.
+        unordered: How many sets deep that is which is written now, and so has no place
+            of its own yet.
     """
 
     def __init__(self, context: Context, *, lenient: bool = False) -> None:
         self.context = context
         self.lenient = lenient
-        self.unordered = False
+        self.unordered = 0
         self._out = bytearray()
         # What was met, by id: how it is told when it is met again; and itself, so that
-        # the id stays its own.
+        # the id stays its own. First what has an identity, then what is all value.
         self._met: dict[int, tuple[bytes, Any]] = {}
+        self._values: dict[int, tuple[bytes, Any]] = {}
         self._count = 0  # of those that are told by a number
         self._depth = 0  # of those that are not finished
         self._touched = 0  # grows with each thing that is more than its value
@@ -163,20 +167,24 @@ class Walker:
 
     def _by_value(self, value: Any, write: Callable[[], None]) -> None:
         """Write what has no identity but that of what is in it, once."""
-        met = self._met.get(id(value))
+        place = id(value)
+        known = self._values.get(place)
+        if known is not None:
+            self._out += known[0]
+            return
+        met = self._met.get(place)
         if met is not None:
             self._out += met[0]
-            if met[0][:1] == b"^":
-                self.touch()
+            self.touch()
             return
         before = self._touched
-        self._met[id(value)] = b"^^%d;" % self._depth, value
+        self._met[place] = b"^^%d;" % self._depth, value
         self._depth += 1
         part = self.part(write)
         self._depth -= 1
         self.add(part)
         if self._touched == before:
-            self._met[id(value)] = b"#" + part, value
+            self._values[place] = b"#" + part, value
         else:  # to write it again would take as long as it is deep
             self._meet(value)
 
@@ -264,26 +272,34 @@ class Walker:
         """Write the elements of a set, whose order means nothing.
 
         They are sorted by what each is by itself. Those with an identity are written
-        once more then, each at its place, for things outside may refer to them.
+        then, each at its place, for other things may refer to them.
         """
-        found = [(*self._element(item), item) for item in items]
+        own = list(items)
+        self._out += b"%s%d;" % (tag, len(own))
+        if set(map(type, own)) <= ATOMS:
+            for data in sorted(flat((item,)) for item in own):
+                self.data(b"m", data)
+            return
+        if self.unordered > SET_DEPTH:  # what is in it, is written at its place
+            self.touch()
+            return
+        found = [(*self._element(item), item) for item in own]
         found.sort(key=lambda element: element[0])
-        self._out += b"%s%d;" % (tag, len(found))
         for part, by_value, item in found:
-            if by_value or self.unordered:
-                self._out += part
-            else:
+            self._out += part
+            if not (by_value or self.unordered):
                 self.walk(item)
 
     def _element(self, value: Any) -> tuple[bytes, bool]:
-        """Return the digest of an element, and whether it is no more than its value."""
-        known, count, touched = len(self._met), self._count, self._touched
-        before, self.unordered = self.unordered, True
+        """Return what an element is by itself, and whether it is no more than that."""
+        met, count, depth = self._met, self._count, self._depth
+        before = self._touched
+        self._met, self._count, self._depth = {}, 0, 0
+        self.unordered += 1
         part = self.part(lambda: self.walk(value))
-        self.unordered, self._count = before, count
-        while len(self._met) > known:  # what is met here, is met in no order
-            self._met.popitem()
-        return part, self._touched == touched
+        self.unordered -= 1
+        self._met, self._count, self._depth = met, count, depth
+        return part, self._touched == before
 
     def _range(self, value: range) -> None:
         self._out += b"r%d,%d,%d;" % (value.start, value.stop, value.step)
