@@ -39,7 +39,10 @@ def load() -> Iterator[Callable[[str], types.ModuleType]]:
         module = types.ModuleType("users_module")
         module.__file__ = "/home/user/users_module.py"
         sys.modules["users_module"] = module
-        exec(compile(textwrap.dedent(source), module.__file__, "exec"), module.__dict__)
+        code = compile(
+            textwrap.dedent(source), module.__file__, "exec", dont_inherit=True
+        )
+        exec(code, module.__dict__)
         return module
 
     yield loaded

@@ -32,12 +32,16 @@ _FINDERS = frozenset(
     {
         *("__import__", "_getframe", "currentframe", "eval", "exec", "exec_module"),
         *("find_spec", "findsource", "getline", "getlines", "getsource"),
+        *("get_annotations", "get_type_hints"),
         *("getsourcelines", "globals", "import_module", "load_module", "modules"),
         *("reload", "resolve_name", "run_module", "run_path"),
     }
 )
 _FINDERS_HOMES = frozenset(
-    {"builtins", "importlib", "inspect", "linecache", "pkgutil", "runpy", "sys"}
+    {
+        *("annotationlib", "builtins", "importlib", "inspect", "linecache", "pkgutil"),
+        *("runpy", "sys", "typing", "typing_extensions"),
+    }
 )
 _FINDING_ATTRIBUTES = frozenset(
     {"__globals__", "__loader__", "__subclasses__", "f_back", "f_globals"}

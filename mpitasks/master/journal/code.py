@@ -23,7 +23,7 @@ from typing import Any
 
 from mpitasks.master.journal import modules
 from mpitasks.master.journal.bytecode import uses_of, walk_bytecode
-from mpitasks.master.journal.reached import Parts, Reached, name_of
+from mpitasks.master.journal.reached import MISSING, Parts, Reached, name_of
 from mpitasks.master.journal.used import (
     is_users_scope,
     module_of,
@@ -209,10 +209,9 @@ def _global_pieces(
 ) -> _Pieces:
     scope = function.__globals__
     for name, chains in sorted(uses_of(function.__code__).reads.items()):
-        if name in scope:
-            value = scope[name]
-            reached.watch.append((scope, name, value))
-        else:
+        value = scope.get(name, MISSING)
+        reached.watch.append((scope, name, value))
+        if value is MISSING:
             value = _builtin(function, name)
             if value is None:
                 continue
@@ -278,6 +277,7 @@ def _class_pieces(walker: Walker, reached: Reached, kind: type) -> _Pieces:
     members = vars(kind)
     names = [name for name in members if name not in _CLASS_NOISE]
     names += ["__doc__"] * (reached.docstrings and "__doc__" in members)
+    reached.sizes.append((members, len(members)))
     yield "order", walk(walker.walk, tuple(names))
     for name in names:
         reached.watch.append((members, name, members[name]))

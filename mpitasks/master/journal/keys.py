@@ -9,7 +9,6 @@ arguments stay ten draws.
 from __future__ import annotations
 
 import json
-import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 
 from mpitasks.master.journal import modules
 from mpitasks.master.journal.code import parts_of
-from mpitasks.master.journal.reached import Parts, name_of
+from mpitasks.master.journal.reached import Parts, Reached, name_of
 from mpitasks.master.journal.walk import ATOMS, Unkeyable, Walker, digest, flat
 from mpitasks.wire.diagnose import describe
 
@@ -25,7 +24,8 @@ __all__ = ["Identity", "Keys"]
 
 T = TypeVar("T")
 
-_MISSING: Any = object()
+SEEN = 1024
+"""So many functions and classes among arguments are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +43,6 @@ class Identity:
     parts: Parts
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A function or class among arguments, as it was when it was looked at.
-
-    Attributes:
-        digest: Of what it is.
-        watch: What was read of namespaces: the namespace, a name, what it stood for.
-        cells: What was read of closures.
-    """
-
-    digest: bytes
-    watch: list[tuple[Any, str, Any]]
-    cells: list[tuple[types.CellType, Any]]
-
-    def holds(self) -> bool:
-        """Whether each name still stands for what it stood for."""
-        try:
-            return all(
-                space.get(name, _MISSING) is value for space, name, value in self.watch
-            ) and all(cell.cell_contents is value for cell, value in self.cells)
-        except ValueError:  # a cell was emptied
-            return False
-
-
 class Keys:
     """Makes the keys of a run's calls. A context of a `Walker`, for arguments.
 
@@ -75,7 +51,10 @@ class Keys:
     """
 
     def __init__(self) -> None:
-        self._seen: weakref.WeakKeyDictionary[Any, _Seen] = weakref.WeakKeyDictionary()
+        # Functions and classes among arguments, as they were when they were looked at.
+        self._seen: weakref.WeakKeyDictionary[Any, tuple[bytes, Reached]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._covered: dict[str, bytes] = {}
         self._counts: dict[bytes, int] = {}
 
@@ -174,11 +153,13 @@ class Keys:
 
     def refer(self, walker: Walker, value: Any) -> None:
         seen = self._seen.get(value)
-        if seen is None or not seen.holds():
+        if seen is None or not seen[1].holds():
             parts, reached = parts_of(value, self._cover)
-            seen = _Seen(_told(parts), reached.watch, reached.cells)
-            self._seen[value] = seen
-        walker.add(seen.digest)
+            if len(self._seen) >= SEEN:  # what was read may refer to what was looked at
+                self._seen.clear()
+            reached.queue.clear()
+            seen = self._seen[value] = _told(parts), reached
+        walker.add(seen[0])
 
     def cover(self, walker: Walker, module: str) -> None:
         walker.add(self._cover(module))

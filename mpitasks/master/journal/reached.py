@@ -11,10 +11,13 @@ from mpitasks.master.journal import modules
 from mpitasks.master.journal.bytecode import walk_bytecode
 from mpitasks.master.journal.walk import Unkeyable, Walker
 
-__all__ = ["Parts", "Reached", "is_named", "name_of"]
+__all__ = ["MISSING", "Parts", "Reached", "is_named", "name_of"]
 
 Parts = dict[str, bytes]
 """What a function consists of, and the digest of each."""
+
+MISSING: Any = object()
+"""In the place of the value of a name that stands for nothing."""
 
 _HEAP_TYPE = 1 << 9  # made at run time, by Python code mostly
 
@@ -32,7 +35,8 @@ class Reached:
         packages: What tells each package from another version.
         covered: The modules that count by their files.
         scope: The globals of what is walked now.
-        watch: What was read: a namespace, a name in it, its value.
+        watch: What was read: a namespace, a name in it, its value or `MISSING`.
+        sizes: What was read in full: a namespace, and how many names it has.
         cells: What was read of closures.
     """
 
@@ -44,8 +48,23 @@ class Reached:
         self.covered: set[str] = set()
         self.scope: dict[str, Any] | None = None
         self.watch: list[tuple[Any, str, Any]] = []
+        self.sizes: list[tuple[Any, int]] = []
         self.cells: list[tuple[types.CellType, Any]] = []
         self._numbers: dict[int, int] = {}
+
+    def holds(self) -> bool:
+        """Whether each name that was read still stands for what it stood for."""
+        try:
+            return (
+                all(
+                    space.get(name, MISSING) is value
+                    for space, name, value in self.watch
+                )
+                and all(len(space) == size for space, size in self.sizes)
+                and all(cell.cell_contents is value for cell, value in self.cells)
+            )
+        except ValueError:  # a cell was emptied
+            return False
 
     def number(self, value: Any) -> int:
         """Return the number of a function or a class; queue it if it is new."""
