@@ -25,6 +25,7 @@ from mpitasks.options import DEFAULTS, TaskOptions
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
+    from mpitasks.master.functions import Function
     from mpitasks.master.journal.records import Entry
 
 __all__ = ["Executor"]
@@ -157,12 +158,12 @@ class Executor(concurrent.futures.Executor):
             raise ExecutorClosedError("cannot schedule new futures after shutdown")
         pump = lease.pump
         entry = None
-        if lease.journal is not None:
-            entry, found = self._find(fn, args, kwargs)
-            if found is not None:
-                return found
         try:
             target = pump.functions.register(fn)
+            if lease.journal is not None:
+                entry, found = self._find(fn, target, args, kwargs)
+                if found is not None:
+                    return found
             call = Call(next(pump.ids), target, args, kwargs, self._options)
         except SerializationError as error:
             if self._options.label is not None:
@@ -279,13 +280,15 @@ class Executor(concurrent.futures.Executor):
         raise TypeError(f"an Executor cannot be sent to a worker; {session.IN_TASK}")
 
     def _find(
-        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, fn: Any, target: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Entry | None, Future | None]:
         """Return where a call is to be recorded, and its future if it is there."""
         from mpitasks.master.journal.recorder import MISSING
 
         assert self._lease.journal is not None
-        entry, outcome = self._lease.journal.find(fn, args, kwargs, self._options)
+        entry, outcome = self._lease.journal.find(
+            fn, target, args, kwargs, self._options
+        )
         if outcome is MISSING:
             return entry, None
         future = Future(None, self._lease.pump)
@@ -318,7 +321,9 @@ class Executor(concurrent.futures.Executor):
         lease = self._lease
         target = lease.pump.functions.register(fn, whole=True)
         kinds: dict[str, Any] = {"star": star, "ordered": ordered, "options": options}
-        met = None if lease.journal is None else lease.journal.meet(fn)
+        met = None
+        if lease.journal is not None:
+            met = lease.journal.meet(fn, target, renew=True)
         if lease.journal is None or met is None:
             job = Job(target, items, **kinds)
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from mpitasks.wire.messages import ERROR, PLAIN
 
 if TYPE_CHECKING:
     from mpitasks.core.events import Task
+    from mpitasks.master.functions import Function
     from mpitasks.master.pump import Pump
     from mpitasks.options import TaskOptions
     from mpitasks.wire.messages import Outcomes
@@ -51,6 +53,9 @@ Met = tuple[Identity, int]
 
 MISSING: Any = object()
 """In the place of an outcome that the journal does not have."""
+
+_identities: weakref.WeakKeyDictionary[Function, Identity] = weakref.WeakKeyDictionary()
+"""What each function was when it was made ready to be sent, in whichever journal."""
 
 CLOSE_SECONDS = 60.0
 """So long the end of a run waits for the disk, before it says what is lost."""
@@ -118,6 +123,7 @@ class Journal:
 
     def attach(self, pump: Pump) -> None:
         """Be told of what is done, and know how to stop the run."""
+        self._keys.renew()
         pump.engine.keep(record, record_failure)
         self._stop = pump.abandon
         if self.error is not None and not self.goes_on:
@@ -126,12 +132,13 @@ class Journal:
     def find(
         self,
         fn: Any,
+        target: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
     ) -> tuple[Entry | None, Any]:
         """Return where a call is to be recorded, and its outcome, or `MISSING`."""
-        met = self.meet(fn)
+        met = self.meet(fn, target)
         if met is None:
             return None, MISSING
         entry, found = self.enter(met, args, kwargs, options)
@@ -143,14 +150,30 @@ class Journal:
                 entry.replaces = found
         return entry, MISSING
 
-    def meet(self, function: Any) -> Met | None:
-        """Return what a function is and its number, or None if it has no key."""
-        with self._keys_lock:
+    def meet(
+        self, function: Any, target: Function | None = None, *, renew: bool = False
+    ) -> Met | None:
+        """Return what a function is and its number, or None if it has no key.
+
+        Args:
+            function: The function.
+            target: As it is sent: another object whenever that is another. What it is,
+                is told once for each of these.
+            renew: Look anew at what changes in place, as a map does.
+        """
+        if renew:
+            self._keys.renew()
+        identity = None if target is None else _identities.get(target)
+        if identity is None:
             try:
                 identity = self._keys.identify(function)
-            except Exception as error:  # of user code too: pickling hooks run here
-                self.summary.unkeyable(repr(function), str(error))
+            except Unkeyable as error:
+                with self._keys_lock:
+                    self.summary.unkeyable(_shown(function), str(error))
                 return None
+            if target is not None:
+                _identities[target] = identity
+        with self._keys_lock:
             return identity, self._number(identity)
 
     def enter(
@@ -170,15 +193,16 @@ class Journal:
         given = options.key
         if callable(given):
             given = given(*args, **kwargs)
-        with self._keys_lock:
-            try:
-                if given is None:
-                    key = self._keys.key(identity, args, kwargs)
-                else:
-                    key = self._keys.user_key(identity, given)
-            except Unkeyable as error:
+        try:
+            if given is None:
+                key = self._keys.key(identity, args, kwargs)
+            else:
+                key = self._keys.user_key(identity, given)
+        except Unkeyable as error:
+            with self._keys_lock:
                 self.summary.unkeyable(identity.name, str(error))
-                return None, 0
+            return None, 0
+        with self._keys_lock:
             key = self._keys.number(key)
             found = self._found.pop(key, 0)
             if not found:
@@ -323,6 +347,14 @@ class Journal:
             self.summary.goes_on(str(error))
         elif self._stop is not None:
             self._stop(self.error)
+
+
+def _shown(function: Any) -> str:
+    """Return what messages call a function, which may not even have a `repr`."""
+    try:
+        return repr(function)
+    except BaseException:
+        return f"a {type(function).__qualname__}"
 
 
 def _records(items: list[Any]) -> Iterator[Any]:
