@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mpitasks.master.journal.recorder import MISSING, Journal
+from mpitasks.master.journal.records import encode_failure
 from mpitasks.options import DEFAULTS, TaskOptions
-from mpitasks.wire.outcomes import Failure, encode_error, encode_value
+from mpitasks.wire.outcomes import Failure, encode_value
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -39,7 +40,7 @@ def call(
     try:
         value = function(*args)
     except Exception as error:
-        form = encode_error(error, "here")
+        form = encode_failure(error)
         value = Failure(error)
     else:
         form = encode_value(value, "here")
