@@ -298,15 +298,10 @@ def test_ctrl_c_is_nobody_s_result(path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_who_raised_a_keyboard_interrupt() -> None:
     assert not is_interrupt(ValueError())
     assert not is_interrupt(KeyboardInterrupt())  # nobody yet
-    try:
-        raise KeyboardInterrupt
-    except KeyboardInterrupt as error:
-        assert not is_interrupt(error)
-        assert told(error) == "KeyboardInterrupt: "
-    try:
-        exec("x = y()", {"y": lambda: next(iter(Raises()))})
-    except KeyboardInterrupt as error:
-        assert not is_interrupt(error)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        next(iter(Raises()))
+    assert not is_interrupt(raised.value)
+    assert told(raised.value) == "KeyboardInterrupt: "
 
 
 class Raises:
