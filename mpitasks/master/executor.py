@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mpitasks.errors import (
     ConfigurationError,
-    ExecutorClosedError,
     OptionError,
     SerializationError,
     Stopped,
@@ -141,7 +140,7 @@ class Executor(concurrent.futures.Executor):
         """
         lease = self._lease
         if lease.closed:
-            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+            session.refuse_submit()
         pump = lease.pump
         entry = None
         if lease.journal is not None:
@@ -248,6 +247,8 @@ class Executor(concurrent.futures.Executor):
         """
         lease = self._lease
         lease.closed = True
+        if lease.pump.is_shut:  # the run is over, or this is a forked child
+            return
         if cancel_futures:
             lease.pump.cancel_queue(isolated=True)
         if wait:
@@ -291,7 +292,7 @@ class Executor(concurrent.futures.Executor):
         ordered: bool = True,
     ) -> Stream:
         if self._lease.closed:
-            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+            session.refuse_submit()
         options = self._options
         if chunksize is not None:
             changes["chunksize"] = chunksize

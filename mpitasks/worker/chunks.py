@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import starmap
 from typing import Any
 
+from mpitasks import forks
 from mpitasks.wire.messages import MAP_PLAIN
 from mpitasks.wire.outcomes import Failure
 
@@ -30,6 +31,7 @@ def map_plain(
                 return  # the end of the list; else `apply` only took it for the end:
             values.append(Failure(StopIteration()))
         except BaseException as error:
+            forks.leave(error)
             values.append(Failure(error))
 
 

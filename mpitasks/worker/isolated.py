@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mpitasks import forks
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
@@ -78,6 +79,11 @@ class Isolated:
             self._map(function, mode, payload, first, buffers)
         self._task = None
 
+    def disown(self) -> None:
+        """In a forked child: answer nothing from there."""
+        end: Any = forks.EndOfChild()
+        self._channel = self._slate = end
+
     def current_task(self) -> CurrentTask | None:
         """Return the task that is running here, if one is."""
         return self._task
@@ -95,7 +101,9 @@ class Isolated:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
             value = function(*args, **kwargs)
+            forks.leave()
         except BaseException as error:  # whatever it is, it belongs to the task
+            forks.leave(error)
             return encode_error(error, self._where)
         return encode_value(value, self._where)
 
@@ -142,7 +150,9 @@ class Isolated:
                 item = unpickle(item[0], buffers, "an item", self._where)
                 buffers.clear()
             value = function(*item) if spread else function(item)
+            forks.leave()
         except BaseException as error:
+            forks.leave(error)
             return encode_error(error, self._where)
         if type(value) in codec.SCALARS:
             return PLAIN, value, []

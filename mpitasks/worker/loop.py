@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError
+from mpitasks.forks import EndOfChild
 from mpitasks.terms import Terms, isolated
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
@@ -226,6 +227,17 @@ class Worker:
         replies.flush(1)
         replies.settle()
         self.busy = False
+
+    def disown(self) -> None:
+        """In a forked child: user code must not come back into the loop from there.
+
+        It comes back by taking the lock, or to the next item of a chunk in C.
+        """
+        if self._chunk is not None:
+            self._chunk[0].clear()
+        end: Any = EndOfChild()
+        self.replies.send_by(end)
+        self.lock = self._transport = self.replies = end
 
     def current_task(self, rank: int, host: str) -> CurrentTask | None:
         """Return the task that is running here, on this rank and host, if one is."""
