@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mpitasks.master.executor import Executor
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
+    from mpitasks.subprocesses import subprocess_environment
     from mpitasks.walltime import stopping, time_left
     from mpitasks.worker.context import current_task
     from mpitasks.worker.current import CurrentTask
@@ -50,6 +51,7 @@ _HOMES = {
     "current_task": "mpitasks.worker.context",
     "run": "mpitasks.launch.run",
     "stopping": "mpitasks.walltime",
+    "subprocess_environment": "mpitasks.subprocesses",
     "time_left": "mpitasks.walltime",
     **dict.fromkeys(
         [
@@ -106,6 +108,7 @@ __all__ = [
     "run",
     "slurm",
     "stopping",
+    "subprocess_environment",
     "time_left",
 ]
 

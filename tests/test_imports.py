@@ -16,7 +16,7 @@ import mpitasks
 PACKAGE = Path(mpitasks.__file__).parent
 
 # What every room but the lowest may import.
-VOCABULARY = {"options", "terms", "errors", "records"}
+VOCABULARY = {"options", "terms", "errors", "records", "forks", "subprocesses"}
 
 # What a room may import of the package; "" is mpitasks/__init__.py itself.
 ALLOWED: dict[str, set[str]] = {
@@ -26,6 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "options": {"terms", "errors"},
     "settings": {"records", "errors", "options"},
     "walltime": set(),
+    "subprocesses": set(),
+    "forks": {"errors"},
     "core": {"core", *VOCABULARY},
     "wire": {"wire", "core", *VOCABULARY},
     "master": {"master", "wire", "core", "settings", *VOCABULARY},
@@ -44,7 +46,16 @@ ALLOWED: dict[str, set[str]] = {
         *VOCABULARY,
     },
     "slurm": {"launch"},
-    "": {"slurm", "errors", "options", "walltime", "master", "launch", "worker"},
+    "": {
+        "slurm",
+        "errors",
+        "options",
+        "walltime",
+        "master",
+        "launch",
+        "worker",
+        "subprocesses",
+    },
     "__main__": {"launch"},
 }
 

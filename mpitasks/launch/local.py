@@ -8,14 +8,15 @@ that time-outs and callbacks keep their contract.
 
 from __future__ import annotations
 
-import atexit
 import os
 import socket
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from mpitasks.errors import ConfigurationError, Stopped
+from mpitasks import forks
+from mpitasks.errors import ConfigurationError, ExecutorClosedError, Stopped
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.ending import begin, foresee
 from mpitasks.launch.environment import launch_hint
@@ -54,6 +55,8 @@ def start_local() -> Session:
     functions = worker.functions
     thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
     thread.start()
+    forks.begin()
+    forks.in_child(worker.disown)
     pump = Pump(master_end, [worker_end.rank], max_failures=settings().max_failures)
 
     def in_task() -> bool:
@@ -66,8 +69,23 @@ def start_local() -> Session:
     session = Session(pump, in_task)
     foresee(settings())
     session.ending = begin(pump, settings(), _exit)
-    atexit.register(_finish, session)
+    _at_end_of_script(_finish, session)
     return session
+
+
+def _at_end_of_script(function: Callable[..., object], *args: Any) -> None:
+    """Have it called once the threads of the script are done, before exit functions.
+
+    Exit functions run in the reverse order: so it becomes the last when Python begins
+    to end.
+    """
+    try:
+        # mypy: the stubs leave out what the stdlib's pools use.
+        threading._register_atexit(forks.at_exit, function, *args)  # type: ignore[attr-defined]
+    except RuntimeError:
+        raise ExecutorClosedError(
+            "an Executor cannot be opened while Python ends: its tasks would not run"
+        ) from None
 
 
 def _refuse_copies(script: str) -> None:
@@ -97,6 +115,7 @@ def _finish(session: Session) -> None:
     After Ctrl-C, or once the run was stopped, nothing is waited for; the task in the
     worker thread ends with the process.
     """
+    session.end()
     pump = session.pump
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     try:
@@ -112,3 +131,4 @@ def _finish(session: Session) -> None:
     if session.ending is not None:
         session.ending.close()
     pump.close(5.0)
+    session.close()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mpitasks.errors import (
     ConfigurationError,
-    ExecutorClosedError,
     OptionError,
     SerializationError,
     Stopped,
@@ -155,7 +154,7 @@ class Executor(concurrent.futures.Executor):
         """
         lease = self._lease
         if lease.closed:
-            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+            session.refuse_submit()
         pump = lease.pump
         entry = None
         try:
@@ -262,6 +261,8 @@ class Executor(concurrent.futures.Executor):
         """
         lease = self._lease
         lease.closed = True
+        if lease.pump.is_shut:  # the run is over, or this is a forked child
+            return
         if cancel_futures:
             lease.pump.cancel_queue(isolated=True)
         if wait:
@@ -307,7 +308,7 @@ class Executor(concurrent.futures.Executor):
         ordered: bool = True,
     ) -> Stream:
         if self._lease.closed:
-            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+            session.refuse_submit()
         options = self._options
         if chunksize is not None:
             changes["chunksize"] = chunksize

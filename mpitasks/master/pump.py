@@ -56,6 +56,22 @@ MOST_SECONDS = 0.05
 """Nobody waits for longer without a look around."""
 
 
+class _Shut:
+    """A lock that is held for ever, by nobody: whoever waits for it is refused."""
+
+    def __init__(self, refuse: Callable[[], NoReturn]) -> None:
+        self._refuse = refuse
+
+    def locked(self) -> bool:
+        return True
+
+    def __enter__(self) -> None:
+        self._refuse()
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
 class Pump:
     """Turns submitted calls into messages and outcomes into results.
 
@@ -73,6 +89,7 @@ class Pump:
         functions: Those that were submitted.
         driven: Whether a thread waits and takes turns meanwhile.
         drives: How often a thread began to.
+        is_shut: Whether nobody may take turns any more.
         on_close: Called when the workers have left.
         background: Takes turns while nobody else does.
     """
@@ -95,6 +112,7 @@ class Pump:
         self._driver = threading.RLock()
         self.drives = 0
         self.driven = False
+        self.is_shut = False
         self._submitted = 0.0  # when a submit took a turn for itself last
         self._callbacks: deque[Callable[[], None]] = deque()
         self._refusal: Callable[[], NoReturn] | None = None
@@ -162,6 +180,12 @@ class Pump:
     def allow_waits(self) -> None:
         """Let waiting be waiting again."""
         self._refusal = None
+
+    def shut(self, refuse: Callable[[], NoReturn]) -> None:
+        """Let nobody take turns any more: `refuse` raises in whoever wants to."""
+        self.is_shut = True
+        self._refusal = refuse
+        self._lock = _Shut(refuse)  # type: ignore[assignment]
 
     def limit_workers(self, count: int | None) -> None:
         """Use only so many of the workers from now on; None for all."""

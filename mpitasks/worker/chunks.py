@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby, starmap, takewhile
 from typing import Any
 
+from mpitasks import forks
 from mpitasks.wire.messages import MAP_PLAIN
 from mpitasks.wire.outcomes import Sealed, encode_error, encode_result
 
@@ -58,6 +59,7 @@ def map_plain(
             else:
                 _map_mixed(apply(function, feed), values, where)
         except BaseException as raised:
+            forks.leave(raised)
             error = raised
         begun = _begun(feed)
         if begun is not None and begun > len(values):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mpitasks import forks
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
@@ -80,6 +81,11 @@ class Isolated:
             self._map(function, mode, payload, first, buffers)
         self._task = None
 
+    def disown(self) -> None:
+        """In a forked child: answer nothing from there."""
+        end: Any = forks.EndOfChild()
+        self._channel = self._slate = end
+
     def current_task(self) -> CurrentTask | None:
         """Return the task that is running here, if one is."""
         return self._task
@@ -99,9 +105,11 @@ class Isolated:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
             box = [function(*args, **kwargs)]
+            forks.leave()
             del args, kwargs  # what they still refer to dies before the value is sent
             return encode_result(box, self._where)
         except BaseException as error:  # whatever it is, it belongs to the task
+            forks.leave(error)
             return encode_error(error, self._where)
 
     def _calls(
@@ -149,6 +157,7 @@ class Isolated:
                 item = unpickle(item[0], buffers, "an item", self._where)
                 buffers.clear()
             value = function(*item) if spread else function(item)
+            forks.leave()
             if id(type(value)) in codec.SCALAR_IDS:
                 return PLAIN, value, []
             del item
@@ -156,6 +165,7 @@ class Isolated:
             del value
             return encode_result(box, self._where)
         except BaseException as error:
+            forks.leave(error)
             return encode_error(error, self._where)
 
     def _put(self, at: int, form: Form) -> None:

@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mpitasks import forks
 from mpitasks.errors import InternalError
+from mpitasks.forks import EndOfChild
 from mpitasks.terms import Terms, isolated
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
@@ -231,6 +233,17 @@ class Worker:
         replies.settle()
         self.busy = False
 
+    def disown(self) -> None:
+        """In a forked child: user code must not come back into the loop from there.
+
+        It comes back by taking the lock, or to the next item of a chunk in C.
+        """
+        if self._chunk is not None:
+            self._chunk[0].clear()
+        end: Any = EndOfChild()
+        self.replies.send_by(end)
+        self.lock = self._transport = self.replies = end
+
     def current_task(self, rank: int, host: str) -> CurrentTask | None:
         """Return the task that is running here, on this rank and host, if one is."""
         if not self.busy or not self._at:
@@ -368,6 +381,7 @@ class Worker:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
             value = function(*args, **kwargs) if kwargs else function(*args)
+            forks.leave()
             if id(type(value)) in codec.SCALAR_IDS:
                 return PLAIN, value, []
             del args, kwargs  # what they still refer to dies before the value is sent
@@ -375,6 +389,7 @@ class Worker:
             del value
             return encode_result(box, self._where)
         except BaseException as error:  # whatever it is, it belongs to the task
+            forks.leave(error)
             return encode_error(error, self._where)
         finally:
             self.lock.acquire()
@@ -422,6 +437,7 @@ class Worker:
             item = unpickle(frame, buffers, "an item", self._where)
             buffers.clear()
             value = function(*item) if mode == STARMAP else function(item)
+            forks.leave()
             if id(type(value)) in codec.SCALAR_IDS:
                 return value
             del item

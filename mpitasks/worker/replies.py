@@ -80,6 +80,10 @@ class Replies:
         cost[2] += seconds
         cost[3] += nbytes
 
+    def send_by(self, transport: Transport) -> None:
+        """Send by another transport from now on."""
+        self._transport = transport
+
     def begin(self, now: float) -> None:
         """Let what comes from now on wait for other results."""
         self.due = now + FLUSH_SECONDS
