@@ -35,6 +35,7 @@ from mpitasks.master.journal.records import (
 from mpitasks.master.journal.store import MOST_NUMBER, FunctionRow, Store, sealed
 from mpitasks.master.journal.summary import Summary
 from mpitasks.master.journal.text import fit, key_name
+from mpitasks.master.journal.walk import Unkeyable
 from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
 from mpitasks.wire import codec
 from mpitasks.wire.interrupts import interrupts
