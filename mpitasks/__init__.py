@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
     from mpitasks.randomness import rng
+    from mpitasks.subprocesses import subprocess_environment
     from mpitasks.walltime import stopping, time_left
     from mpitasks.worker.context import current_task
     from mpitasks.worker.current import CurrentTask
@@ -52,6 +53,7 @@ _HOMES = {
     "rng": "mpitasks.randomness",
     "run": "mpitasks.launch.run",
     "stopping": "mpitasks.walltime",
+    "subprocess_environment": "mpitasks.subprocesses",
     "time_left": "mpitasks.walltime",
     **dict.fromkeys(
         [
@@ -109,6 +111,7 @@ __all__ = [
     "run",
     "slurm",
     "stopping",
+    "subprocess_environment",
     "time_left",
 ]
 

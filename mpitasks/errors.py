@@ -11,6 +11,7 @@
     |-- TooManyFailures         the tasks': more of them failed than allowed
     |-- TaskCrashed             the task's: it took its own process with it (isolate)
     |-- TaskMemoryExceeded      the task's: more than its memory_limit; a MemoryError
+    |-- InitializerError        yours: the initializer failed; a BrokenExecutor
     |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
     |-- LaunchError             the world's: ranks missing or unlike (exit code 78)
     |-- SlurmError              the world's: SLURM refuses, or does not answer
@@ -118,21 +119,27 @@ if TYPE_CHECKING:
     class WorkerLost(MpiTasksError, concurrent.futures.BrokenExecutor):
         """The worker rank that held the task is gone."""
 
+    class InitializerError(MpiTasksError, concurrent.futures.BrokenExecutor):
+        """The Executor's initializer raised on the worker; that is the cause."""
+
 else:
+    _BROKEN = {
+        "WorkerLost": "The worker rank that held the task is gone.",
+        "InitializerError": (
+            "The Executor's initializer raised on the worker; that is the cause."
+        ),
+    }
 
     def __getattr__(name: str) -> Any:
-        """Define `WorkerLost` when it is first asked for.
+        """Define `WorkerLost` and `InitializerError` when they are first asked for.
 
-        Its base is in a module that loads a dozen others, which no worker needs.
+        Their base is in a module that loads a dozen others, which no worker needs.
         """
-        if name != "WorkerLost":
+        if name not in _BROKEN:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from concurrent.futures import BrokenExecutor
 
-        body = {
-            "__doc__": "The worker rank that held the task is gone.",
-            "__module__": __name__,
-        }
+        body = {"__doc__": _BROKEN[name], "__module__": __name__}
         made = type(name, (MpiTasksError, BrokenExecutor), body)
         return globals().setdefault(name, made)  # of two threads, the first
 

@@ -16,7 +16,7 @@ import mpitasks
 PACKAGE = Path(mpitasks.__file__).parent
 
 # What every room but the lowest may import.
-VOCABULARY = {"options", "terms", "errors", "records"}
+VOCABULARY = {"options", "terms", "errors", "records", "forks", "subprocesses"}
 
 # What a room may import of the package; "" is mpitasks/__init__.py itself.
 ALLOWED: dict[str, set[str]] = {
@@ -27,6 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"records", "errors", "options"},
     "walltime": set(),
     "randomness": {"errors", "terms"},
+    "subprocesses": set(),
+    "forks": {"errors"},
     "core": {"core", *VOCABULARY},
     "wire": {"wire", "core", *VOCABULARY},
     "master": {"master", "wire", "core", "settings", "randomness", *VOCABULARY},
@@ -55,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "master",
         "launch",
         "worker",
+        "subprocesses",
     },
     "__main__": {"launch"},
 }

@@ -11,11 +11,10 @@ import pickle
 import random
 import subprocess
 import sys
-import textwrap
 import threading
 import types
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keying import key, task
 from mpitasks.master.journal.keys import Keys
 from mpitasks.master.journal.walk import Unkeyable
-
-
-def key(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
-    """Return the key that a new process would give the call."""
-    keys = Keys()
-    return keys.key(keys.identify(function), args, kwargs)
-
-
-def identity(function: Callable[..., Any]) -> bytes:
-    return Keys().identify(function).digest
-
-
-def task(*args: Any, **kwargs: Any) -> None:
-    """A function to have keys for."""
-
 
 # Arguments.
 
@@ -79,9 +64,7 @@ def same(one: Any, other: Any) -> bool:
             any(same(a, b) for b in other) for a in one
         )
     if isinstance(one, dict):
-        return len(one) == len(other) and all(
-            any(same(pair, own) for own in other.items()) for pair in one.items()
-        )
+        return same(list(one.items()), list(other.items()))
     if isinstance(one, float):
         return repr(one) == repr(other)  # 0.0 is not -0.0
     if isinstance(one, complex):
@@ -90,11 +73,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def shuffled(value: Any) -> Any:
-    """Return an equal value whose sets and dicts were built in another order."""
+    """Return an equal value whose sets were built in another order."""
     if isinstance(value, dict):
-        pairs = [(shuffled(k), shuffled(v)) for k, v in value.items()]
-        random.Random(1).shuffle(pairs)
-        return dict(pairs)
+        return {shuffled(k): shuffled(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(shuffled, value))
     if isinstance(value, (set, frozenset)):
@@ -234,9 +215,10 @@ def test_each_kind_of_value_has_a_key_of_its_own() -> None:
     assert len(set(made)) == len(made)
 
 
-def test_memory_layout_does_not_count() -> None:
+def test_layout_counts_as_far_as_it_arrives() -> None:
     array = np.arange(12.0).reshape(3, 4)
-    assert key(task, array) == key(task, np.asfortranarray(array))
+    assert key(task, array) != key(task, np.asfortranarray(array))
+    assert key(task, array) != key(task, array.reshape(4, 3).T.copy("C"))
     assert key(task, array[:, ::2]) == key(task, array[:, ::2].copy())
     read_only = array.copy()
     read_only.flags.writeable = False
@@ -251,14 +233,15 @@ def test_data_frames_have_keys() -> None:
     assert one != other
 
 
-def test_keywords_are_free_of_order_and_no_positions() -> None:
-    assert key(task, a=1, b=2) == key(task, b=2, a=1)
+def test_keywords_have_an_order_and_are_no_positions() -> None:
+    assert key(task, a=1, b=2) != key(task, b=2, a=1)
     assert len({key(task, 1), key(task, a=1), key(task, {"a": 1})}) == 3
 
 
 def test_shared_and_cyclic_values_come_to_an_end() -> None:
     part = [1]
-    assert key(task, [part, part]) == key(task, [[1], [1]])
+    assert key(task, [part, part]) == key(task, [part, part])
+    assert key(task, [part, part]) != key(task, [[1], [1]])
     ring: list[Any] = [1]
     ring.append(ring)
     other: list[Any] = [1]
@@ -272,7 +255,7 @@ def test_shared_and_cyclic_values_come_to_an_end() -> None:
     [
         (threading.Lock, "argument 1 cannot be told apart: a _thread.lock"),
         (lambda: {"deep": [(x for x in "ab")]}, "a generator"),
-        (lambda: memoryview(b"abc"), "a memoryview"),
+        (lambda: sys.__stdout__, "a _io.TextIOWrapper"),
     ],
 )
 def test_what_has_no_content_has_no_key(make: Callable[[], Any], why: str) -> None:
@@ -314,270 +297,12 @@ def test_each_occurrence_has_a_key_of_its_own() -> None:
     assert len(set(first)) == 4
 
 
-# Functions.
-
-BASE = """
-    import math
-    import threading
-    import functools
-    import dataclasses
-
-    RATE = 2
-    TABLE = {"a": [1, 2]}
-    LOCK = threading.Lock()
-    COUNT = [0]
-
-    @dataclasses.dataclass
-    class Model:
-        x: int
-        def step(self):
-            return helper(self.x) + self.limit
-        limit = 3
-
-    def helper(x):
-        return deeper(x) * RATE
-
-    def deeper(x):
-        return x + TABLE["a"][0]
-
-    def unused(x):
-        return x
-
-    def task(x, y=1, *, z=(1, 2)):
-        '''Do it.'''
-        with LOCK:
-            def inner(v):
-                return helper(v) if v in {"a", "b"} else math.sqrt(v)
-            return inner(x) + y + unused.__doc__
-
-    def run(model):
-        return model.step()
-
-    def make(n):
-        def made(x):
-            return x + n
-        return made
-"""
-
-
-@pytest.fixture
-def load() -> Iterator[Callable[[str], types.ModuleType]]:
-    """Loads a module of the user, each time anew."""
-    before = sys.modules.get("users_module")
-
-    def loaded(source: str) -> types.ModuleType:
-        module = types.ModuleType("users_module")
-        module.__file__ = "/home/user/users_module.py"
-        sys.modules["users_module"] = module
-        exec(compile(textwrap.dedent(source), module.__file__, "exec"), module.__dict__)
-        return module
-
-    yield loaded
-    if before is None:
-        sys.modules.pop("users_module", None)
-
-
-Load = Callable[[str], types.ModuleType]
-
-SAME = [
-    ("RATE = 2", "# moved\n\n\n    RATE = 2"),
-    ("'''Do it.'''", "'''Do it well.'''"),
-    ("def unused(x):\n        return x", "def unused(x):\n        return x  # yes"),
-    ("LOCK = threading.Lock()", "LOCK = threading.Lock() if 1 else None"),
-    ("return model.step()", "return model.step"),
-]
-
-CHANGED = [
-    ("RATE = 2", "RATE = 3", "global helper"),
-    ('"a": [1, 2]', '"a": [1, 3]', "deeper"),
-    ("return deeper(x) * RATE", "return RATE * deeper(x)", "helper"),
-    ("return x + TABLE", "return TABLE[0] - x + TABLE", "deeper"),
-    ("y=1", "y=2", "defaults"),
-    ("z=(1, 2)", "z=(1, 3)", "defaults"),
-    ('{"a", "b"}', '{"a", "c"}', "code"),
-    ("inner(x) + y", "inner(x) - y", "code"),
-    ("math.sqrt(v)", "math.cos(v)", "code"),
-    ("LOCK = threading.Lock()", "LOCK = threading.Condition()", "global LOCK"),
-    ("def task(x,", "def task(w, x=0,", "code"),
-]
-
-
-@pytest.mark.parametrize(("old", "new"), SAME)
-def test_what_changes_nothing_keeps_the_key(load: Load, old: str, new: str) -> None:
-    assert old in BASE
-    before = identity(load(BASE).task)
-    assert identity(load(BASE.replace(old, new)).task) == before
-
-
-@pytest.mark.parametrize(("old", "new", "part"), CHANGED)
-def test_an_edit_that_counts_changes_the_key(
-    load: Load, old: str, new: str, part: str
-) -> None:
-    assert old in BASE
-    before = Keys().identify(load(BASE).task)
-    after = Keys().identify(load(BASE.replace(old, new)).task)
-    assert before.digest != after.digest
-    differing = [
-        name
-        for name in {**before.parts, **after.parts}
-        if before.parts.get(name) != after.parts.get(name)
-    ]
-    assert any(part.split()[-1] in name for name in differing), differing
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("limit = 3", "limit = 4"),
-        ("helper(self.x)", "deeper(self.x)"),
-        ("RATE = 2", "RATE = 1"),
-    ],
-)
-def test_methods_of_an_argument_count(load: Load, old: str, new: str) -> None:
-    one = load(BASE)
-    before = key(one.run, one.Model(1))
-    assert key(one.run, one.Model(1)) == before
-    assert key(one.run, one.Model(2)) != before
-    other = load(BASE.replace(old, new))
-    assert key(other.run, other.Model(1)) != before
-
-
-def test_closures_count(load: Load) -> None:
-    module = load(BASE)
-    assert identity(module.make(1)) == identity(module.make(1))
-    assert identity(module.make(1)) != identity(module.make(2))
-
-
-def test_functions_that_call_each_other_come_to_an_end(load: Load) -> None:
-    text = """
-        def even(n):
-            return n == 0 or odd(n - 1)
-        def odd(n):
-            return n != 0 and even(n - 1)
-    """
-    one = load(text)
-    even, odd = identity(one.even), identity(one.odd)
-    assert even != odd
-    keys = Keys()
-    other = load(text)  # in the other order
-    assert keys.identify(other.odd).digest == odd
-    assert keys.identify(other.even).digest == even
-    edited = load(text.replace("n != 0", "n > 0"))
-    assert identity(edited.even) != even
-
-
-def test_many_ways_to_one_function_are_quick(load: Load) -> None:
-    text = "def f{0}(x): return f{1}(x) + f{1}(x) + f{2}(x)"
-    lines = [text.format(n, n - 1, n // 2) for n in range(1, 200)]
-    module = load("\n".join(["def f0(x): return x", *lines]))
-    parts = Keys().identify(module.f199).parts
-    assert len(parts) < 300
-
-
-def test_swapped_lambdas_are_another_function(load: Load) -> None:
-    text = """
-        STEPS = {"a": lambda x: x + 1, "b": lambda x: x - 1}
-        NUMBERED = {1: lambda x: x + 1, 2: lambda x: x - 1}
-        def task(x):
-            return STEPS["a"](x)
-        def other(x):
-            return NUMBERED[1](x)
-    """
-    swapped = text.replace("x + 1", "?").replace("x - 1", "x + 1").replace("?", "x - 1")
-    one, two = load(text), load(swapped)
-    assert identity(one.task) != identity(two.task)
-    assert identity(one.other) != identity(two.other)
-
-
-def test_modules_of_the_user_count_as_far_as_they_are_used(
-    load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    helpers = types.ModuleType("users_helpers")
-    helpers.__file__ = "/home/user/users_helpers.py"
-    monkeypatch.setitem(sys.modules, "users_helpers", helpers)
-    exec("def go(x): return x\ndef other(x): return x\nN = 1", helpers.__dict__)
-    text = "import users_helpers as h\ndef task(x): return h.go(x) + h.N"
-    before = identity(load(text).task)
-    exec("def other(x): return 2 * x", helpers.__dict__)
-    assert identity(load(text).task) == before
-    helpers.N = 2  # type: ignore[attr-defined]
-    changed = identity(load(text).task)
-    assert changed != before
-    exec("def go(x): return 2 * x", helpers.__dict__)
-    assert identity(load(text).task) not in (before, changed)
-
-
-def test_callables_of_every_kind_have_identities(load: Load) -> None:
-    text = (
-        BASE
-        + """
-    class Caller:
-        def __init__(self, n):
-            self.n = n
-        def __call__(self, x):
-            return x * self.n
-        @classmethod
-        def classy(cls, x):
-            return x
-        @staticmethod
-        def static(x):
-            return x
-    cached = functools.lru_cache(helper)
-    """
-    )
-
-    def several(source: str) -> list[bytes]:
-        module = load(source)
-        caller = module.Caller
-        found = [
-            caller(1),
-            caller(2),
-            caller(1).__call__,
-            caller.classy,
-            caller.static,
-            module.cached,
-            functools.partial(module.helper, 1),
-            functools.partial(module.helper, 2),
-        ]
-        return [identity(each) for each in found]
-
-    one = several(text)
-    assert several(text) == one
-    assert len(set(one)) == len(one)
-    edited = several(text.replace("x * self.n", "self.n * x"))
-    assert [a == b for a, b in zip(one, edited, strict=True)] == [
-        *(False, False, False, False, True, True, True, True)
-    ]
-    other_rate = several(text.replace("RATE = 2", "RATE = 1"))
-    assert [a == b for a, b in zip(one, other_rate, strict=True)] == [
-        *(True, True, True, True, True, False, False, False)
-    ]
-
-
-def test_library_functions_are_known_by_name_and_version(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = identity(np.linalg.norm), identity(np.sin), identity(len)
-    assert (identity(np.linalg.norm), identity(np.sin), identity(len)) == before
-    assert len(set(before)) == 3
-    monkeypatch.setattr(np, "__version__", "0.0")
-    assert identity(np.linalg.norm) != before[0]
-
-
-def test_a_function_keeps_the_identity_that_it_was_sent_with(load: Load) -> None:
-    module = load(BASE)
-    keys = Keys()
-    before = keys.identify(module.task)
-    module.RATE = 7
-    assert keys.identify(module.task) is before
-    assert Keys().identify(module.task).digest != before.digest
-
-
 PROGRAM = """
 import functools, os, sys
 sys.path.insert(0, {tests!r})
 sys.path.insert(0, {here!r})
 import test_journal_keys as corpus
+from keying import identity, key, task
 from mpitasks.master.journal.keys import Keys
 
 def helper(x):

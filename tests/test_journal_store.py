@@ -26,7 +26,7 @@ from mpitasks.master.journal.lock import Lock, lock_path
 from mpitasks.master.journal.opening import open_locked
 from mpitasks.master.journal.records import Entry, Record, decode_row, to_row
 from mpitasks.master.journal.salvage import salvage
-from mpitasks.master.journal.store import FunctionRow, Store
+from mpitasks.master.journal.store import FunctionRow, Store, sealed
 from mpitasks.master.journal.walk import digest
 from mpitasks.wire.outcomes import Failure, encode_error, encode_value
 
@@ -62,7 +62,7 @@ def fill(path: Path, numbers: range) -> None:
         some = numbers[start - numbers.start : start - numbers.start + 50]
         rows = [to_row(record(n), folder) for n in some]
         folder.sync()
-        store.write(rows)
+        store.write([*map(sealed, rows)])
     store.close()
     lock.release()
 
@@ -85,7 +85,7 @@ def check(path: Path) -> tuple[set[int], int]:
             assert row.key == digest(b"%d" % number)
             assert np.array_equal(got, value(number))
             found.add(number)
-        store.write([to_row(record(10_000), folder)])  # and it goes on
+        store.write([sealed(to_row(record(10_000), folder))])  # and it goes on
     finally:
         store.close()
         lock.release()
@@ -138,7 +138,7 @@ def test_replaced_rows_are_gone_and_counted(path: Path) -> None:
     fill(path, range(3))
     lock, store = open_locked(path)
     first, *_ = store.numbers()
-    store.write([to_row(record(7), Folder(path))], replaced=[first, 999])
+    store.write([sealed(to_row(record(7), Folder(path)))], replaced=[first, 999])
     store.close()
     lock.release()
     assert check(path) == ({1, 2, 7}, 0)
@@ -151,8 +151,8 @@ def test_a_commit_that_fails_leaves_nothing(path: Path) -> None:
     broken = to_row(record(8), Folder(path))
     broken.body = object()  # type: ignore[assignment]
     with pytest.raises((sqlite3.Error, ValueError)):
-        store.write([row, broken])
-    store.write([row])
+        store.write([*map(sealed, [row, broken])])
+    store.write([sealed(row)])
     store.close()
     lock.release()
     assert check(path) == ({0, 1, 2, 7}, 0)
@@ -259,10 +259,8 @@ def test_a_damaged_file_of_a_large_result_is_noticed(
 def test_salvage_finds_every_row_of_a_sound_file(whole: Path) -> None:
     functions, results = salvage(whole)
     assert [row.name for row in functions.values()] == ["module.task"]
-    assert {row.key for row in results.values()} == {
-        digest(b"%d" % n) for n in range(200)
-    }
-    assert all(row.function == 1 for row in results.values())
+    assert {row.key for row in results} == {digest(b"%d" % n) for n in range(200)}
+    assert all(row.function == 1 for row in results)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from mpitasks.master.journal.folder import Folder
 from mpitasks.master.journal.lock import lock_path
 from mpitasks.master.journal.opening import open_locked
 from mpitasks.master.journal.records import Entry, Record, encode_failure, to_row
-from mpitasks.master.journal.store import FunctionRow
+from mpitasks.master.journal.store import FunctionRow, sealed
 from mpitasks.master.journal.walk import digest
 from mpitasks.wire.outcomes import encode_value
 
@@ -63,12 +63,12 @@ def path(tmp_path: Path) -> Path:
             else encode_value(value, "here")
         )
         rows.append(to_row(Record(entry, *outcome, at=1e9), folder))
-    entry = Entry(None, digest(b"old"), 1, given=("case", 7))
+    entry = Entry(None, digest(b"old"), 1, given="('case', 7)")
     rows.append(to_row(Record(entry, *encode_value(1, ""), at=0.0), folder))
     entry = Entry(None, digest(b"other"), 3)
     rows.append(to_row(Record(entry, *encode_value(np.ones(300_000), ""), 0.0), folder))
     folder.sync()
-    store.write(rows)
+    store.write([*map(sealed, rows)])
     store.close()
     lock.release()
     return path

@@ -15,10 +15,11 @@ from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, VALUE
 from mpitasks.wire.outcomes import (
     Failure,
     Form,
+    Sealed,
     decode_outcome,
     encode_error,
     encode_items,
-    encode_value,
+    encode_result,
 )
 
 WHERE = "rank 3 on node7"
@@ -54,27 +55,27 @@ def _error_of(form: Form) -> BaseException:
 
 @pytest.mark.parametrize("value", [None, 3, 1.5, "text", b"bytes", True, 2j])
 def test_a_plain_value_goes_as_it_is(value: Any) -> None:
-    assert encode_value(value, WHERE) == (PLAIN, value, [])
+    assert encode_result([value], WHERE) == (PLAIN, value, [])
     assert _arrive((PLAIN, value, [])) is value
 
 
 @pytest.mark.parametrize("value", [[1, 2], (1,), {"a": 1}, "x" * 2000, b"x" * 2000])
 def test_other_values_go_as_a_frame(value: Any) -> None:
-    form = encode_value(value, WHERE)
+    form = encode_result([value], WHERE)
     assert form[0] == VALUE
     assert _arrive(form) == value
 
 
 def test_a_large_array_goes_as_a_buffer() -> None:
     array = np.arange(float(THRESHOLD))
-    form = encode_value(array, WHERE)
+    form = encode_result([array], WHERE)
     assert form[0] == VALUE
     assert len(form[2]) == 1
     assert np.array_equal(_arrive(form), array)
 
 
 def test_a_value_that_cannot_be_pickled_fails_its_task() -> None:
-    error = _error_of(encode_value({"lock": threading.Lock()}, WHERE))
+    error = _error_of(encode_result([{"lock": threading.Lock()}], WHERE))
     assert type(error) is SerializationError
     assert "the result['lock'] is a _thread.lock" in str(error)
 
@@ -85,7 +86,7 @@ class _BreaksOnArrival:
 
 
 def test_a_value_that_cannot_be_unpickled_fails_its_task() -> None:
-    outcome = _arrive(encode_value(_BreaksOnArrival(), WHERE))
+    outcome = _arrive(encode_result([_BreaksOnArrival()], WHERE))
     assert type(outcome) is Failure
     assert type(outcome.error) is SerializationError
     assert str(outcome.error) == (
@@ -138,16 +139,31 @@ def test_what_ends_a_process_travels_as_well(error: BaseException) -> None:
 
 
 class _WithTwo(Exception):
-    """Pickles, but does not unpickle: the commonest mistake there is."""
+    """Pickles, but does not unpickle by itself: the commonest kind there is."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{code}: {text}")
 
 
-def test_an_error_that_does_not_unpickle_is_sent_as_text() -> None:
+def test_an_error_with_an_init_of_its_own_keeps_its_type() -> None:
     error = _error_of(encode_error(_raised(_WithTwo(7, "boom")), WHERE))
+    assert type(error) is _WithTwo
+    assert error.args == ("7: boom",)
+    assert "in _user_code" in str(error.__cause__)
+
+
+class _Unfit(Exception):
+    """Cannot be made again: its args are not what arrives."""
+
+    def __init__(self) -> None:
+        super().__init__(_BreaksOnArrival())
+
+
+def test_an_error_that_does_not_unpickle_is_sent_as_text() -> None:
+    error = _error_of(encode_error(_raised(_Unfit()), WHERE))
     assert type(error) is RemoteError
-    assert "_WithTwo: 7: boom [sent as text: TypeError: " in str(error)
+    assert "_Unfit: " in str(error)
+    assert "[sent as text: OSError: gone]" in str(error)
     assert "in _user_code" in str(error.__cause__)
 
 
@@ -186,7 +202,7 @@ class _Rude(Exception):
 
 
 def test_an_error_that_can_be_neither_printed_nor_pickled() -> None:
-    error = _error_of(encode_error(_raised(_Rude()), WHERE))
+    error = _error_of(encode_error(_raised(_Rude(threading.Lock())), WHERE))
     assert type(error) is RemoteError
     assert "_Rude" in str(error)
 
@@ -198,8 +214,8 @@ class _MuteOnArrival(Exception):
 
 def test_an_error_that_arrives_as_one_without_words() -> None:
     error = _error_of(encode_error(_raised(_MuteOnArrival("x")), WHERE))
-    assert type(error) is RemoteError
-    assert "_MuteOnArrival: x" in str(error)
+    assert type(error) is _MuteOnArrival  # made without asking it
+    assert error.args == ("x",)
 
 
 def test_a_value_that_arrives_as_an_error_without_words() -> None:
@@ -231,7 +247,7 @@ def test_other_results_go_one_by_one() -> None:
         1,
         [2],
         large,
-        Failure(_raised(KeyError("k"))),
+        Sealed(encode_error(_raised(KeyError("k")), WHERE)),
         threading.Lock(),
         large * 2,
         _BreaksOnArrival(),

@@ -23,6 +23,7 @@ from mpitasks.worker import loop
 from mpitasks.worker.chunks import cut, map_plain
 from working import (
     PATIENCE,
+    WHERE,
     Gate,
     Running,
     chunk,
@@ -325,10 +326,10 @@ def test_a_shorter_list_ends_the_run_and_an_undone_cut_goes_on_with_it() -> None
         return x * 2
 
     values: list[int] = []
-    map_plain(MAP_PLAIN, task, items, values)
+    map_plain(MAP_PLAIN, task, items, values, WHERE)
     assert values == [0, 2, 4]
     items.extend(rest)
-    map_plain(MAP_PLAIN, task, items, values)
+    map_plain(MAP_PLAIN, task, items, values, WHERE)
     assert values == [2 * n for n in range(8)]
     assert seen == list(range(8))
 
@@ -343,7 +344,7 @@ def test_a_cut_that_is_undone_at_once_is_not_noticed() -> None:
         return x * 2
 
     values: list[int] = []
-    map_plain(MAP_PLAIN, task, items, values)
+    map_plain(MAP_PLAIN, task, items, values, WHERE)
     assert values == [2 * n for n in range(8)]
 
 

@@ -6,13 +6,13 @@ the variables of srun); else it follows from where those are that did say hello.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mpitasks.launch.environment import launch_hint
+from mpitasks.subprocesses import LAUNCH
 from mpitasks.wire.pmix import hosts_of_ranks
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["describe_absent", "expand_nodes", "place_by_hellos", "place_by_srun"
 
 
 def describe_absent(
-    size: int, hellos: Sequence[Hello], environ: Mapping[str, str] = os.environ
+    size: int, hellos: Sequence[Hello], environ: Mapping[str, str] = LAUNCH
 ) -> str:
     """Return the missing ranks, with their hosts as far as they are known.
 

@@ -9,8 +9,6 @@ is imported where it is needed: a script without options before it needs none of
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
 import sys
@@ -19,12 +17,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from mpitasks import forks
 from mpitasks.errors import ConfigurationError, LaunchError, Stopped
 from mpitasks.launch import signals
 from mpitasks.launch.environment import launch_hint
-from mpitasks.launch.parting import tell_end
+from mpitasks.launch.output import buffer_lines, flush
+from mpitasks.launch.parting import bound_exit, tell_end
 from mpitasks.launch.script import VERBS, Program, Script
 from mpitasks.settings import Settings
+from mpitasks.subprocesses import set_for_launch
 
 if TYPE_CHECKING:
     from mpitasks.master.session import Session
@@ -63,11 +64,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _run(script: Program, settings: Settings) -> NoReturn:
     """Meet the other ranks; run the script here, or serve."""
     script.prepare()
-    _buffer_lines()
+    buffer_lines()
     hint = launch_hint()
+    forks.begin()
     signals.expect(leads=hint is None or hint.rank == 0)
     # Our own message comes before, and is the one that helps.
-    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
+    set_for_launch("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
     if script.is_lone:
         _run_lone(script)
     if script.is_everywhere:
@@ -93,6 +95,7 @@ def _run(script: Program, settings: Settings) -> NoReturn:
         # Rank 0 may be gone first. If its code is not 0, srun ends the others, and one
         # that dies of that hides the code; Python takes handlers away early.
         signals.ignore()
+        bound_exit()
         _end(0)
     alone = role is run.Role.ALONE
     try:
@@ -119,7 +122,7 @@ def _run_here(script: Program, *, alone: bool) -> NoReturn:
     """Run the script in this process; then let the workers go, and exit as it did."""
     raised: BaseException | None = None
     try:
-        script.execute()
+        _execute(script)
         _join_threads()
         _finish_tasks()
         code = 0
@@ -133,11 +136,22 @@ def _run_here(script: Program, *, alone: bool) -> NoReturn:
     _end_here(code, raised, alone=alone)
 
 
+def _execute(script: Program) -> None:
+    """Run the script; a child that it forked ends with it."""
+    try:
+        script.execute()
+    except BaseException as error:
+        forks.leave(error)
+        raise
+    forks.leave()
+
+
 def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoReturn:
     """Let the workers go and exit, after showing what the script raised."""
     from mpitasks.master import session as sessions
 
     session = sessions.peek()
+    sessions.end()
     if alone:
         _show(raised)
         _end_round(code, session)
@@ -176,9 +190,7 @@ def _end(code: int, *, abort: bool = False) -> NoReturn:
         code: The exit code.
         abort: End the other ranks too, whatever they do.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush()
     tell_end(code)
     mpi = sys.modules.get("mpitasks.wire.mpi")
     if mpi is not None:
@@ -189,8 +201,7 @@ def _end(code: int, *, abort: bool = False) -> NoReturn:
             mpi.abort(code)
         if mpi.maimed():
             _end_maimed(code)
-        mpi.finalize()
-    sys.exit(code)
+    sys.exit(code)  # exit functions, the last of which ends MPI
 
 
 def _end_maimed(code: int) -> NoReturn:
@@ -198,9 +209,7 @@ def _end_maimed(code: int) -> NoReturn:
     import atexit
 
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush()
     os._exit(code)
 
 
@@ -227,8 +236,7 @@ def _end_with_others(code: int) -> NoReturn:
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(code))
     time.sleep(SPEAK_SECONDS)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     os._exit(code)
 
 
@@ -237,7 +245,7 @@ def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
     signals.ignore()
     number = stop.number if isinstance(stop, signals.Terminated) else signal.SIGINT
     print(f"mpitasks: stopped by {number.name}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    flush()
     journals = sys.modules.get("mpitasks.master.journals")
     if journals is not None:
         journals.end_journals()
@@ -282,23 +290,11 @@ def _finish_tasks() -> None:
 
 
 def _join_threads() -> None:
-    """Wait for the script's threads, as Python does before it exits."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    """Wait for the script's threads, as Python does before it exits.
 
-
-def _buffer_lines() -> None:
-    """Let output leave line by line: launchers read from pipes.
-
-    Unbuffered (PYTHONUNBUFFERED), a line and its end would be two writes, and lines of
-    several ranks would mix; workers have no prompts to show, so theirs stay whole.
+    It first has the pools of `concurrent.futures` end theirs, which wait for work.
     """
-    hint = launch_hint()
-    through = None if hint is None or hint.rank == 0 else False
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True, write_through=through)
+    threading._shutdown()  # type: ignore[attr-defined]  # not in the stubs
 
 
 def _exit_with_line(error: Exception, *, quiet: bool = False) -> NoReturn:

@@ -7,11 +7,11 @@ is started where they leave no doubt, and else once each copy has found itself a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from mpitasks.errors import ConfigurationError, LaunchError
 from mpitasks.records import dataclass
+from mpitasks.subprocesses import LAUNCH
 
 __all__ = [
     "BatchJob",
@@ -62,7 +62,7 @@ class LaunchHint:
     launcher: str
 
 
-def survives_losses(environ: Mapping[str, str] = os.environ) -> bool:
+def survives_losses(environ: Mapping[str, str] = LAUNCH) -> bool:
     """Whether the MPI goes on when a rank dies: Open MPI 5 with ``--with-ft ulfm``.
 
     By the variable that mpiexec sets then: the functions are there in any case, and do
@@ -96,7 +96,7 @@ class BatchJob:
     end: int | None
 
 
-def launch_hint(environ: Mapping[str, str] = os.environ) -> LaunchHint | None:
+def launch_hint(environ: Mapping[str, str] = LAUNCH) -> LaunchHint | None:
     """Return what a launcher left in the environment, or None if none did.
 
     Inside a batch job but outside any step, SLURM_PROCID is set as well; without
@@ -115,7 +115,7 @@ def launch_hint(environ: Mapping[str, str] = os.environ) -> LaunchHint | None:
     return None
 
 
-def local_place(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+def local_place(environ: Mapping[str, str] = LAUNCH) -> tuple[int, int] | None:
     """Return this copy's rank among those on its host and their number, if told."""
     for rank_name, size_name in _LOCAL:
         rank, size = _number(environ, rank_name), _number(environ, size_name)
@@ -124,7 +124,7 @@ def local_place(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | No
     return None
 
 
-def batch_job(environ: Mapping[str, str] = os.environ) -> BatchJob | None:
+def batch_job(environ: Mapping[str, str] = LAUNCH) -> BatchJob | None:
     """Return what a SLURM job knows of itself, or None outside of one."""
     id = environ.get("SLURM_JOB_ID")
     if not id:
@@ -137,9 +137,7 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> BatchJob | None:
     )
 
 
-def misfit(
-    hint: LaunchHint, library: str, environ: Mapping[str, str] = os.environ
-) -> bool:
+def misfit(hint: LaunchHint, library: str, environ: Mapping[str, str] = LAUNCH) -> bool:
     """Whether this MPI library certainly does not hear this launcher.
 
     MPICH without PMIx ends the process in MPI_Init where a PMIx launcher started it;

@@ -12,11 +12,13 @@ import os
 import socket
 import sys
 
-from mpitasks import randomness
+from mpitasks import forks, randomness
+from mpitasks.launch.light_mpi import never_start_mpi
 from mpitasks.master import session as sessions
 from mpitasks.worker import context, forkserver
 from mpitasks.worker.channel import Channel
 from mpitasks.worker.isolated import Isolated
+from mpitasks.worker.mirror import follow
 from mpitasks.worker.slate import Slate
 
 __all__ = ["main"]
@@ -36,6 +38,7 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, write_through=False)
+    never_start_mpi()
     with contextlib.suppress(ImportError):
         import cloudpickle  # noqa: F401  functions of scripts need it
     control = socket.socket(fileno=fd)
@@ -47,7 +50,10 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     slate = Slate(page)
     os.close(page)
     isolated = Isolated(channel, slate, f"{where}, in its child (pid {os.getpid()})")
+    follow(isolated.functions)
     context.provide(isolated.current_task)
     randomness.provide(isolated.draw)
+    forks.begin()
+    forks.in_child(isolated.disown)
     isolated.serve()
     channel.close()

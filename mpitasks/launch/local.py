@@ -8,15 +8,15 @@ that time-outs and callbacks keep their contract.
 
 from __future__ import annotations
 
-import atexit
 import os
 import socket
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from mpitasks import randomness
-from mpitasks.errors import ConfigurationError, Stopped
+from mpitasks import forks, randomness
+from mpitasks.errors import ConfigurationError, ExecutorClosedError, Stopped
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.ending import begin, foresee
 from mpitasks.launch.environment import launch_hint
@@ -24,9 +24,11 @@ from mpitasks.launch.parting import tell_end
 from mpitasks.master import journals
 from mpitasks.master.pump import Pump
 from mpitasks.master.session import Session, settings
+from mpitasks.wire import rebuild
 from mpitasks.wire.local import local_pair
 from mpitasks.worker import context
 from mpitasks.worker.loop import Worker
+from mpitasks.worker.mirror import Divided
 
 __all__ = ["start_local"]
 
@@ -50,21 +52,42 @@ def start_local() -> Session:
     host = socket.gethostname()
     where = f"the process itself (host {host}, pid {os.getpid()})"
     worker = Worker(worker_end, where, rank=0, host=host, own=False)
+    functions = worker.functions
     thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
     thread.start()
+    forks.begin()
+    forks.in_child(worker.disown)
     pump = Pump(master_end, [worker_end.rank], max_failures=settings().max_failures)
 
     def in_task() -> bool:
         return threading.current_thread() is thread
 
+    sys.modules["__main__"] = Divided(sys.modules["__main__"], functions.main, in_task)
+    own = rebuild.side()
+    rebuild.set_side(lambda: functions.side if in_task() else own)
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     session = Session(pump, in_task)
     session.current = lambda: worker.name_task() if in_task() else (None, None)
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
     foresee(settings())
     session.ending = begin(pump, settings(), _exit)
-    atexit.register(_finish, session)
+    _at_end_of_script(_finish, session)
     return session
+
+
+def _at_end_of_script(function: Callable[..., object], *args: Any) -> None:
+    """Have it called once the threads of the script are done, before exit functions.
+
+    Exit functions run in the reverse order: so it becomes the last when Python begins
+    to end.
+    """
+    try:
+        # mypy: the stubs leave out what the stdlib's pools use.
+        threading._register_atexit(forks.at_exit, function, *args)  # type: ignore[attr-defined]
+    except RuntimeError:
+        raise ExecutorClosedError(
+            "an Executor cannot be opened while Python ends: its tasks would not run"
+        ) from None
 
 
 def _refuse_copies(script: str) -> None:
@@ -94,6 +117,7 @@ def _finish(session: Session) -> None:
     After Ctrl-C, or once the run was stopped, nothing is waited for; the task in the
     worker thread ends with the process.
     """
+    session.end()
     pump = session.pump
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     try:
@@ -109,3 +133,4 @@ def _finish(session: Session) -> None:
     if session.ending is not None:
         session.ending.close()
     pump.close(5.0)
+    session.close()

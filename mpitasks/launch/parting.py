@@ -12,9 +12,20 @@ import contextlib
 import os
 import sys
 
-__all__ = ["SUPERVISOR", "bound_farewell", "report_to_supervisor", "tell_end"]
+from mpitasks.subprocesses import LAUNCH
+
+__all__ = [
+    "SUPERVISOR",
+    "bound_exit",
+    "bound_farewell",
+    "report_to_supervisor",
+    "tell_end",
+]
 
 FAREWELL_SECONDS = 10
+
+EXIT_SECONDS = 30.0
+"""What tasks have left in a worker, threads and exit functions, gets so long."""
 
 SUPERVISOR = "MPITASKS_SUPERVISOR"
 """The variable with the name of the supervisor's socket."""
@@ -25,7 +36,7 @@ _supervisor: str | None = None
 def report_to_supervisor() -> None:
     """On rank 0: tell the supervisor, if there is one, who it is; later the code."""
     global _supervisor
-    _supervisor = os.environ.pop(SUPERVISOR, None)
+    _supervisor = LAUNCH.get(SUPERVISOR)
     _report(f"pid {os.getpid()}")
 
 
@@ -59,6 +70,32 @@ def bound_farewell() -> None:
         import atexit
 
         atexit.register(_limit_farewell)
+
+
+def bound_exit() -> None:
+    """On a worker, which is about to exit: do, whatever tasks have left there.
+
+    Python waits for threads. On rank 0 they are the script's, and it may wait for them
+    as long as it likes; but no run is to wait for a thread that a task has forgotten.
+    """
+    import threading
+
+    def end() -> None:
+        left = [
+            thread.name
+            for thread in threading.enumerate()
+            if not thread.daemon and thread is not threading.main_thread()
+        ]
+        what = f"threads {left} of its tasks" if left else "exit functions of its tasks"
+        text = f"mpitasks: worker (pid {os.getpid()}) ended before {what}\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
+        sys.modules["mpitasks.wire.world"].finalize()
+        os._exit(0)
+
+    timer = threading.Timer(EXIT_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _limit_farewell() -> None:

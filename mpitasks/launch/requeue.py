@@ -7,7 +7,6 @@ and nothing raises: what came of it is said in a sentence.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 
@@ -15,6 +14,7 @@ from mpitasks.errors import ConfigurationError, SlurmError
 from mpitasks.launch.environment import batch_job
 from mpitasks.launch.slurm import records
 from mpitasks.master import journals
+from mpitasks.subprocesses import LAUNCH
 
 __all__ = ["ROUND", "continue_job", "end_round", "rounds_before"]
 
@@ -28,7 +28,7 @@ CLUSTER_NAMES = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CLUSTER_NAME")
 Call = Callable[..., str]
 
 
-def rounds_before(environ: Mapping[str, str] = os.environ) -> int:
+def rounds_before(environ: Mapping[str, str] = LAUNCH) -> int:
     """Return how often this job ran before: started again, or as a predecessor."""
     counts = [environ.get(name, "") for name in ("SLURM_RESTART_COUNT", ROUND)]
     return sum(int(count) for count in counts if count.isdigit())
@@ -52,7 +52,7 @@ def continue_job(
     most_rounds: int,
     *,
     keeps_results: bool,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] = LAUNCH,
     call: Call = records.call,
 ) -> str:
     """Put the job into the queue again, unless that makes no sense.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from mpitasks import randomness, walltime
+from mpitasks import forks, randomness, walltime
 from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.environment import (
@@ -30,11 +30,13 @@ from mpitasks.launch.meeting import (
     warnings_of,
     welcomes_of,
 )
+from mpitasks.launch.output import empty_input
 from mpitasks.launch.parting import bound_farewell, tell_end
 from mpitasks.launch.threads import limit_to_share
 from mpitasks.master import journals
 from mpitasks.master import session as sessions
 from mpitasks.settings import Settings
+from mpitasks.subprocesses import hide_launch
 from mpitasks.wire.doorbell import Doorbell
 
 if TYPE_CHECKING:
@@ -89,10 +91,12 @@ def run(main: Callable[[Executor], T]) -> T | None:
         ConfigurationError: The launcher does not fit the MPI library. Only the first
             of the copies that it started raises this; the others end with code 78.
     """
+    if forks.forked():
+        forks.refuse()
     if sessions.installed():
         return _call(main)
     try:
-        role = join(Settings())
+        role = join(Settings(), ran_script=True)
     except ConfigurationError as error:
         raise_on_first(error, EXIT_SETUP)
     if role is Role.WORKER:
@@ -104,7 +108,11 @@ def run(main: Callable[[Executor], T]) -> T | None:
         failed = False
         return result
     finally:
-        if role is Role.MASTER and leave(failed=failed) is not Leaving.CLEAN:
+        if (
+            role is Role.MASTER
+            and not forks.forked()
+            and leave(failed=failed) is not Leaving.CLEAN
+        ):
             _abort_with_traceback()
         bound_farewell()
 
@@ -123,7 +131,7 @@ def _call(main: Callable[[Executor], T]) -> T:
     return result
 
 
-def join(settings: Settings) -> Role:
+def join(settings: Settings, *, ran_script: bool = False) -> Role:
     """Meet the other ranks of the world, if this process was launched by an MPI.
 
     On rank 0 this installs the session and returns. On any other rank it serves
@@ -132,6 +140,7 @@ def join(settings: Settings) -> Role:
 
     Args:
         settings: What the command line asks.
+        ran_script: Whether every rank runs the script, up to here.
 
     Raises:
         LaunchError: Ranks are missing, or do not fit together.
@@ -143,7 +152,10 @@ def join(settings: Settings) -> Role:
     if hint is None:
         _foresee(settings)
         return Role.ALONE
+    if hint.rank != 0:
+        empty_input()
     mpi = _start_mpi(hint)
+    forks.begin()
     comm = mpi.world()
     rank, size = comm.Get_rank(), comm.Get_size()
     if settings.survive and not survives_losses():
@@ -155,6 +167,7 @@ def join(settings: Settings) -> Role:
     if size == 1:
         refuse_lone_copy(hint, mpi.library_version())
         _foresee(settings)
+        hide_launch()
         return Role.ALONE
     own = own_hello(rank, mpi.library_version())
     # Each role imports its own room only: starting many ranks at once is slow enough.
@@ -194,10 +207,14 @@ def join(settings: Settings) -> Role:
         session.ending = ending.begin(pump, settings, _abort)
         sessions.install(session)
         randomness.provide(session.draw)
+        mpi.hold_finalize(_say_finalize)
+        hide_launch()
         return Role.MASTER
+    from mpitasks.wire import rebuild
     from mpitasks.worker import context, exits
     from mpitasks.worker.fellows import watched_over
     from mpitasks.worker.loop import Worker
+    from mpitasks.worker.mirror import follow, script_main
     from mpitasks.worker.orphan import bound_to
 
     sessions.install_worker(rank)
@@ -207,23 +224,46 @@ def join(settings: Settings) -> Role:
     transport = _transport(mpi, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
     listens = mpi.threads_may_overlap()
-    worker = Worker(transport, where, host=own.host, listens=listens)
+    main = script_main() if ran_script else None
+    worker = Worker(transport, where, host=own.host, listens=listens, main=main)
+    follow(worker.functions)
     context.provide(lambda: worker.current_task(rank, own.host))
     randomness.provide(worker.draw)
     # Elsewhere than rank 0, which cannot ask: MPICH over UCX crashes on a message to a
     # rank that is dead.
     worker.signs = answer.master is None and not survives_losses()
     run = answer.run if may_leave_ranks(hint) else None
+    forks.in_child(worker.disown)
+    mpi.hold_finalize(_refuse_finalize)
+    hide_launch()
     with (
         exits.made_visible(where),
         bound_to(answer.master, run),
         watched_over(answer.fellows, worker.report, survives=survives_losses()),
     ):
         worker.serve()
+    rebuild.set_side(None)
     if worker.maimed:
         mpi.note_gone(-1, reported=True)
     sessions.uninstall()
+    mpi.let_finalize()
     return Role.WORKER
+
+
+def _say_finalize() -> None:
+    print(
+        "mpitasks: MPI.Finalize() in the script does nothing: mpitasks ends MPI "
+        "itself, after the script and with the workers",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _refuse_finalize() -> None:
+    raise ConfigurationError(
+        "a task called MPI.Finalize(), and its rank has more tasks to run: leave that "
+        "to mpitasks, which ends MPI after the script"
+    )
 
 
 def finish() -> None:
@@ -256,7 +296,9 @@ def leave(*, failed: bool) -> Leaving:
             was submitted is done first, as at the end of a stdlib executor.
     """
     session = sessions.current()
+    session.end()
     sessions.uninstall()
+    sys.modules["mpitasks.wire.mpi"].let_finalize()
     pump = session.pump
     pump.ignore_failures()
     if session.ending is not None:
@@ -280,6 +322,7 @@ def leave(*, failed: bool) -> Leaving:
     stuck = pump.stuck_workers()
     missing = pump.close(STUCK_SECONDS if stuck else GOODBYE_SECONDS)
     session.settle_logs()
+    session.close()
     if not missing:
         return Leaving.CLEAN
     return Leaving.STUCK if set(missing) <= set(stuck) else Leaving.LATE

@@ -9,8 +9,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
-from mpitasks import walltime
+from mpitasks import forks, walltime
 
 __all__ = ["ENDING", "Terminated", "expect", "expected", "ignore", "listen", "wake_up"]
 
@@ -20,6 +21,12 @@ ENDING = (signal.SIGTERM, signal.SIGUSR1)
 Listener = Callable[[int, FrameType | None], bool]
 
 _listener: Listener | None = None
+
+_before: dict[int, Any] = {}
+"""The handlers that ours have replaced."""
+
+_ignored: set[int] = set()
+"""Signals that we ignore by now."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -41,10 +48,11 @@ def expect(*, leads: bool) -> None:
         leads: Whether this is rank 0, or the only process.
     """
     for number in ENDING:
-        signal.signal(number, _handle if leads else _note)
+        _before[number] = signal.signal(number, _handle if leads else _note)
     if not leads:
         # A handler, not SIG_IGN: programs that a task starts must not inherit it.
-        signal.signal(signal.SIGINT, _leave)
+        _before[signal.SIGINT] = signal.signal(signal.SIGINT, _leave)
+    forks.in_child(_restore)
 
 
 def expected() -> bool:
@@ -55,7 +63,10 @@ def expected() -> bool:
 def ignore() -> None:
     """Let nothing disturb what is left to do, which is little."""
     for number in (signal.SIGINT, *ENDING):
-        signal.signal(number, signal.SIG_IGN)
+        before = signal.signal(number, signal.SIG_IGN)
+        if number not in _before:
+            _before[number] = before
+    _ignored.update(_before)
 
 
 def wake_up() -> None:
@@ -81,6 +92,14 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 def _note(number: int, frame: FrameType | None) -> None:
     walltime.note_stop()
+
+
+def _restore() -> None:
+    """In a forked child: no signal is ours there, or `terminate` would do nothing."""
+    for number, before in _before.items():
+        handler = signal.getsignal(number)
+        if handler in (_handle, _note, _leave) or number in _ignored:
+            signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mpitasks.options import TaskOptions
     from mpitasks.terms import Terms
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.script import ScriptPickler
 
 __all__ = ["Call", "Chunk"]
 
@@ -64,23 +65,25 @@ class Call(Task):
         """
         # All fields are set right here: a call of Task.__init__ costs as much as they.
         self.id = id
-        self.function = function = target.id
         self.count = 1
         self.priority = options.priority
         self.options = options
         self.terms = options.terms
         self.history = None
         self.state = _NEW
-        self.target = target
         if not kwargs and codec.is_plain(args):
-            self.wire = (id, function, CALL_PLAIN, args, 0)
+            self.wire = (id, target.id, CALL_PLAIN, args, 0)
             self.buffers = _NO_BUFFERS
             self.nbytes = PLAIN_BYTES
         else:
-            frame, buffers = _encode_arguments(args, kwargs)
-            self.wire = (id, function, CALL, frame, len(buffers))
+            frame, buffers, notes = _encode_arguments(args, kwargs)
+            if notes is not None:
+                target = target.including(notes.names)
+            self.wire = (id, target.id, CALL, frame, len(buffers))
             self.buffers = buffers
             self.nbytes = len(frame) + sum(map(len, buffers))
+        self.target = target
+        self.function = target.id
 
     def again(self, task_id: TaskId, terms: Terms, history: History) -> Call:
         """Return the same call as another attempt, which the future waits for now."""
@@ -103,9 +106,9 @@ class Call(Task):
 
 def _encode_arguments(
     args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[bytes, list[Buffer]]:
+) -> tuple[bytes, list[Buffer], ScriptPickler | None]:
     try:
-        return codec.encode((args, kwargs), "the arguments")
+        return codec.encode_noting((args, kwargs), "the arguments")
     except SerializationError:
         # One by one, so that the message names the one that is to blame.
         for index, value in enumerate(args):

@@ -43,6 +43,7 @@ from mpitasks.errors import InternalError, MpiTasksError
 from mpitasks.master import faults
 from mpitasks.master.batches import Batches
 from mpitasks.master.calls import Call, Chunk
+from mpitasks.master.functions import Functions
 from mpitasks.master.settling import Settler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
@@ -81,6 +82,7 @@ class Engine:
         ranks: The workers.
         transport: How to reach them.
         scheduler: Decides which of them gets which tasks.
+        functions: Those that were submitted.
         settler: Tells who waits for a task what became of it.
         inbox: Calls that were submitted; any thread may append some.
         turns: How many turns were taken.
@@ -109,7 +111,8 @@ class Engine:
         self.inbox: deque[Call] = deque()
         self.turns = 0
         self.error: MpiTasksError | None = None
-        self._batches = Batches(self.ranks)
+        self.functions = Functions()
+        self._batches = Batches(self.ranks, self.functions.dropped)
         self._origins: list[Origin] = []  # of the Executors that may have calls
         self._logs: LogSetup | None = None  # as the latest of them wants it
         self._untold: set[Rank] = set()  # who does not know these yet

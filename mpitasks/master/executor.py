@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mpitasks.errors import (
     ConfigurationError,
-    ExecutorClosedError,
     OptionError,
     SerializationError,
     Stopped,
@@ -26,6 +25,7 @@ from mpitasks.options import DEFAULTS, TaskOptions
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
+    from mpitasks.master.functions import Function
     from mpitasks.master.journal.records import Entry
 
 __all__ = ["Executor"]
@@ -65,6 +65,11 @@ class Executor(concurrent.futures.Executor):
         journal_errors: When the journal cannot be written any more (a full disk),
             "stop" with a `JournalError`, or "continue" without it, after a warning;
             None for what the command line says.
+        initializer: Each process that runs tasks of this Executor calls it once, before
+            the first of them; so does one that takes the place of another, and the
+            child that isolated tasks run in. If it raises, the tasks fail with
+            `InitializerError`.
+        initargs: The arguments that it is called with.
         **options: Defaults for the tasks; see `with_options`.
 
     Raises:
@@ -72,6 +77,8 @@ class Executor(concurrent.futures.Executor):
         ConfigurationError: Another Executor is open, or this is not the script's
             process on rank 0.
         OptionError: An option has a value that it cannot have.
+        SerializationError: The initializer cannot be pickled.
+        TypeError: The initializer cannot be called.
 
     Example:
         >>> with mpitasks.Executor() as executor:
@@ -88,6 +95,8 @@ class Executor(concurrent.futures.Executor):
         logging: bool | None = None,
         keep_failures: bool | None = None,
         journal_errors: str | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
         **options: Any,
     ) -> None:
         if max_workers is not None:
@@ -101,6 +110,8 @@ class Executor(concurrent.futures.Executor):
             seed = _checked_seed(seed)
         if logging not in (None, True, False):
             raise TypeError(f"logging must be True, False or None, not {logging!r}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
         settings = session.settings()
         self._options = DEFAULTS.replace(**settings.task_options).replace(**options)
         opener = None
@@ -114,7 +125,9 @@ class Executor(concurrent.futures.Executor):
         self._lease = session.current().open(
             max_workers,
             opener,
-            seed,
+            initializer,
+            tuple(initargs),
+            seed=seed,
             logging=_told(logging, settings.logging),
         )
 
@@ -161,16 +174,16 @@ class Executor(concurrent.futures.Executor):
         """
         lease = self._lease
         if lease.closed:
-            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+            session.refuse_submit()
         pump = lease.pump
         id = next(pump.ids)  # its place in the program, also if it need not run
         entry = None
-        if lease.journal is not None:
-            entry, found = self._find(id, fn, args, kwargs)
-            if found is not None:
-                return found
         try:
             target = pump.functions.register(fn)
+            if lease.journal is not None:
+                entry, found = self._find(id, fn, target, args, kwargs)
+                if found is not None:
+                    return found
             call = Call(id, target, args, kwargs, self._options)
         except SerializationError as error:
             if self._options.label is not None:
@@ -269,6 +282,8 @@ class Executor(concurrent.futures.Executor):
         """
         lease = self._lease
         lease.closed = True
+        if lease.pump.is_shut:  # the run is over, or this is a forked child
+            return
         if cancel_futures:
             lease.pump.cancel_queue(isolated=True)
         if wait:
@@ -288,7 +303,12 @@ class Executor(concurrent.futures.Executor):
         raise TypeError(f"an Executor cannot be sent to a worker; {session.IN_TASK}")
 
     def _find(
-        self, id: int, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        id: int,
+        fn: Any,
+        target: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> tuple[Entry | None, Future | None]:
         """Return where a call is to be recorded, and its future if it is there."""
         from mpitasks.master.journal.recorder import MISSING
@@ -296,8 +316,9 @@ class Executor(concurrent.futures.Executor):
         lease = self._lease
         assert lease.journal is not None
         assert lease.origin is not None
-        place = lease.origin.place(id)
-        entry, outcome = lease.journal.find(fn, args, kwargs, self._options, place)
+        entry, outcome = lease.journal.find(
+            fn, target, args, kwargs, self._options, lease.origin.place(id)
+        )
         if outcome is MISSING:
             return entry, None
         future = Future(None, self._lease.pump)
@@ -316,7 +337,7 @@ class Executor(concurrent.futures.Executor):
         ordered: bool = True,
     ) -> Stream:
         if self._lease.closed:
-            raise ExecutorClosedError("cannot schedule new futures after shutdown")
+            session.refuse_submit()
         options = self._options
         if chunksize is not None:
             changes["chunksize"] = chunksize
@@ -330,14 +351,16 @@ class Executor(concurrent.futures.Executor):
         lease = self._lease
         assert lease.origin is not None
         place = lease.origin.place(next(lease.pump.ids))
-        target = lease.pump.functions.register(fn)
+        target = lease.pump.functions.register(fn, whole=True)
         kinds: dict[str, Any] = {
             "star": star,
             "ordered": ordered,
             "options": options,
             "place": place,
         }
-        met = None if lease.journal is None else lease.journal.meet(fn)
+        met = None
+        if lease.journal is not None:
+            met = lease.journal.meet(fn, target, renew=True)
         if lease.journal is None or met is None:
             job = Job(target, items, **kinds)
         else:

@@ -1,9 +1,18 @@
-"""Functions on their way to the workers: pickled once, sent once per worker.
+"""Functions on their way to the workers: each is sent once, as long as it is the same.
 
-A plain function is captured when it is first submitted: its frame is remembered as
-long as the function lives. A bound method, a partial or another callable object is
-pickled at each submit, since its state may have changed; equal frames still are one
-function, by digest, and are sent once as long as they are remembered.
+`Functions.register` returns a `Function` for whatever can be called: the frame that
+makes it on a worker, and the definitions of the globals that it needs there. It is
+another one as soon as anything differs that a call could tell: the globals that the
+function reads, its defaults, what is in its closure, the attributes of an object that
+is called. `mpitasks.master.watch` says how that is noticed, and how soon.
+
+    a function of a module         nothing is looked at: the module is the worker's own
+    a function of the script       compared with what it was at each submit
+    a partial, a method, an object pickled at each submit, without its large arrays
+
+Large arrays that something holds are copied once, and compared with the copy at each
+`map` and at the first use of an Executor. Pickling runs code of the user, so nothing
+here is called under a lock.
 """
 
 from __future__ import annotations
@@ -12,89 +21,236 @@ import itertools
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire import codec
+from mpitasks.master.memory import Memory
+from mpitasks.master.script import (
+    FRAMES,
+    QUICK,
+    WHOLE,
+    Definition,
+    Globals,
+    copies_of,
+    watch_of,
+)
+from mpitasks.wire import codec, rebuild
+from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
+from mpitasks.wire.surroundings import Start, changes
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import FunctionId
+    from mpitasks.master.script import Tracked
+    from mpitasks.master.watch import Watch
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.script import ScriptPickler
 
 __all__ = ["Function", "Functions"]
 
 
-RECENT, RECENT_BYTES = 256, 256 << 10
-"""So many functions, of up to so many bytes, are remembered while no call refers to
-them. None with buffers: these are the user's memory, and may change."""
-
-
-class Function:
+class Function(Definition):
     """A function as it is sent.
 
     Attributes:
-        id: What tasks call it by; unique in the run.
-        frame: Its pickle frame.
-        buffers: What travels beside the frame.
-        name: What messages call it.
+        label: What messages call it.
+        names: The globals of the script that it refers to, and those that its
+            arguments do.
+        settled: Whether `fresh` sees every change.
+        epoch: When it was last compared in full.
     """
 
-    __slots__ = ("__weakref__", "buffers", "frame", "id", "name")
+    __slots__ = ("_variants", "_watch", "epoch", "label", "names", "owner", "settled")
 
     def __init__(
-        self, id: FunctionId, frame: bytes, buffers: list[Buffer], name: str
+        self,
+        owner: Functions,
+        frame: bytes,
+        buffers: list[Buffer],
+        label: str,
+        needs: tuple[Definition, ...],
     ) -> None:
-        self.id = id
-        self.name = name
-        self.frame = frame
-        self.buffers = buffers
+        super().__init__(next(owner.ids), None, frame, buffers, owner.dropped)
+        self.owner = owner
+        self.label = label
+        self.needs = needs
+        self.names: frozenset[str] = frozenset()
+        self.settled = True
+        self.epoch = owner.epoch
+        self._watch: Watch | None = None
+        self._variants: dict[frozenset[str], Function] = {}
+
+    def fresh(self) -> bool:
+        """Whether it is still what was submitted, as far as that is seen quickly."""
+        watch = self._watch
+        return watch is None or watch.same()
+
+    def watched(self, watch: Watch, *, settled: bool) -> None:
+        """Notice changes of what it was made of."""
+        self._watch = watch
+        self.settled = settled
+
+    def including(self, names: Iterable[str], *, whole: bool = False) -> Function:
+        """Return the same function for calls whose arguments refer to some globals.
+
+        Args:
+            names: The globals.
+            whole: Whether to look into large containers and arrays as well.
+
+        Raises:
+            SerializationError: One of them cannot be pickled.
+        """
+        wanted = self.names.union(names)
+        if wanted == self.names:
+            return self
+        variant = self._variants.get(wanted)
+        if variant is None or not self.owner.valid(variant, whole=whole):
+            variant = self.owner.widen(self, wanted, whole=whole)
+            self._variants[wanted] = variant
+        return variant
 
 
 class Functions:
-    """The functions of a run. Safe to call from several threads."""
+    """The functions of a run. Safe to call from several threads.
+
+    Attributes:
+        ids: Where definitions get their ids from.
+        dropped: Ids of definitions that nobody here needs any more.
+        epoch: Each function is compared in full once in each.
+    """
 
     def __init__(self) -> None:
-        self._ids = itertools.count()
+        self.ids = itertools.count()
+        self.dropped: deque[int] = deque()
+        self.epoch = 0
+        self._globals = Globals(self.ids, self.dropped)
+        self._start = Start()
+        self._set_up: tuple[Definition, ...] = ()  # what every function needs
+        self._found: dict[str, Any] = {}
         self._by_object: weakref.WeakKeyDictionary[Any, Function] = (
             weakref.WeakKeyDictionary()
         )
-        self._by_digest: weakref.WeakValueDictionary[bytes, Function] = (
-            weakref.WeakValueDictionary()
-        )
-        self._recent: deque[Function] = deque(maxlen=RECENT)
+        self._memory = Memory()
         self._last: tuple[Any, Any] = (None, None)
 
-    def register(self, function: Callable[..., Any]) -> Function:
+    def open(
+        self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
+    ) -> None:
+        """Start anew for an Executor: compare each function in full when it comes.
+
+        Args:
+            initializer: What every process that runs tasks calls first, if anything.
+            initargs: Its arguments.
+
+        Raises:
+            SerializationError: They cannot be pickled.
+        """
+        self.epoch = self._globals.epoch = self.epoch + 1
+        self._last = (None, None)
+        self._globals.forget_missing()
+        found = changes(self._start)
+        initializers = [each for each in self._set_up if each.name == INITIALIZER]
+        if found != self._found or initializers or initializer is not None:
+            self._found = found
+            self._by_object.clear()
+            self._set_up = ()
+            if found:
+                self._set_up = (self._define(SURROUNDINGS, found),)
+            if initializer is not None:
+                call = initializer, initargs
+                self._set_up = (*self._set_up, self._define(INITIALIZER, call))
+
+    def valid(self, entry: Function, *, whole: bool) -> bool:
+        """Whether a function is known to be what it was."""
+        seen = entry.settled or (not whole and entry.epoch == self.epoch)
+        return seen and entry.fresh()
+
+    def register(
+        self, function: Callable[..., Any], *, whole: bool = False
+    ) -> Function:
         """Return the function as it is sent.
+
+        Args:
+            function: Whatever can be called.
+            whole: Whether to look into large containers and arrays as well.
 
         Raises:
             SerializationError: It cannot be pickled.
         """
         key, entry = self._last
-        if key is function and entry is not None:
-            return entry  # type: ignore[no-any-return]
-        if type(function) is not types.FunctionType:
-            return self._encode(function)
-        entry = self._by_object.get(function)
-        if entry is None:
-            entry = self._encode(function)
+        kept = key is function or _is_kept(function)
+        if key is not function:
+            entry = self._by_object.get(function) if kept else None
+        if entry is None or not self.valid(entry, whole=whole):
+            entry, watched = self._capture(function, whole=whole)
+            if not watched:
+                return entry
             self._by_object[function] = entry
         self._last = (function, entry)
-        return entry
+        return entry  # type: ignore[no-any-return]
 
-    def _encode(self, function: Callable[..., Any]) -> Function:
-        import hashlib  # loads OpenSSL; a run that submits nothing does without
+    def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Function:
+        """Return a function for calls whose arguments refer to more globals."""
+        level = WHOLE if whole else QUICK
+        tracked = [*self._globals.resolve(names, level).values()]
+        needs = (*self._set_up, *[each.definition for each in tracked])
+        wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
+        return self._watch(wider, names, [], tracked)
 
-        frame, buffers = codec.encode(function, "the function")
-        digest = hashlib.blake2b(frame, digest_size=16)
-        for buffer in buffers:
-            digest.update(buffer)
-        key = digest.digest()
-        entry = self._by_digest.get(key)
+    def _capture(
+        self, function: Callable[..., Any], *, whole: bool
+    ) -> tuple[Function, bool]:
+        """Return the function as it is now; and whether its changes can be noticed."""
+        frame, buffers, notes = codec.encode_noting(function, "the function", kept=True)
+        names = frozenset(() if notes is None else notes.names)
+        watched = _is_kept(function) and (notes is None or notes.watched)
+        level = WHOLE if whole else QUICK if watched else FRAMES
+        tracked = [*self._globals.resolve(names, level).values()]
+        needs = (*self._set_up, *[each.definition for each in tracked])
+        key = (frame, *sorted([need.id for need in needs]))
+        memory = self._memory
+        entry = memory.find(key, buffers, self.epoch, whole=whole)
         if entry is None:
-            name = getattr(function, "__qualname__", None) or repr(type(function))
-            entry = Function(next(self._ids), frame, buffers, name)
-            entry = self._by_digest.setdefault(key, entry)
-            if not buffers and len(frame) <= RECENT_BYTES:
-                self._recent.append(entry)
+            label = getattr(function, "__qualname__", None) or repr(type(function))
+            copies = memory.copies(buffers)
+            entry = Function(self, frame, copies, str(label), needs)
+            memory.keep(key, buffers, entry)
+        if notes is None:
+            entry.names, entry.epoch = names, self.epoch
+        else:
+            self._watch(entry, names, [notes], tracked)
+        return entry, watched
+
+    def _define(self, name: str, value: Any) -> Definition:
+        """Return what a process is set up by, before it runs tasks."""
+        what = "the initializer" if name == INITIALIZER else "what the script has set"
+        frame, buffers, notes = codec.encode_noting(value, what, kept=True)
+        made = Definition(next(self.ids), name, frame, copies_of(buffers), self.dropped)
+        names = () if notes is None else notes.names
+        tracked = self._globals.resolve(names, WHOLE).values()
+        made.needs = (*self._set_up, *[each.definition for each in tracked])
+        return made
+
+    def _watch(
+        self,
+        entry: Function,
+        names: frozenset[str],
+        notes: list[ScriptPickler],
+        tracked: list[Tracked],
+    ) -> Function:
+        noted = [*notes, *(each.notes for each in tracked)]
+        every = names.union(*(each.names for each in tracked))
+        main = rebuild.side().module().__dict__
+        watch = watch_of(main, every, noted, [each.value for each in tracked])
+        settled = watch.settled and all(each.settled for each in tracked)
+        entry.watched(watch, settled=settled)
+        entry.names, entry.epoch = names, self.epoch
         return entry
+
+
+def _is_kept(function: Any) -> bool:
+    """Whether a function is known by its object: all that it is can be watched."""
+    kind = type(function)
+    if kind is types.FunctionType or kind is type:
+        return True
+    return kind is types.BuiltinFunctionType and isinstance(
+        function.__self__, types.ModuleType
+    )

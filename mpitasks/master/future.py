@@ -22,6 +22,7 @@ from concurrent.futures._base import (
 )
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mpitasks import forks
 from mpitasks.core.events import TaskState
 from mpitasks.wire.outcomes import Failure
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Future", "settle"]
 
 _gate = threading.Lock()
+forks.in_child(_gate._at_fork_reinit)  # type: ignore[attr-defined]  # as the stdlib's
 
 
 class Future(concurrent.futures.Future[Any]):

@@ -212,7 +212,12 @@ class Job(Bulk):
         buffers: list[Buffer] = []
         for index, item in enumerate(items, chunk.start):
             try:
-                frame, own = codec.encode(item, f"item {self.position(index)}")
+                frame, own, notes = codec.encode_noting(
+                    item, f"item {self.position(index)}"
+                )
+                if notes is not None:
+                    self.target = self.target.including(notes.names)
+                    head = (chunk.id, self.target.id)
             except SerializationError as error:
                 frame, own = codec.encode(Unsendable(error), "the error")
             entries.append((frame, len(own)))

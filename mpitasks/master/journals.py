@@ -8,11 +8,11 @@ be sure of the disk before that, `flush_journals`. What a journal does, is in
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from typing import TYPE_CHECKING
 
+from mpitasks import forks
 from mpitasks.errors import JournalError, OptionError
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def open_journal(
     from mpitasks.master.journal.recorder import Journal
 
     if not _open:
-        atexit.register(_end_at_exit)
+        forks.at_exit(_end_at_exit)
+        forks.in_child(_let_be)
     goes_on = errors == "continue"
     try:
         journal = Journal(Path(path), keep_failures=keep_failures, goes_on=goes_on)
@@ -150,6 +151,18 @@ def end_journals(seconds: float = END_SECONDS) -> bool:
     while _open:
         well = _open.pop().close(seconds) and well
     return well
+
+
+def _let_be() -> None:
+    """In a forked child: never close the files, whose database another process writes.
+
+    SQLite would take back what that has begun.
+    """
+    import ctypes
+
+    for journal in _open:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(journal))
+    _open.clear()
 
 
 def _end_at_exit() -> None:

@@ -44,12 +44,12 @@ def describe(held: Sequence[Task]) -> str:
     first = held[0]
     more = f" and held {len(held) - 1} more" if len(held) > 1 else ""
     if isinstance(first, Call):
-        what = f"task {first.id} ({_name(first.options.label, first.target.name)})"
+        what = f"task {first.id} ({_name(first.options.label, first.target.label)})"
     else:
         assert isinstance(first, Chunk)
         job = first.job
         end = first.start + first.count
-        name = _name(job.options.label, job.target.name)
+        name = _name(job.options.label, job.target.label)
         what = f"items {first.start} to {end - 1} of a map ({name})"
     return f" while it ran {what}{more}"
 

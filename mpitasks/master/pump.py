@@ -35,7 +35,6 @@ from mpitasks.core.events import (
 )
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.engine import Engine
-from mpitasks.master.functions import Functions
 from mpitasks.records import replace
 from mpitasks.terms import Origin
 from mpitasks.wire import messages
@@ -59,6 +58,22 @@ MOST_SECONDS = 0.05
 """Nobody waits for longer without a look around."""
 
 
+class _Shut:
+    """A lock that is held for ever, by nobody: whoever waits for it is refused."""
+
+    def __init__(self, refuse: Callable[[], NoReturn]) -> None:
+        self._refuse = refuse
+
+    def locked(self) -> bool:
+        return True
+
+    def __enter__(self) -> None:
+        self._refuse()
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
 class Pump:
     """Turns submitted calls into messages and outcomes into results.
 
@@ -76,6 +91,7 @@ class Pump:
         functions: Those that were submitted.
         driven: Whether a thread waits and takes turns meanwhile.
         drives: How often a thread began to.
+        is_shut: Whether nobody may take turns any more.
         on_close: Called when the workers have left.
         background: Takes turns while nobody else does.
     """
@@ -90,7 +106,7 @@ class Pump:
     ) -> None:
         self.engine = Engine(transport, ranks, max_failures=max_failures)
         self.ids = self.engine.ids
-        self.functions = Functions()
+        self.functions = self.engine.functions
         self._transport = transport
         self._scheduler = self.engine.scheduler
         self._inbox = self.engine.inbox
@@ -98,6 +114,7 @@ class Pump:
         self._driver = threading.RLock()
         self.drives = 0
         self.driven = False
+        self.is_shut = False
         self._submitted = 0.0  # when a submit took a turn for itself last
         self._callbacks: deque[Callable[[], None]] = deque()
         self._refusal: Callable[[], NoReturn] | None = None
@@ -178,6 +195,12 @@ class Pump:
             origin = Origin(next(self.ids) + 2, executor, entropy)
             self.engine.open(origin, logs, alone=not self.outstanding)
         return origin
+
+    def shut(self, refuse: Callable[[], NoReturn]) -> None:
+        """Let nobody take turns any more: `refuse` raises in whoever wants to."""
+        self.is_shut = True
+        self._refusal = refuse
+        self._lock = _Shut(refuse)  # type: ignore[assignment]
 
     def limit_workers(self, count: int | None) -> None:
         """Use only so many of the workers from now on; None for all."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mpitasks.errors import ConfigurationError
+from mpitasks import forks
+from mpitasks.errors import ConfigurationError, ExecutorClosedError
 from mpitasks.master import journals
 from mpitasks.randomness import Draw, refuse_thread
 from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import NoReturn, Protocol
 
     from mpitasks.master.journal.recorder import Journal
     from mpitasks.master.logs import Logs
@@ -37,10 +38,12 @@ __all__ = [
     "Session",
     "configure",
     "current",
+    "end",
     "install",
     "install_worker",
     "installed",
     "peek",
+    "refuse_submit",
     "settings",
     "uninstall",
 ]
@@ -100,18 +103,22 @@ class Session:
         self.runs_tasks_here = runs_tasks_here
         self.ending: Closable | None = None
         self._lease: Lease | None = None
+        self._over = False
         self._lock = threading.Lock()
         self._numbered = 0  # Executors that draw from the run's own seed
         self._entropy: int | None = None
         self.current: Callable[[], tuple[int | None, str | None]] = lambda: (None, None)
         self._logs: Logs | None = None  # made when they are asked for
+        forks.in_child(self._disown)
 
     def open(
         self,
         max_workers: int | None = None,
         open_journal: Callable[[], Journal | None] | None = None,
-        seed: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
         *,
+        seed: int | None = None,
         logging: bool = False,
     ) -> Lease:
         """Let an Executor use the session, and so many of its workers.
@@ -119,15 +126,20 @@ class Session:
         Args:
             max_workers: How many; None for all.
             open_journal: Opens the Executor's own journal, if it has one.
+            initializer: What every process that runs tasks calls first, if anything.
+            initargs: Its arguments.
             seed: The Executor's own seed, if it has one.
             logging: Whether log records of its tasks are wanted here.
 
         Raises:
             ConfigurationError: Another one does, or the caller is a task.
             JournalError: The journal cannot be opened.
+            SerializationError: The initializer cannot be pickled.
         """
         if self.runs_tasks_here():
             raise ConfigurationError(IN_TASK)
+        if self._over:
+            raise ExecutorClosedError(OVER)
         with self._lock:
             if self._lease is not None and not self._lease.closed:
                 raise ConfigurationError(
@@ -145,6 +157,7 @@ class Session:
                 lease.owns = True
             if lease.journal is not None:
                 lease.journal.attach(self.pump)
+            self.pump.functions.open(initializer, initargs)
             logs = self._log().setup() if logging else None
             lease.origin = self.pump.open(*self._seed(lease, seed), logs)
         except BaseException:
@@ -207,13 +220,52 @@ class Session:
         number, self._numbered = self._numbered, self._numbered + 1
         return seed, number
 
+    def end(self) -> None:
+        """The script is over: no Executor takes calls any more."""
+        self._over = True
+        if self._lease is not None:
+            self._lease.closed = True
+
+    def close(self) -> None:
+        """The workers have left: what still waits in a thread of the script, fails."""
+        self.end()
+        self.pump.shut(_refuse)
+
+    def _disown(self) -> None:
+        """In a forked child: nothing of the run is to be reached from there."""
+        self.end()
+        self.pump.shut(forks.refuse)
+
+
+def refuse_submit() -> NoReturn:
+    """Say why an Executor that is closed takes no calls.
+
+    Raises:
+        ExecutorClosedError: It was shut down, or the run is over.
+        ConfigurationError: This is a forked child.
+    """
+    if forks.forked():
+        forks.refuse()
+    raise ExecutorClosedError("cannot schedule new futures after shutdown")
+
 
 IN_TASK = (
     "an Executor cannot be used inside a task, only in the script on rank 0: return "
     "what is to be done next from the task, and submit it from the script"
 )
 
+OVER = (
+    "the run is over: an Executor takes no calls once the script has ended, so not in "
+    "a function that atexit calls"
+)
+
+
+def _refuse() -> NoReturn:
+    raise ExecutorClosedError(OVER)
+
+
 _current: Session | None = None
+_over = False
 _worker_rank: int | None = None
 _settings = Settings()
 _lock = threading.Lock()
@@ -248,6 +300,12 @@ def uninstall() -> None:
     _current = _worker_rank = None
 
 
+def end() -> None:
+    """The script is over, and nothing in this process starts a run any more."""
+    global _over
+    _over = True
+
+
 def installed() -> bool:
     """Whether this process is rank 0 of a run already."""
     return _current is not None
@@ -264,11 +322,16 @@ def current() -> Session:
     Raises:
         ConfigurationError: This process is a worker, or was launched in a way that
             leaves nobody to be one.
+        ExecutorClosedError: The run is over.
     """
     if _worker_rank is not None:
         raise ConfigurationError(IN_TASK)
+    if forks.forked():
+        forks.refuse()
     with _lock:
         if _current is None:
+            if _over:
+                raise ExecutorClosedError(OVER)
             # The one import upwards: only the launcher may wire master and worker.
             from mpitasks.launch.local import start_local
 

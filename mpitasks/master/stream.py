@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.errors import ExecutorClosedError
+from mpitasks.master.session import refuse_submit
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Stream:
                 return
         while not job.sourceless:
             if self._lease.closed:
-                raise ExecutorClosedError("cannot schedule new futures after shutdown")
+                refuse_submit()
             count = job.pull(limit)
             if count:
                 self._pump.extend(job, count)
@@ -127,7 +127,7 @@ class Stream:
                 return
 
     def _end_job(self) -> None:
-        if not self._job.exhausted:
+        if not self._job.exhausted and not self._pump.is_shut:
             self._job.close()
             self._pump.cancel_bulk(self._job)
 

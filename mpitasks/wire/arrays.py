@@ -16,24 +16,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["REDUCERS", "rebuild", "rebuild_masked"]
+__all__ = ["REDUCERS", "Writable", "rebuild", "rebuild_masked"]
 
 # Kinds whose dtype is told by its short string: numbers, bytes, text, dates.
 _SIMPLE_KINDS = frozenset("biufcmMSU")
 
 
-class _Writable:
+class Writable:
     """The memory of a read-only array, offered as writable; keeps the array alive.
 
     `pickle` marks buffers of read-only arrays so that they arrive read-only. The
     receiver has its own copy, so that mark serves nobody. Nobody writes here.
+
+    Attributes:
+        array: The array.
     """
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         interface = dict(array.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         self.__array_interface__ = interface
-        self._array = array
+        self.base = array  # as an array's: whose memory it is
 
 
 def rebuild(
@@ -77,7 +80,7 @@ def _reduce_array(array: np.ndarray[Any, Any]) -> Any:
     else:
         flat = np.ascontiguousarray(array)
     if not flat.flags.writeable:
-        flat = np.asarray(_Writable(flat))
+        flat = np.asarray(Writable(flat))
     raw: Any = flat.reshape(-1).view(np.uint8) if flat.nbytes else bytearray(0)
     return rebuild, (pickle.PickleBuffer(raw), described, array.shape, order)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BufferPool"]
+__all__ = ["BufferPool", "is_lent"]
 
 Block = np.ndarray[Any, Any]
 
@@ -26,6 +26,9 @@ KEEP_BYTES = 64 << 20
 """Unused blocks are kept up to so many bytes; larger blocks are not kept at all."""
 
 SMALLEST = 64 << 10
+
+_lent: set[int] = set()
+"""Ids of the arrays that pools have handed out and that are alive."""
 
 
 class BufferPool:
@@ -54,10 +57,13 @@ class BufferPool:
         except (KeyError, IndexError):
             block = np.empty(size, np.uint8)
         array = np.frombuffer(block.data[:nbytes], np.uint8)
-        weakref.finalize(array, self._give_back, block).atexit = False
+        number = id(array)
+        _lent.add(number)
+        weakref.finalize(array, self._give_back, block, number).atexit = False
         return array
 
-    def _give_back(self, block: Block) -> None:
+    def _give_back(self, block: Block, number: int) -> None:
+        _lent.discard(number)
         size = block.nbytes
         while self._unused_bytes + size > self._keep_bytes:
             if not self._drop_one():
@@ -76,6 +82,11 @@ class BufferPool:
             self._unused_bytes -= size
             return True
         return False
+
+
+def is_lent(array: Block) -> bool:
+    """Whether the array is one that a pool has handed out, memory and all."""
+    return id(array) in _lent
 
 
 def _rounded(nbytes: int) -> int:

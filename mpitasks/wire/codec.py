@@ -1,10 +1,11 @@
 """Object <-> (pickle frame, out-of-band buffers). Knows pickle, not messages.
 
 An encoded object is a frame (pickle protocol 5) and the buffers that were too
-large to copy into it. `pickle` is tried first; where it fails, or where the frame
-refers to ``__main__`` (which is another module on a worker), cloudpickle takes
-over and sends by value. Plain values (`is_plain`) need no frame of their own: they
-can stand in a message as they are, because pickling them cannot fail and runs no
+large to copy into it. `pickle` is tried first; where it fails, `ScriptPickler` takes
+over (`mpitasks.wire.script`), which sends by value what has no name. What has one in
+the script goes by that name in both directions; for what goes to a worker,
+`encode_noting` tells the names. Plain values (`is_plain`) need no frame of their own:
+they can stand in a message as they are, because pickling them cannot fail and runs no
 code of the user.
 """
 
@@ -15,21 +16,31 @@ import functools
 import io
 import pickle
 import sys
+import types
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
+from mpitasks.wire.interrupts import interrupts
+from mpitasks.wire.rebuild import find_global, reduce_object
+
+if TYPE_CHECKING:
+    from mpitasks.wire.script import ScriptPickler
 
 __all__ = [
     "SCALARS",
+    "SCALAR_IDS",
     "THRESHOLD",
     "Buffer",
     "Unsendable",
     "all_plain",
     "decode",
+    "decode_kept",
     "encode",
+    "encode_global",
+    "encode_noting",
     "encode_plain",
     "is_plain",
 ]
@@ -43,47 +54,61 @@ _SMALL = 1024  # text and bytes up to here may stand in a message as they are
 
 # Values of these types always pickle, and stand in a message as they are.
 SCALARS = frozenset({int, float, complex, bool, type(None)})
+SCALAR_IDS = frozenset(map(id, SCALARS))  # a class of the user may have its own hash
 _TEXTS = frozenset({str, bytes})
 _PLAIN = SCALARS | _TEXTS
 
 _reducers: dict[type, Callable[[Any], Any]] = {}
+_object_reducers: dict[type, Callable[[Any], Any]] = {object: reduce_object}
 
 
 def _pickler(sink: io.BytesIO, **options: Any) -> pickle.Pickler:
     pickler = pickle.Pickler(sink, **options)
     # A table of its own hides copyreg's, in which anybody may register at any time.
-    pickler.dispatch_table = {**copyreg.dispatch_table, **_reducers}
+    pickler.dispatch_table = {
+        **copyreg.dispatch_table,
+        **_object_reducers,
+        **_reducers,
+    }
     return pickler
 
 
 @functools.cache
-def _cloud_pickler() -> Callable[..., Any]:
+def _script_pickler(aliasing: bool = False) -> type[ScriptPickler]:
     """Return the pickler of last resort, which most workers never load."""
     import cloudpickle
 
-    class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    from mpitasks.wire.script import AliasingPickler, ScriptPickler
+
+    class Pickler(AliasingPickler if aliasing else ScriptPickler):  # type: ignore[misc]
         dispatch_table = ChainMap(  # noqa: RUF012  shared on purpose
             _reducers, cloudpickle.Pickler.dispatch_table
         )
 
-    return CloudPickler
+    return Pickler
 
 
 def is_plain(values: Iterable[Any]) -> bool:
     """Whether all values can stand in a message without a frame of their own."""
-    for value in values:
-        kind = type(value)
-        if kind in SCALARS:
-            continue
-        if kind in _TEXTS and len(value) <= _SMALL:
-            continue
+    try:
+        for value in values:
+            kind = type(value)
+            if kind in SCALARS:
+                continue
+            if kind in _TEXTS and len(value) <= _SMALL:
+                continue
+            return False
+    except TypeError:  # a class that has no hash, by its metaclass
         return False
     return True
 
 
 def all_plain(values: Sequence[Any]) -> bool:
     """As `is_plain`, quick for many values: one pass at the speed of C."""
-    kinds = set(map(type, values))
+    try:
+        kinds = set(map(type, values))
+    except TypeError:  # a class that has no hash, by its metaclass
+        return False
     if kinds <= SCALARS:
         return True
     return kinds <= _PLAIN and is_plain(values)
@@ -100,25 +125,68 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
 
     Raises:
         SerializationError: It cannot be pickled; the message names the part of it
-            that cannot.
+            that cannot. Whatever the user's own code raises is its cause.
+        BaseException: The script is interrupted by a signal.
     """
-    if not _reducers and "numpy" in sys.modules:
-        from mpitasks.wire.arrays import REDUCERS
+    value = _prepared(value)
+    if not _registered():
+        try:
+            return _dump(_pickler, value)
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            # The second attempt decides; its error is the one to show.
+    frame, buffers, _ = _encode_script(value, name)
+    return frame, buffers
 
-        _reducers.update(REDUCERS)
-    if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD:
-        value = _Bytes(value)
-    try:
-        frame, buffers = _dump(_pickler, value)
-        if b"__main__" not in frame:
-            return frame, buffers
-    except Exception:  # the second attempt decides; its error is the one to show
-        pass
-    try:
-        return _dump(_cloud_pickler(), value)
-    except Exception as error:
-        message = f"{name} cannot be pickled: {why_not_picklable(value, name, error)}"
-        raise SerializationError(message) from error
+
+def encode_noting(
+    value: Any, name: str, *, kept: bool = False
+) -> tuple[bytes, list[Buffer], ScriptPickler | None]:
+    """As `encode`, for a worker: tell what of the script the frame refers to.
+
+    Args:
+        value: Any object.
+        name: What to call it in an error message.
+        kept: Whether the worker keeps it, so that it may share objects with the script
+            there; `decode_kept` is for such frames.
+
+    Returns:
+        The frame, the buffers, and a pickler that has noted what the frame depends on;
+        None if it depends on nothing of the script.
+    """
+    value = _prepared(value)
+    if not _registered():
+        try:
+            frame, buffers = _dump(_pickler, value)
+            if b"__main__" not in frame and not (kept and _may_share(value)):
+                return frame, buffers, None
+        except BaseException as error:
+            if interrupts(error):
+                raise
+    return _encode_script(value, name, aliasing=kept)
+
+
+def encode_global(
+    root: str, value: Any
+) -> tuple[bytes, list[Buffer], ScriptPickler, bytes | None]:
+    """Return what defines a global of the script on a worker; as `encode_noting`.
+
+    Args:
+        root: The global.
+        value: What it is: any object.
+
+    Returns:
+        As `encode_noting`, and the frame that makes a class without its attributes.
+    """
+    name = f"the global variable {root!r}"
+    frame, buffers, notes = _encode_script(
+        _prepared(value), name, aliasing=True, root=root, value_of_root=value
+    )
+    if notes.head is None:
+        return frame, buffers, notes, None
+    head, _, _ = _encode_script(notes.head, name, aliasing=True)
+    return frame, buffers, notes, head
 
 
 def encode_plain(values: Sequence[Any]) -> bytes:
@@ -135,9 +203,71 @@ def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     return pickle.loads(frame, buffers=buffers)
 
 
+def _prepared(value: Any) -> Any:
+    if not _reducers and "numpy" in sys.modules:
+        from mpitasks.wire.arrays import REDUCERS
+
+        _reducers.update(REDUCERS)
+    if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD:
+        return _Bytes(value)
+    return value
+
+
+def _registered() -> bool:
+    """Whether some modules are to go by value: plain pickle would not know."""
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    return cloudpickle is not None and bool(cloudpickle._PICKLE_BY_VALUE_MODULES)
+
+
+def _may_share(value: Any) -> bool:
+    """Whether what is called may hold objects that are globals of the script."""
+    kind = type(value)
+    if kind is types.FunctionType or isinstance(value, type):
+        return False  # of a module
+    return not isinstance(getattr(value, "__self__", None), types.ModuleType)
+
+
+def _encode_script(
+    value: Any,
+    name: str,
+    *,
+    aliasing: bool = False,
+    root: str | None = None,
+    value_of_root: Any = None,
+) -> tuple[bytes, list[Buffer], ScriptPickler]:
+    sink = io.BytesIO()
+    buffers: list[Buffer] = []
+    try:
+        pickler = _script_pickler(aliasing)(
+            sink, buffer_callback=_gather(buffers), root=root, value=value_of_root
+        )
+        pickler.dump(value)
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        reason = why_not_picklable(value, name, error)
+        raise SerializationError(f"{name} cannot be pickled: {reason}") from error
+    return sink.getvalue(), buffers, pickler
+
+
+def decode_kept(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
+    """As `decode`, for what a worker keeps: it may refer to globals of the script."""
+    return _Unpickler(io.BytesIO(frame), buffers=buffers).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, pid: Any) -> Any:
+        return find_global("__main__", pid)
+
+
 def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]:
     buffers: list[Buffer] = []
+    sink = io.BytesIO()
+    pickler(sink, protocol=5, buffer_callback=_gather(buffers)).dump(value)
+    return sink.getvalue(), buffers
 
+
+def _gather(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
     def in_band(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
         if view.nbytes < THRESHOLD:
@@ -145,9 +275,7 @@ def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]
         buffers.append(view)
         return False
 
-    sink = io.BytesIO()
-    pickler(sink, protocol=5, buffer_callback=in_band).dump(value)
-    return sink.getvalue(), buffers
+    return in_band
 
 
 class _Bytes:

@@ -1,7 +1,7 @@
 """Finds the part of an object that cannot be pickled, for an error message.
 
 Runs only after pickling has failed, so it may be slow; it must never raise, whatever
-the object does when it is looked at.
+the object does when it is looked at: it may raise what is no `Exception`, too.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from mpitasks.wire.interrupts import interrupts
+
 __all__ = ["describe", "why_not_picklable"]
 
 _DEPTH = 8
 
 
-def why_not_picklable(value: Any, name: str, error: Exception) -> str:
+def why_not_picklable(value: Any, name: str, error: BaseException) -> str:
     """Return a sentence that names the innermost part that cannot be pickled.
 
     Args:
@@ -34,13 +36,15 @@ def describe(error: BaseException) -> str:
     """Return the type and text of an error, also of one that has no text."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:
+    except BaseException as wordless:
+        if interrupts(wordless):
+            raise
         return type(error).__name__
 
 
 def _culprit(
-    value: Any, path: str, error: Exception, depth: int, seen: set[int]
-) -> tuple[str, Any, Exception]:
+    value: Any, path: str, error: BaseException, depth: int, seen: set[int]
+) -> tuple[str, Any, BaseException]:
     if depth and id(value) not in seen:
         seen.add(id(value))
         try:
@@ -48,17 +52,20 @@ def _culprit(
                 reason = _failure(part)
                 if reason is not None:
                     return _culprit(part, path + step, reason, depth - 1, seen)
-        except Exception:  # it does not want to be looked at: so far, then
-            pass
+        except BaseException as refusal:  # to be looked at: so far, then
+            if interrupts(refusal):
+                raise
     return path, value, error
 
 
-def _failure(value: Any) -> Exception | None:
-    try:
-        import cloudpickle
+def _failure(value: Any) -> BaseException | None:
+    from mpitasks.wire import codec  # which imports this module
 
-        cloudpickle.dumps(value)
-    except Exception as error:
+    try:
+        codec._dump(codec._script_pickler(), value)
+    except BaseException as error:
+        if interrupts(error):
+            raise
         return error
     return None
 
@@ -89,7 +96,9 @@ def _refuses(value: Any) -> bool:
         return True
     try:
         value.__reduce_ex__(5)
-    except Exception:
+    except BaseException as error:
+        if interrupts(error):
+            raise
         return True
     return False
 

@@ -9,7 +9,7 @@ This can be imported without mpi4py, to say that it is missing.
 
 from __future__ import annotations
 
-import atexit
+from mpitasks import forks
 
 __all__ = ["initialize", "load", "name", "thread_level", "version", "why_not"]
 
@@ -78,7 +78,7 @@ def initialize() -> None:
     if mpi4py.rc.finalize is None:
         from mpitasks.wire import world
 
-        atexit.register(world.finalize)
+        forks.at_exit(world.finalize)
 
 
 def thread_level() -> str:

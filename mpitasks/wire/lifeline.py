@@ -21,6 +21,8 @@ import signal
 import socket
 import sys
 
+from mpitasks import forks
+
 __all__ = ["Lifeline", "hold_lifeline", "offer_lifeline"]
 
 _F_SETSIG = 10  # fcntl(2); not in Python's fcntl
@@ -49,6 +51,12 @@ def offer_lifeline(run: str) -> None:
         listener.close()
         return
     _listener = listener
+    forks.in_child(_drop)  # or it would outlive this process there
+
+
+def _drop() -> None:
+    if _listener is not None:
+        _listener.close()
 
 
 def hold_lifeline() -> None:

@@ -77,6 +77,11 @@ those that are disabled; what `logging.disable` has set; whether warnings are ca
 CALL_PLAIN, CALL, MAP_PLAIN, STARMAP_PLAIN, MAP, STARMAP = range(6)
 PLAIN, VALUE, ERROR, LIST, ITEMS = range(5)
 
+SURROUNDINGS, INITIALIZER = "<surroundings>", "<initializer>"
+"""In the place of a global's name, in `Batch.functions`: what the script has set up
+(`mpitasks.wire.surroundings`); and a frame of what each process calls first, as
+(function, arguments)."""
+
 
 @dataclass(slots=True)
 class Hello:
@@ -126,11 +131,14 @@ class Batch:
     """Master to worker: run these calls, in order."""
 
     calls: list[tuple[int, int, int, Any, int]]
-    functions: Sequence[tuple[int, Any, int]] = ()
-    """(function id, frame, buffers) of the functions that this worker has not seen.
-    Their buffers come first in `buffers`."""
+    functions: Sequence[tuple[Any, ...]] = ()
+    """(id, name, frame, head, buffers, needs, refers) of the functions, and of the
+    globals of the script, that this worker has not seen; only the latter have a name.
+    `head` is the frame that makes a class without its attributes, or None; `needs` are
+    ids of globals, `refers` names of those whose objects it holds. Their buffers come
+    first in the message's `buffers`."""
     forget: Sequence[int] = ()
-    """Functions that the master will send again before it uses them."""
+    """Functions and globals that the master will send again before it uses them."""
     terms: dict[int, tuple[Any, ...]] | None = None
     """Fields of the `mpitasks.options.Terms` of the calls, by their ids, that have
     other terms than the default."""

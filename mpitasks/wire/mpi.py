@@ -30,6 +30,8 @@ from mpitasks.wire.world import (
     abort,
     finalize,
     gather_hellos,
+    hold_finalize,
+    let_finalize,
     library_version,
     maimed,
     must_abort,
@@ -51,6 +53,8 @@ __all__ = [
     "abort",
     "finalize",
     "gather_hellos",
+    "hold_finalize",
+    "let_finalize",
     "library_version",
     "maimed",
     "must_abort",
@@ -279,6 +283,7 @@ class MpiTransport:
             time.sleep(0)
         if not self._gone:
             self._inbox.close()
+        self.poll = lambda: None  # MPI may be gone before the threads of the script
         if self._bell is not None:
             self._bell.close()
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from mpi4py import MPI
 
+from mpitasks import forks
 from mpitasks.errors import LaunchError
 from mpitasks.records import as_dict, names_of
 from mpitasks.wire.messages import Hello, Welcome
@@ -21,6 +23,8 @@ __all__ = [
     "abort",
     "finalize",
     "gather_hellos",
+    "hold_finalize",
+    "let_finalize",
     "library_version",
     "maimed",
     "must_abort",
@@ -137,12 +141,41 @@ def must_abort() -> bool:
     return bool(_unreported) and len(_gone) < MPI.COMM_WORLD.Get_size() - 1
 
 
+_finalize = MPI.Finalize
+_refuse_finalize: Callable[[], object] | None = None
+
+
+def hold_finalize(refuse: Callable[[], object]) -> None:
+    """Have `refuse` called where user code calls ``MPI.Finalize()``.
+
+    The rank would wait there for the others, which wait for its next message. Once
+    `let_finalize` was called, user code may end MPI.
+    """
+    global _refuse_finalize
+    _refuse_finalize = refuse
+    MPI.Finalize = _held_finalize
+
+
+def let_finalize() -> None:
+    """The run is over: who called it may end MPI."""
+    global _refuse_finalize
+    _refuse_finalize = None
+
+
+def _held_finalize() -> None:
+    """Terminate the MPI execution environment, unless a run of mpitasks needs it."""
+    if _refuse_finalize is None:
+        _finalize()
+    elif not forks.forked():
+        _refuse_finalize()
+
+
 def finalize() -> None:
     """End MPI on this rank, once every rank is about to."""
     if maimed():
         return
     if MPI.Is_initialized() and not MPI.Is_finalized():
-        MPI.Finalize()
+        _finalize()
 
 
 def abort(code: int) -> None:

@@ -2,8 +2,9 @@
 
 The children are forked by a server (`mpitasks.worker.forkserver`), a fresh interpreter
 that this module executes when the first child is wanted. It gets the rank's
-environment without what a launcher set to say "this process is a rank": an MPI library
-in a child would take itself for the rank. MPI is not initialised there, not even by
+environment without what a launcher set to say "this process is a rank"
+(`mpitasks.subprocesses`): an MPI library in a child would take itself for the rank. MPI
+is not initialised there (`mpitasks.launch.light_mpi`), not even by
 ``from mpi4py import MPI``. `sys.path`, `sys.argv`, the working folder and the
 environment are those of the rank at that moment.
 
@@ -19,10 +20,11 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import InternalError
+from mpitasks.subprocesses import subprocess_environment
 from mpitasks.worker.blocks import anonymous_file
 from mpitasks.worker.channel import PACKET_BYTES, Channel, receive_packet, send_packet
 from mpitasks.worker.slate import Slate, new_slate
@@ -30,7 +32,7 @@ from mpitasks.worker.slate import Slate, new_slate
 if TYPE_CHECKING:
     from mpitasks.wire.messages import LogSetup
 
-__all__ = ["Child", "Children", "Ending", "task_environment"]
+__all__ = ["Child", "Children", "Ending"]
 
 START_SECONDS = 60.0
 """How long the server may take to start: Python from a slow file system."""
@@ -48,39 +50,6 @@ HUNG_UP_SECONDS = 0.2
 """How long a child that closed its channel may take to be dead; else it is killed."""
 
 REPORT_BYTES = 16 << 10
-
-_LAUNCHER_PREFIXES = (
-    "HYDI_",
-    "HYDRA_",
-    "MPI_LOCAL",
-    "MV2_COMM_WORLD_",
-    "OMPI_",
-    "PALS_",
-    "PMI_",
-    "PMI2_",
-    "PMIX_",
-    "PRTE_",
-    "SLURM_GTIDS",
-    "SLURM_LOCALID",
-    "SLURM_MPI_TYPE",
-    "SLURM_NODEID",
-    "SLURM_PMI",
-    "SLURM_PROCID",
-    "SLURM_SRUN_COMM_",
-    "SLURM_STEP",
-    "SLURM_TASK_PID",
-)
-
-
-def task_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for processes that must not take themselves for a rank."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(_LAUNCHER_PREFIXES)
-    }
-    kept["MPI4PY_RC_INITIALIZE"] = "0"
-    return kept
 
 
 class Child:
@@ -326,7 +295,7 @@ class Children:
                 [sys.executable, *flags, "-c", code],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
-                env=task_environment(os.environ),
+                env=subprocess_environment(),
                 start_new_session=True,
             )
         self._control = own

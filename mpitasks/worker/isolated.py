@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpitasks import forks
 from mpitasks.randomness import Draw, place_at, refuse_thread
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
@@ -22,9 +23,9 @@ from mpitasks.wire.messages import (
     STARMAP,
     STARMAP_PLAIN,
 )
-from mpitasks.wire.outcomes import Form, encode_error, encode_value
+from mpitasks.wire.outcomes import Form, encode_error, encode_result
 from mpitasks.worker.current import CurrentTask
-from mpitasks.worker.functions import Functions, unpickle
+from mpitasks.worker.mirror import Functions, Unloadable, unpickle
 from mpitasks.worker.order import TOGETHER
 
 if TYPE_CHECKING:
@@ -44,18 +45,20 @@ class Isolated:
         channel: The way to the rank.
         slate: Where it says how far it is.
         where: Rank, host and process, for the head of tracebacks.
+
+    Attributes:
+        functions: Those that were sent.
     """
 
     def __init__(self, channel: Channel, slate: Slate, where: str) -> None:
         self._channel = channel
         self._slate = slate
         self._where = where
-        self._functions = Functions()
+        self.functions = Functions()
         self._task: tuple[Any, ...] | None = None
         self._item: int | None = None  # which of a chunk runs
         self._thread = threading.get_ident()
         self._logs: ChildRelay | None = None
-        self._send: Callable[..., None] = channel.send
 
     def serve(self) -> None:
         """Run what the rank sends until it closes the channel."""
@@ -66,14 +69,13 @@ class Isolated:
         function_id, sent, mode, payload, first, forget, task, *news = request
         if news:
             self._follow_logs(*news)
-        functions = self._functions
+        functions = self.functions
         functions.forget(forget)
         buffers.reverse()  # taken from the end, so that each is let go with its item
-        if sent is not None:
-            frame, count = sent
-            functions.learn(function_id, frame, [buffers.pop() for _ in range(count)])
-        function = functions[function_id]
-        if sent is not None:
+        for told in sent:
+            functions.learn(told, buffers)
+        function = functions.ready(function_id)
+        if sent:
             self._slate.loaded()
         self._task = task
         if mode in (CALL_PLAIN, CALL):
@@ -87,6 +89,11 @@ class Isolated:
         else:
             self._map(function, mode, payload, first, buffers)
         self._task = None
+
+    def disown(self) -> None:
+        """In a forked child: answer nothing from there."""
+        end: Any = forks.EndOfChild()
+        self._channel = self._slate = end
 
     def current_task(self) -> CurrentTask | None:
         """Return the task that is running here, if one is."""
@@ -113,8 +120,13 @@ class Isolated:
             from mpitasks.worker.logs import ChildRelay
 
             self._logs = ChildRelay(self._channel.send, self._attributes)
-            self._send = self._logs.send
         self._logs.follow(setup)
+
+    def _send(self, fields: tuple[Any, ...], buffers: Sequence[Any] = ()) -> None:
+        if self._logs is None:
+            self._channel.send(fields, buffers)
+        else:
+            self._logs.send(fields, buffers)
 
     def _attributes(self) -> tuple[int, str, int | None, str | None]:
         if self._task is None:
@@ -130,14 +142,19 @@ class Isolated:
         buffers: list[Buffer],
     ) -> Form:
         try:
+            if type(function) is Unloadable:
+                function()  # or the arguments would be blamed, which need the same
             args, kwargs = payload, {}
             if mode == CALL:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
-            value = function(*args, **kwargs)
+            box = [function(*args, **kwargs)]
+            forks.leave()
+            del args, kwargs  # what they still refer to dies before the value is sent
+            return encode_result(box, self._where)
         except BaseException as error:  # whatever it is, it belongs to the task
+            forks.leave(error)
             return encode_error(error, self._where)
-        return encode_value(value, self._where)
 
     def _calls(
         self, function: Callable[..., Any], calls: list[Any], first: int
@@ -180,15 +197,22 @@ class Isolated:
         spread: bool,
     ) -> Form:
         try:
+            if type(function) is Unloadable:
+                function()  # or the item would be blamed, which needs the same
             if not plain:
                 item = unpickle(item[0], buffers, "an item", self._where)
                 buffers.clear()
             value = function(*item) if spread else function(item)
+            forks.leave()
+            if id(type(value)) in codec.SCALAR_IDS:
+                return PLAIN, value, []
+            del item
+            box = [value]
+            del value
+            return encode_result(box, self._where)
         except BaseException as error:
+            forks.leave(error)
             return encode_error(error, self._where)
-        if type(value) in codec.SCALARS:
-            return PLAIN, value, []
-        return encode_value(value, self._where)
 
     def _put(self, at: int, form: Form) -> None:
         """Leave the result of an item on the slate, or send it."""

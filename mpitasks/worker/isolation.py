@@ -67,7 +67,7 @@ class Isolation:
         assert batch.terms is not None
         self._calls = calls = self._together(batch, at)
         terms = [Terms(*batch.terms[call[0]]) for call in calls]
-        sent = worker.functions.sent[function_id]
+        sent = worker.functions.needed(function_id)
         if len(calls) == 1:
             call = task_id, function_id, mode, payload
             places = worker.places(task_id)

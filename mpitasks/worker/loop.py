@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mpitasks import forks
 from mpitasks.errors import InternalError
+from mpitasks.forks import EndOfChild
 from mpitasks.randomness import Draw, place_at, refuse_thread
 from mpitasks.terms import Origin, Terms, isolated
 from mpitasks.wire import codec
@@ -40,19 +42,21 @@ from mpitasks.wire.messages import (
     Sign,
 )
 from mpitasks.wire.outcomes import (
-    Failure,
     Form,
+    Sealed,
     encode_error,
     encode_items,
-    encode_value,
+    encode_result,
 )
 from mpitasks.worker.chunks import cut, map_plain
-from mpitasks.worker.functions import Functions, unpickle
 from mpitasks.worker.listener import Listener
+from mpitasks.worker.mirror import Functions, Unloadable, unpickle
 from mpitasks.worker.orphan import perish
 from mpitasks.worker.replies import Replies
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from mpitasks.terms import Place
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import LogSetup, Message
@@ -80,6 +84,7 @@ class Worker:
         listens: Whether a second thread may use the transport while user code runs,
             which may itself call MPI: MPI_THREAD_MULTIPLE.
         own: Whether the process is its own, and not the script's.
+        main: The module that is to follow the script; None for a new one.
 
     Attributes:
         lock: Held by the thread of the loop, but while it runs user code.
@@ -102,12 +107,13 @@ class Worker:
         host: str = "",
         listens: bool = False,
         own: bool = True,
+        main: ModuleType | None = None,
     ) -> None:
         self._transport = transport
         self._where = where
         self._own = transport.rank if rank is None else rank, host
         self._has_process = own
-        self.functions = Functions()
+        self.functions = Functions(main)
         self.replies = Replies(transport)
         self.signs = False
         self._signed = 0.0
@@ -256,6 +262,17 @@ class Worker:
         replies.flush(1)
         replies.settle()
         self.busy = False
+
+    def disown(self) -> None:
+        """In a forked child: user code must not come back into the loop from there.
+
+        It comes back by taking the lock, or to the next item of a chunk in C.
+        """
+        if self._chunk is not None:
+            self._chunk[0].clear()
+        end: Any = EndOfChild()
+        self.replies.send_by(end)
+        self.lock = self._transport = self.replies = end
 
     def current_task(self, rank: int, host: str) -> CurrentTask | None:
         """Return the task that is running here, on this rank and host, if one is."""
@@ -414,43 +431,56 @@ class Worker:
         functions.forget(batch.forget)
         if self._isolation is not None:
             self._isolation.forget(batch.forget)
-        for function_id, frame, count in batch.functions:
-            functions.learn(function_id, frame, [buffers.pop() for _ in range(count)])
-            if batch.terms is None:
-                functions[function_id]  # before the clock runs
-        if batch.terms is not None:
-            for task_id, function_id, *_ in batch.calls:
-                terms = batch.terms.get(task_id)
-                if function_id in functions.sent and not isolated(terms):
-                    functions[function_id]
+        for told in batch.functions:
+            functions.learn(told, buffers)
+        for task_id, function_id, *_ in batch.calls:
+            terms = None if batch.terms is None else batch.terms.get(task_id)
+            if not isolated(terms):
+                self._ready(function_id)  # before the clock runs
+                break
+
+    def _ready(self, function_id: int) -> Callable[..., Any]:
+        """Return a function, having loaded what it needs, which is the user's code."""
+        self.lock.release()
+        try:
+            return self.functions.ready(function_id)
+        finally:
+            self.lock.acquire()
 
     def _call(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> Form:
+        self.begun += 1
+        self.lock.release()
         try:
-            function = self.functions[function_id]
+            # Pickling is user code, too: it may take long, and raise anything.
+            function = self.functions.ready(function_id)
+            if type(function) is Unloadable:
+                function()  # or the arguments would be blamed, which need the same
+            if self._terms is not None:
+                function = self._within_limits(function)
             args, kwargs = payload, None
             if mode != CALL_PLAIN:
                 args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
                 buffers.clear()
-            if self._terms is not None:
-                function = self._within_limits(function)
-            self.begun += 1
-            self.lock.release()
-            try:
-                value = function(*args, **kwargs) if kwargs else function(*args)
-            finally:
-                self.lock.acquire()
+            value = function(*args, **kwargs) if kwargs else function(*args)
+            forks.leave()
+            if id(type(value)) in codec.SCALAR_IDS:
+                return PLAIN, value, []
+            del args, kwargs  # what they still refer to dies before the value is sent
+            box = [value]
+            del value
+            return encode_result(box, self._where)
         except BaseException as error:  # whatever it is, it belongs to the task
+            forks.leave(error)
             return encode_error(error, self._where)
-        if type(value) in codec.SCALARS:
-            return PLAIN, value, []
-        return encode_value(value, self._where)
+        finally:
+            self.lock.acquire()
 
     def _map(
         self, function_id: int, mode: int, payload: Any, buffers: list[Buffer]
     ) -> tuple[int, Form]:
-        function = self.functions[function_id]
+        function = self._ready(function_id)
         if self._terms is not None:
             function = self._within_limits(function)
         values: list[Any] = []
@@ -462,7 +492,7 @@ class Worker:
                 self.begun += 1
                 self.lock.release()
                 try:
-                    map_plain(mode, function, items, values)
+                    map_plain(mode, function, items, values, self._where)
                 finally:
                     self.lock.acquire()
             self._chunk = None
@@ -471,21 +501,34 @@ class Worker:
         self._chunk = payload, values
         for frame, count in payload:
             own = [buffers.pop() for _ in range(count)]
+            self.begun += 1
+            self.lock.release()
             try:
-                item = unpickle(frame, own, "an item", self._where)
-                own.clear()
-                self.begun += 1
-                self.lock.release()
-                try:
-                    value = function(*item) if mode == STARMAP else function(item)
-                finally:
-                    self.lock.acquire()
-                values.append(value)
-                del value
-            except BaseException as error:
-                values.append(Failure(error))
+                values.append(self._item(function, mode, frame, own))
+            finally:
+                self.lock.acquire()
         self._chunk = None
         return len(payload), encode_items(values, self._where)
+
+    def _item(
+        self, function: Callable[..., Any], mode: int, frame: Any, buffers: list[Buffer]
+    ) -> Any:
+        """Return what an item came to: a value that cannot change, or `Sealed`."""
+        try:
+            if type(function) is Unloadable:
+                function()  # or the item would be blamed, which needs the same
+            item = unpickle(frame, buffers, "an item", self._where)
+            buffers.clear()
+            value = function(*item) if mode == STARMAP else function(item)
+            forks.leave()
+            if id(type(value)) in codec.SCALAR_IDS:
+                return value
+            del item
+            box = [value]
+            del value
+            return Sealed(encode_result(box, self._where))
+        except BaseException as error:  # whatever it is, it belongs to the item
+            return Sealed(encode_error(error, self._where))
 
     def _isolate(self, batch: Batch, buffers: list[Buffer]) -> None:
         """Run the call that comes next in a child process of this rank."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mpitasks.terms import Terms
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.outcomes import Form
+    from mpitasks.worker.mirror import Sent
 
 TOGETHER = -1
 """The mode of several calls of one function, of which the payload is a list: (mode,
@@ -40,7 +41,7 @@ class Order:
 
     Attributes:
         function_id: The function's number.
-        function: Its frame and buffers.
+        sent: The function, behind all that it needs.
         mode: As in a `Batch`.
         payload: As in a `Batch`.
         buffers: Those of the payload.
@@ -52,7 +53,7 @@ class Order:
     """
 
     function_id: int
-    function: tuple[Any, Sequence[Buffer]]
+    sent: Sequence[Sent]
     mode: int
     payload: Any
     buffers: list[Buffer] = field(default_factory=list)
@@ -65,7 +66,7 @@ class Order:
 def make_order(
     call: tuple[int, int, int, Any],
     buffers: list[Buffer],
-    sent: tuple[Any, Sequence[Buffer]],
+    sent: Sequence[Sent],
     terms: Terms,
     own: tuple[int, str],
     places: Any = None,
@@ -75,7 +76,7 @@ def make_order(
     Args:
         call: The call, without its buffers.
         buffers: Its buffers.
-        sent: Frame and buffers of its function.
+        sent: Its function, behind all that it needs.
         terms: Its terms.
         own: The rank and its host.
         places: Where it, or its items, have their place, as in `Batch.places`.
@@ -83,7 +84,7 @@ def make_order(
     task_id, function_id, mode, payload = call
     return Order(
         function_id=function_id,
-        function=sent,
+        sent=sent,
         mode=mode,
         payload=payload,
         buffers=buffers,
@@ -96,7 +97,7 @@ def make_order(
 
 def make_joint_order(
     calls: Sequence[tuple[int, int, int, Any, int]],
-    sent: tuple[Any, Sequence[Buffer]],
+    sent: Sequence[Sent],
     terms: Sequence[Terms],
     own: tuple[int, str],
     places: Sequence[Any],
@@ -105,7 +106,7 @@ def make_joint_order(
 
     Args:
         calls: Calls of a `Batch`, without buffers.
-        sent: Frame and buffers of their function.
+        sent: Their function, behind all that it needs.
         terms: Their terms.
         own: The rank and its host.
         places: Their places.
@@ -118,7 +119,7 @@ def make_joint_order(
     ]
     return Order(
         function_id=calls[0][1],
-        function=sent,
+        sent=sent,
         mode=TOGETHER,
         payload=payload,
         label=terms[0].label,
@@ -185,12 +186,13 @@ class Run:
     ) -> tuple[tuple[Any, ...], list[Buffer]]:
         """Return the request for what is left to do, and its buffers."""
         order = self.order
-        sent = None
+        sent = []
         buffers: list[Buffer] = []
-        if order.function_id not in known:
-            frame, own = order.function
-            sent = frame, len(own)
-            buffers += own
+        for each in order.sent:
+            if each.id not in known:
+                own = each.buffers
+                sent.append(each.told())
+                buffers += own
         done = len(self.items)
         payload = order.payload
         if self.single or self.plain:

@@ -87,6 +87,10 @@ class Replies:
         """Take note that the value added last depends on random numbers of ours."""
         self._reply.drawn.append(task_id)
 
+    def send_by(self, transport: Transport) -> None:
+        """Send by another transport from now on."""
+        self._transport = transport
+
     def begin(self, now: float) -> None:
         """Let what comes from now on wait for other results."""
         self.due = now + FLUSH_SECONDS

@@ -5,9 +5,9 @@ would have: a form to send. A segmentation fault, an abort, `os._exit`, a kill, 
 memory or too much time costs the call, or the one item of the chunk, that was running;
 what comes next runs in a new child. Only what was not begun is ever run again.
 
-Request to the child: ``(function id, (frame, buffers) or None, mode, payload, first
-item, functions to forget, task)``, and how to set up `logging`, if that is new.
-Answers, one for a call, any number for a chunk:
+Request to the child: ``(function id, functions and globals that it lacks, mode,
+payload, first item, those to forget, task)``, and how to set up `logging`, if that is
+new. Answers, one for a call, any number for a chunk:
 ``(first note, notes, item, (form, payload) or None, done, NumPy is loaded)``: the notes
 that were on the slate, then the result of one item, whose buffers come along. And
 between them ``(None, log record)``.
@@ -187,7 +187,7 @@ class Sandbox:
             run.fail(error, f"{self._where} could not hand it to its child: {error}")
             return
         del fields, buffers
-        child.known.add(run.order.function_id)
+        child.known.update(each.id for each in run.order.sent)
         self._forget = []
         end = self._follow(run, child, watch)
         self._count_preparing(child)

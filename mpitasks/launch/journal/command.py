@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from collections.abc import Sequence
 
 from mpitasks.launch.journal import export, show
@@ -74,6 +76,8 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         JournalError: The journal is in use, or is none.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     if options.action == "compact":
         return compact(
             options.file, failures=options.drop_failures, changed=options.drop_changed

@@ -21,6 +21,8 @@ from mpitasks.errors import JournalError
 from mpitasks.launch.journal.reader import Reader, key_text
 from mpitasks.launch.journal.show import moment
 from mpitasks.master.journal.folder import Damaged
+from mpitasks.master.journal.guard import told
+from mpitasks.master.journal.text import fit, printable
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -31,6 +33,14 @@ __all__ = ["FORMATS", "write"]
 FORMATS = ("csv", "json", "npz")
 
 COLUMNS = ("key", "function", "call", "label", "at", "state", "value")
+
+MOST_BITS = 10_000
+"""Longer integers stand there in hexadecimal: Python and others refuse decimals."""
+
+MOST_NAME = 10_000
+
+_USERS = (Exception, SystemExit, GeneratorExit)
+"""What methods of the results may raise; Ctrl-C ends the export."""
 
 MOST_ITEMS = 10_000
 """Larger arrays stand in CSV and JSON as their dtype and shape."""
@@ -55,7 +65,7 @@ def write(reader: Reader, rows: Iterable[Row], options: argparse.Namespace) -> i
         if target != "-":
             print(f"written: {target} ({count} of {len(wanted)} results)")
     for what in reader.damaged:
-        print(f"mpitasks: damaged: {what}", file=sys.stderr)
+        print(f"mpitasks: damaged: {printable(what)}", file=sys.stderr)
     return 1 if reader.damaged or reader.damage else 0
 
 
@@ -90,10 +100,13 @@ def _write_csv(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> in
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for known, value in entries:
-            shown = simple(value)
+            shown = _shown(value)
             if isinstance(shown, (list, dict)):
                 shown = json.dumps(shown)
-            writer.writerow({**known, "value": shown})
+            told = {**known, "value": shown}
+            if target == "-":  # which may be a terminal
+                told = {k: printable(str(v)) for k, v in told.items() if v is not None}
+            writer.writerow(told)
             count += 1
     return count
 
@@ -104,7 +117,7 @@ def _write_json(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> i
         file.write("[")
         for known, value in entries:
             file.write(",\n " if count else "\n ")
-            json.dump({**known, "value": simple(value)}, file)
+            json.dump({**known, "value": _shown(value)}, file)
             count += 1
         file.write("\n]\n")
     return count
@@ -120,7 +133,7 @@ def _write_npz(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> in
         for known, value in entries:
             if known["state"] != "ok":
                 continue
-            arrays = dict(_arrays(known["key"], value))
+            arrays = _found_arrays(known["key"], value)
             for name, array in arrays.items():
                 unique = name if name not in names else f"{name}#{len(names)}"
                 names.add(unique)
@@ -128,6 +141,18 @@ def _write_npz(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> in
                     np.lib.format.write_array(file, array, allow_pickle=False)
             count += bool(arrays)
     return count
+
+
+def _found_arrays(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        return {_member(name): array for name, array in _arrays(name, value)}
+    except _USERS:
+        return {}
+
+
+def _member(name: str) -> str:
+    """Return the name of an array as an archive can have it."""
+    return printable(name)[:MOST_NAME]
 
 
 def _arrays(name: str, value: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
@@ -147,11 +172,27 @@ def _arrays(name: str, value: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]
             yield from _arrays(f"{name}/{at}", part)
 
 
+def _shown(value: Any) -> Any:
+    """Return a value as JSON has it, or why there is no way to show it."""
+    try:
+        return simple(value)
+    except _USERS as error:
+        return f"cannot be shown: {told(error)}"
+
+
 def simple(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as JSON has it.
+
+    Raises:
+        BaseException: Whatever the value's own methods raise.
+    """
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return hex(value)
+    if isinstance(value, str):
+        return fit(value)
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
@@ -162,11 +203,16 @@ def simple(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [simple(part) for part in value]
     if isinstance(value, dict):
-        return {str(key): simple(part) for key, part in value.items()}
+        return {_name(key): simple(part) for key, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: simple(getattr(value, name)) for name in names}
-    return repr(value)
+    return fit(repr(value))
+
+
+def _name(key: Any) -> str:
+    long = isinstance(key, int) and key.bit_length() > MOST_BITS
+    return hex(key) if long else fit(str(key))
 
 
 @contextlib.contextmanager
@@ -174,7 +220,7 @@ def _opened(target: str) -> Iterator[IO[str]]:
     if target == "-":
         yield sys.stdout
     else:
-        with Path(target).open("w", newline="") as file:
+        with Path(target).open("w", newline="", encoding="utf-8") as file:
             yield file
 
 

@@ -12,11 +12,18 @@ from typing import Any
 
 from mpitasks.errors import JournalError
 from mpitasks.master.journal.folder import Damaged, Folder
-from mpitasks.master.journal.lock import Lock
-from mpitasks.master.journal.opening import check_ours
+from mpitasks.master.journal.lock import Lock, resolve
+from mpitasks.master.journal.opening import check_ours, open_sound, sources
 from mpitasks.master.journal.records import decode_row
 from mpitasks.master.journal.salvage import salvage
-from mpitasks.master.journal.store import FunctionRow, Row, Store, is_environment
+from mpitasks.master.journal.store import (
+    FunctionRow,
+    Row,
+    Store,
+    interrupted,
+    is_environment,
+)
+from mpitasks.master.journal.text import printable
 
 __all__ = ["Reader"]
 
@@ -40,43 +47,52 @@ class Reader:
     """
 
     def __init__(self, file: str) -> None:
-        self.path = Path(file).absolute()
-        if not self.path.is_file():
+        self.path = resolve(Path(file))
+        if not self.path.exists():
             raise JournalError(f"there is no journal {file}")
         self.folder = Folder(self.path)
         self.damage: str | None = None
         self.damaged: list[str] = []
         self._lock: Lock | None = None
         self._store: Store | None = None
-        self._saved: dict[int, Row] = {}
+        self._saved: list[Row] = []
         writable = os.access(self.path, os.W_OK) and os.access(
             self.path.parent, os.W_OK
         )
         if writable:
             self._lock = Lock(self.path)
         try:
-            check_ours(self.path, known=self._lock is not None and self._lock.known)
+            check_ours(self.path, self._lock)
             if self._lock is not None:
                 self._lock.claim()
-            self._open(writable)
+            self._open()
         except BaseException:
             self._release()
             raise
 
-    def _open(self, writable: bool) -> None:
+    def _open(self) -> None:
         try:
-            self._store = Store(self.path, writable=writable)
-            self.functions = self._store.functions()
-        except (sqlite3.Error, Damaged) as error:
+            if self._lock is not None:
+                self._store = open_sound(self.path, self._lock, self._look)
+            elif interrupted(self.path):
+                raise Damaged("its last commit was cut off; a run undoes that")
+            else:
+                self._store = Store(self.path, writable=False)
+                self._look(self._store)
+        except (sqlite3.Error, MemoryError, Damaged) as error:
             if is_environment(error):
                 raise JournalError(f"{self.path} cannot be read: {error}") from error
-            self.damage = str(error)
-            self.functions, self._saved = salvage(self.path)
+            self.damage = printable(str(error))
+            self.functions, self._saved = salvage(*sources(self.path))
             print(
-                f"mpitasks: the journal {self.path} is damaged ({error}); "
+                f"mpitasks: the journal {self.path} is damaged ({self.damage}); "
                 f"{len(self._saved)} results can be read all the same",
                 file=sys.stderr,
             )
+
+    def _look(self, store: Store) -> None:
+        self.functions = store.functions()
+        self._numbers = store.numbers()
 
     def __enter__(self) -> Reader:
         return self
@@ -98,9 +114,9 @@ class Reader:
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the results that are sound, oldest first, with their numbers."""
         if self._store is None:
-            yield from sorted(self._saved.items())
+            yield from enumerate(self._saved, 1)
             return
-        for number in self._store.numbers():
+        for number in self._numbers:
             try:
                 yield number, self._store.read(number)
             except Damaged as error:

@@ -12,6 +12,7 @@ from mpitasks.launch.journal.reader import (
     key_text,
     total_bytes,
 )
+from mpitasks.master.journal.text import printable
 
 if TYPE_CHECKING:
     from mpitasks.master.journal.store import Row
@@ -34,7 +35,7 @@ def show_counts(reader: Reader, rows: Iterable[Row]) -> None:
         int(sum(count[column] for count in counts.values())) for column in range(3)
     )
     print(
-        f"{reader.path.name}: {results} results, {failed} of them failed, "
+        f"{printable(reader.path.name)}: {results} results, {failed} of them failed, "
         f"{size(nbytes)} of values"
     )
     latest = function_versions(reader.functions)
@@ -45,7 +46,7 @@ def show_counts(reader: Reader, rows: Iterable[Row]) -> None:
         if not latest.get(number, True):
             name += " (before it changed)"
         words = [name, f"{own:.0f}", f"{bad:.0f}", size(own_bytes)]
-        lines.append([*words, moment(first), moment(last)])
+        lines.append([*map(printable, words), moment(first), moment(last)])
     if counts:
         print("\n".join(_aligned(lines)))
 
@@ -58,12 +59,15 @@ def show_list(reader: Reader, rows: Iterable[Row]) -> None:
         words += [size(total_bytes(row)), reader.name(row) + (row.call or "(...)")]
         if row.label is not None:
             words.append(f"[{row.label}]")
-        print("  ".join(words))
+        print(printable("  ".join(words)))
 
 
 def moment(at: float) -> str:
     """Return a time as text, to the second, in local time."""
-    return datetime.datetime.fromtimestamp(at).isoformat(" ", "seconds")
+    try:
+        return datetime.datetime.fromtimestamp(at).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # of a clock that went wrong
+        return f"{at:.0f} s"
 
 
 def size(nbytes: float) -> str:

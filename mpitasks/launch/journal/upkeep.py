@@ -11,7 +11,9 @@ from mpitasks.errors import JournalError
 from mpitasks.launch.journal.reader import Reader, function_versions, key_text
 from mpitasks.launch.journal.show import size
 from mpitasks.master.journal.folder import Damaged, Folder
+from mpitasks.master.journal.lock import resolve
 from mpitasks.master.journal.opening import cannot_write, open_locked
+from mpitasks.master.journal.text import printable
 
 if TYPE_CHECKING:
     from mpitasks.master.journal.store import Store
@@ -38,14 +40,14 @@ def verify(reader: Reader) -> int:
         except Damaged as error:
             reader.damaged.append(f"result {key_text(row)}: {error}")
     for what in reader.damaged:
-        print(f"damaged: {what}")
+        print(f"damaged: {printable(what)}")
     spare = sum(name not in wanted for name, _ in reader.folder.names())
     if spare:
         print(f"{spare} files belong to no result; compact removes them")
     bad = bool(reader.damaged or reader.damage)
     print(
-        f"{reader.path.name}: {sound} results are sound, with {files} files of "
-        f"{size(nbytes)}"
+        f"{printable(reader.path.name)}: {sound} results are sound, with {files} files "
+        f"of {size(nbytes)}"
         + ("; the next run mends the rest by computing it again" if bad else "")
     )
     return int(bad)
@@ -62,8 +64,8 @@ def compact(file: str, *, failures: bool, changed: bool) -> int:
     Raises:
         JournalError: It is not there, is no journal, in use, or cannot be written.
     """
-    path = Path(file)
-    if not path.is_file():
+    path = resolve(Path(file))
+    if not path.exists():
         raise JournalError(f"there is no journal {file}")
     lock, store = open_locked(path)
     folder = Folder(path)
@@ -82,7 +84,8 @@ def compact(file: str, *, failures: bool, changed: bool) -> int:
         lock.release()
     after = _disk(path, folder)
     print(
-        f"{path.name}: {len(dropped)} results dropped, {size(before)} -> {size(after)}"
+        f"{printable(path.name)}: {len(dropped)} results dropped, "
+        f"{size(before)} -> {size(after)}"
     )
     return 0
 
@@ -92,19 +95,23 @@ def _unwanted(
 ) -> tuple[list[int], set[str]]:
     """Return the numbers of rows to drop, and the files of the others."""
     latest = function_versions(store.functions())
-    newest = {key: number for number, key, *_ in store.index()}
+    sound = {}
     dropped = []
-    wanted = set()
-    for number, key, function, failed in list(store.index()):
-        old = newest[key] != number or (changed and not latest.get(function, True))
+    for number in store.numbers():
         try:
             row = store.read(number)
         except Damaged:
-            old = True
+            dropped.append(number)
+        else:
+            sound[number] = row.key, row.function, row.failed, row.file
+    newest = {key: number for number, (key, *_) in sound.items()}
+    wanted = set()
+    for number, (key, function, failed, name) in sound.items():
+        old = newest[key] != number or (changed and not latest.get(function, True))
         if old or (failures and failed):
             dropped.append(number)
-        elif row.file is not None:
-            wanted.add(row.file)
+        elif name is not None:
+            wanted.add(name)
     return dropped, wanted
 
 

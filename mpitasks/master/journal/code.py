@@ -1,37 +1,42 @@
 """What makes a function the function it is: the identity of code.
 
 Of the user's own code (the script, modules that are not installed) it is the name, the
-bytecode without line numbers and file names, constants, defaults, closure, attributes,
-and the globals that it reads, down to the functions and classes that it calls, wherever
-they are. So an edited helper, or another value of a global, makes another function; a
-comment or a moved line does not. Of installed code and of the standard library it is
-the name, and for what is submitted itself the bytecode and the version of its package;
-not what is below it.
+bytecode without line numbers and file names, constants, annotations, defaults, closure,
+attributes, and the globals that it reads, down to the functions and classes that it
+calls, wherever they are. So an edited helper, or another value of a global, makes
+another function; a comment or a moved line does not. Docstrings count if any of that
+code may look at them. Of an installed package it is the name, and what tells the
+package from another version; of the standard library the name.
 
-A global that cannot be told by its content (a lock, an open file) counts by its type:
-whoever keeps one does not compute with it.
+What cannot be seen through is covered by the file that it comes from
+(`modules.cover`): a module that is passed around, imported inside a function or
+searched by `eval`; a global without content, or one that is not what the file says.
 """
 
 from __future__ import annotations
 
-import dis
 import functools
-import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from mpitasks.master.journal.walk import Unkeyable, Walker, digest
+from mpitasks.master.journal import modules
+from mpitasks.master.journal.bytecode import uses_of, walk_bytecode
+from mpitasks.master.journal.reached import MISSING, Parts, Reached, name_of
+from mpitasks.master.journal.used import (
+    is_users_scope,
+    module_of,
+    walk_global,
+    walk_module,
+    walk_unloaded,
+    walk_whole,
+)
+from mpitasks.master.journal.walk import Walker, digest
 
-__all__ = ["Parts", "is_users", "name_of", "parts_of", "version_of", "walk_code"]
+__all__ = ["parts_of", "walk_code"]
 
-Parts = dict[str, bytes]
-"""What a function consists of, and the digest of each."""
-
-HAS_DOCSTRING = 0x4000000  # a flag of code objects since Python 3.14
-
-_GLOBAL_READS = ("LOAD_GLOBAL", "LOAD_NAME")
+_Pieces = Iterator[tuple[str, Callable[[], None]]]
 
 # What classes have that is no code, varies between runs, or follows from the rest.
 _CLASS_NOISE = frozenset(
@@ -41,71 +46,68 @@ _CLASS_NOISE = frozenset(
         "__annotate_func__",
         "__annotations__",
         "__annotations_cache__",
-        "__dataclass_fields__",
-        "__dataclass_params__",
         "__dict__",
         "__doc__",
         "__firstlineno__",
         "__module__",
-        "__orig_bases__",
         "__qualname__",
+        "__slotnames__",
         "__static_attributes__",
         "__weakref__",
         "_abc_impl",
+        "_value2member_map_",
     }
 )
 
 
-def name_of(function: Any) -> str:
-    """Return the name that messages and the journal give a callable."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def parts_of(value: Any) -> Parts:
-    """Return what a function or a class consists of: all of it is its identity.
+def parts_of(
+    value: Any, cover: Callable[[str], bytes] = modules.cover
+) -> tuple[Parts, Reached]:
+    """Return what a callable consists of, all of which is its identity.
 
     Functions and classes that it leads to are parts too, each by itself, so the work
     grows with their number, whoever calls whom.
 
+    Args:
+        value: The callable.
+        cover: Returns the digest of a module that counts by its file.
+
+    Returns:
+        The parts; and what was reached, which tells when they must be looked at anew.
+
     Raises:
-        Unkeyable: Its defaults or its closure have no content to go by.
+        Unkeyable: It holds something that has no content to go by.
     """
-    reached = _Reached()
-    walker = Walker(reached.refer)
-    reached.number(value)
-    parts = {}
+    parts, reached = _parts(value, docstrings=False)
+    if reached.looks_at_docstrings:
+        parts, reached = _parts(value, docstrings=True)
+    for name in sorted(reached.packages):
+        parts[f"package {name}"] = reached.packages[name]
+    for name in sorted(reached.covered):
+        parts[f"module {name}"] = cover(name)
+    return parts, reached
+
+
+def _parts(value: Any, *, docstrings: bool) -> tuple[Parts, Reached]:
+    reached = Reached(docstrings=docstrings)
+    walker = Walker(reached, lenient=True)
+    parts: Parts = {"Python version": digest(repr(sys.version_info[:2]).encode())}
+    if isinstance(value, (type, types.FunctionType)):
+        reached.number(value)
+    else:
+        walker.lenient = False  # it travels by value, with what it holds
+        parts["state"] = walker.part(lambda: walker.walk(value))
+        walker.lenient = True
     for at, found in enumerate(reached.queue):  # which grows meanwhile
-        if at == 0:
-            for name, write in _pieces(walker, found, top=True):
+        reached.scope = _scope_of(found)
+        pieces = _pieces(walker, reached, found)
+        if at == 0 and found is value:
+            for name, write in pieces:
                 parts[name] = walker.part(write)
         else:
-            pieces = _pieces(walker, found, top=False)
             own = [walker.part(write) for _, write in pieces]
             parts[f"{at} {name_of(found)}"] = digest(b"".join(own))
-    return parts
-
-
-class _Reached:
-    """The functions and classes that a function leads to, in the order of meeting."""
-
-    def __init__(self) -> None:
-        self.queue: list[Any] = []
-        self._numbers: dict[int, int] = {}
-
-    def number(self, value: Any) -> int:
-        """Return the number of a function or a class; queue it if it is new."""
-        number = self._numbers.setdefault(id(value), len(self.queue))
-        if number == len(self.queue):
-            self.queue.append(value)
-        return number
-
-    def refer(self, walker: Walker, value: Any) -> None:
-        """Write the number. An element of a set is met at random, so it has none."""
-        number = self.number(value)
-        walker.tag(name_of(value) if walker.unordered else f"code {number}")
+    return parts, reached
 
 
 def walk_code(walker: Walker, value: Any) -> bool:
@@ -115,164 +117,42 @@ def walk_code(walker: Walker, value: Any) -> bool:
         Unkeyable: What it holds has no content to go by.
     """
     if isinstance(value, (type, types.FunctionType)):
-        walker.refer(walker, value)
+        walker.context.refer(walker, value)
     elif isinstance(value, types.CodeType):
-        _walk_bytecode(walker, value)
+        walk_bytecode(walker, value, docstrings=True)
     elif isinstance(value, types.ModuleType):
-        walker.tag("module")
-        walker.walk(value.__name__)
-    elif isinstance(value, functools.partial):
-        walker.tag("partial")
-        walker.walk([value.func, value.args, value.keywords])
-    elif isinstance(value, types.MethodType):
-        walker.tag("method")
-        walker.walk([value.__func__, value.__self__])
+        walk_module(walker, value, [()])
     elif isinstance(value, types.BuiltinFunctionType):
         _walk_builtin(walker, value)
-    elif isinstance(value, (staticmethod, classmethod)):
-        walker.tag(type(value).__name__)
-        walker.walk(value.__func__)
-    elif isinstance(value, property):
-        walker.tag("property")
-        walker.walk([value.fget, value.fset, value.fdel])
-    elif (inner := _wrapped(value)) is not None:
-        walker.tag("wrapper")
-        walker.walk([type(value).__module__, type(value).__qualname__, inner])
     else:
-        return False
+        inner = _inner(value)
+        if inner is None:
+            return False
+        walker.walk(type(value))
+        for part in inner:
+            walker.walk(part)
     return True
 
 
-def is_users(module: str | None) -> bool:
-    """Whether a module is the user's own: not installed, and not Python's."""
-    if module is None or module in ("__main__", "__mp_main__"):
-        return True
-    if module.partition(".")[0] == "mpitasks":
-        return False
-    path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None:
-        # Built in, or made by hand: the user's if somebody took the trouble.
-        return module not in sys.builtin_module_names and module not in sys.modules
-    if "site-packages" in path or "dist-packages" in path:
-        return False
-    return not path.startswith(os.path.dirname(os.__file__) + os.sep)  # noqa: PTH120
-
-
-def _wrapped(value: Any) -> Any:
-    """Return the function inside of a callable that is not Python's own, or None.
-
-    Such as those of `functools.lru_cache`, and of Numba, whose pickles have a number
-    that is drawn anew in each process.
-    """
-    if type(value).__module__ not in ("functools", "numba.core.registry"):
+def _inner(value: Any) -> Iterable[Any] | None:
+    """Return what a callable or descriptor consists of; None if it is another."""
+    if isinstance(value, functools.partial):
+        return value.func, value.args, value.keywords, vars(value) or None
+    if isinstance(value, types.MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, (staticmethod, classmethod)):
+        return (value.__func__,)
+    if isinstance(value, property):
+        return value.fget, value.fset, value.fdel
+    if isinstance(value, functools.cached_property):
+        return value.func, value.attrname
+    # The pickles of Numba's functions have a number that is drawn anew each time.
+    home = type(value).__module__
+    inner = getattr(value, "py_func" if "numba" in home else "__wrapped__", None)
+    if home not in ("functools", "numba.core.registry") or inner is None:
         return None
-    inner = getattr(value, "py_func", None) or getattr(value, "__wrapped__", None)
-    return inner if isinstance(inner, types.FunctionType) else None
-
-
-def _pieces(
-    walker: Walker, value: Any, *, top: bool
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield what a function or class consists of: a name for it, and what writes it.
-
-    Args:
-        walker: Writes.
-        value: The function or the class.
-        top: Whether it is what was asked for, not what it leads to.
-    """
-    if isinstance(value, type):
-        return _class_pieces(walker, value)
-    return _function_pieces(walker, value, top=top)
-
-
-def _function_pieces(
-    walker: Walker, function: types.FunctionType, *, top: bool
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    module = function.__module__
-    walk = functools.partial
-    yield "name", walk(walker.walk, (module, function.__qualname__))
-    users = is_users(module)
-    if not (users or top):
-        return
-    code = function.__code__
-    yield "code", walk(_walk_bytecode, walker, code)
-    if not users:
-        yield "version", walk(walker.walk, version_of(module))
-    defaults = function.__defaults__, function.__kwdefaults__
-    if defaults != (None, None):
-        yield "defaults", walk(walker.walk, defaults)
-    cells = function.__closure__ or ()
-    for name, cell in zip(code.co_freevars, cells, strict=True):
-        yield f"closure {name}", walk(_walk_cell, walker, cell)
-    attributes = {k: v for k, v in vars(function).items() if k != "__wrapped__"}
-    for name in sorted(attributes):
-        yield f"attribute {name}", walk(_leniently, walker, attributes[name])
-    if users:
-        scope = function.__globals__
-        names = _names(code)
-        for name in sorted(_global_names(code)):
-            if name in scope:
-                write = walk(_walk_global, walker, scope[name], names)
-                yield f"global {name}", write
-
-
-def _walk_cell(walker: Walker, cell: types.CellType) -> None:
-    try:
-        value = cell.cell_contents
-    except ValueError:  # not bound yet
-        walker.tag("empty")
-        return
-    walker.walk(value)
-
-
-def _walk_bytecode(walker: Walker, code: types.CodeType) -> None:
-    walker.tag("code")
-    flags = code.co_flags
-    # A docstring is the first constant; nobody computes with it.
-    constants = code.co_consts
-    if flags & HAS_DOCSTRING or _has_docstring(code):
-        constants = (None, *constants[1:])
-    walker.walk(
-        [
-            (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
-            flags & ~HAS_DOCSTRING,
-            code.co_code,
-            getattr(code, "co_exceptiontable", b""),
-            code.co_names,
-            code.co_varnames,
-            code.co_freevars,
-            code.co_cellvars,
-            constants,
-        ]
-    )
-
-
-def _has_docstring(code: types.CodeType) -> bool:
-    """Whether the first constant is a docstring, or serves nobody if it is not one.
-
-    Before Python 3.14 nothing says so. A function without a docstring has None there,
-    unless it is a lambda or a comprehension; a text that is used is loaded somewhere.
-    """
-    if not (code.co_consts and isinstance(code.co_consts[0], str)):
-        return False
-    return not any(
-        step.opcode in dis.hasconst and step.arg == 0
-        for step in dis.get_instructions(code)
-    )
-
-
-def _class_pieces(
-    walker: Walker, kind: type
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    walk = functools.partial
-    yield "name", walk(walker.walk, (kind.__module__, kind.__qualname__))
-    if not is_users(kind.__module__):
-        return
-    yield "bases", walk(walker.walk, kind.__bases__)
-    members = vars(kind)
-    for name in sorted(members):
-        if name not in _CLASS_NOISE:
-            yield name, walk(_leniently, walker, members[name])
+    own = vars(value) if home == "functools" else {}
+    return inner, *(part for name in sorted(own) for part in (name, own[name]))
 
 
 def _walk_builtin(walker: Walker, function: types.BuiltinFunctionType) -> None:
@@ -281,65 +161,134 @@ def _walk_builtin(walker: Walker, function: types.BuiltinFunctionType) -> None:
     if owner is None or isinstance(owner, types.ModuleType):
         module = function.__module__ or ""
         walker.walk((module, function.__qualname__))
+        if owner is not None and modules.is_users(module):
+            walker.walk(owner)
+        else:
+            walker.context.package(walker, module)
     else:
-        walker.walk([owner, function.__name__])
+        walker.walk(owner)
+        walker.walk(function.__name__)
 
 
-def _walk_global(
-    walker: Walker, value: Any, names: frozenset[str], above: tuple[Any, ...] = ()
-) -> None:
-    """Write what a name in a function's module stands for.
+def _pieces(walker: Walker, reached: Reached, value: Any) -> _Pieces:
+    """Yield what a function or class consists of: a name for it, and what writes it."""
+    yield "name", functools.partial(walker.walk, (value.__module__, value.__qualname__))
+    if isinstance(value, type):
+        yield from _class_pieces(walker, reached, value)
+    else:
+        yield from _function_pieces(walker, reached, value)
 
-    Of a module of the user it is what the function may use of it: the attributes
-    whose names occur in the function.
-    """
-    if not isinstance(value, types.ModuleType) or not is_users(value.__name__):
-        _leniently(walker, value)
+
+def _function_pieces(
+    walker: Walker, reached: Reached, function: types.FunctionType
+) -> _Pieces:
+    walk = functools.partial
+    code, scope = function.__code__, function.__globals__
+    reached.looks_at_docstrings |= uses_of(code).docstrings
+    docstrings = reached.docstrings
+    yield "code", walk(walk_bytecode, walker, code, docstrings=docstrings)
+    if docstrings:
+        yield "docstring", walk(walker.walk, function.__doc__)
+    defaults = function.__defaults__, function.__kwdefaults__
+    if defaults != (None, None):
+        yield "defaults", walk(walker.items, b"(", defaults)
+    yield "annotations", walk(_walk_annotations, walker, function)
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        yield f"closure {name}", walk(_walk_cell, walker, reached, cell)
+    for name in sorted(vars(function)):
+        yield f"attribute {name}", walk(walker.walk, vars(function)[name])
+    if not is_users_scope(scope):
+        reached.package(walker, scope["__name__"])
         return
-    walker.walk(value)
-    if value in above:
-        return
-    scope = vars(value)
-    for name in sorted(names & scope.keys()):
-        walker.tag(name)
-        _walk_global(walker, scope[name], names, (*above, value))
+    yield from _global_pieces(walker, reached, function)
+    yield "the rest", walk(_walk_unseen, walker, function)
 
 
-def _leniently(walker: Walker, value: Any) -> None:
-    """Write a value; its type if it has no content to go by."""
-    try:
-        part = walker.part(lambda: walker.walk(value))
-    except Unkeyable:
-        kind = type(value)
-        part = digest(f"{kind.__module__}.{kind.__qualname__}".encode())
-    walker.add(part)
+def _global_pieces(
+    walker: Walker, reached: Reached, function: types.FunctionType
+) -> _Pieces:
+    scope = function.__globals__
+    for name, chains in sorted(uses_of(function.__code__).reads.items()):
+        value = scope.get(name, MISSING)
+        reached.watch.append((scope, name, value))
+        if value is MISSING:
+            value = _builtin(function, name)
+            if value is None:
+                continue
+        if isinstance(value, types.ModuleType):
+            write = functools.partial(walk_module, walker, value, chains)
+        else:
+            write = functools.partial(walk_global, walker, scope, name, value, chains)
+        yield f"global {name}", write
 
 
-@functools.lru_cache(maxsize=1024)
-def _global_names(code: types.CodeType) -> frozenset[str]:
-    """Return the names of globals that a piece of code reads, nested code included."""
-    found = {
-        step.argval
-        for step in dis.get_instructions(code)
-        if step.opname in _GLOBAL_READS
+def _builtin(function: types.FunctionType, name: str) -> Any:
+    """Return a function that somebody has put among the built-in ones."""
+    value = getattr(function, "__builtins__", {}).get(name)
+    return value if isinstance(value, types.FunctionType) else None
+
+
+def _walk_unseen(walker: Walker, function: types.FunctionType) -> None:
+    """Write what stands for what a function uses without naming it."""
+    scope = function.__globals__
+    uses = uses_of(function.__code__)
+    package = modules.package_name(scope)
+    for what in sorted(uses.imports):
+        for name in modules.imported(what, package):
+            walk_unloaded(walker, name)
+    held = {
+        name: scope[name].__name__
+        for name in uses.reads
+        if isinstance(scope.get(name), types.ModuleType)
     }
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found |= _global_names(constant)
-    return frozenset(found)
+    file = module_of(scope)
+    if uses.finds(held):
+        walk_whole(walker, scope)
+        folder = modules.folder_of(scope)
+        for name in modules.named(sorted(uses.texts), package, folder):
+            walk_unloaded(walker, name)
+    elif file is not None and not modules.has_code(file, function.__code__):
+        walker.context.cover(walker, file)
 
 
-def _names(code: types.CodeType) -> frozenset[str]:
-    """Return the names that occur in a piece of code, of attributes too."""
-    found = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found |= _names(constant)
-    return frozenset(found)
+def _walk_cell(walker: Walker, reached: Reached, cell: types.CellType) -> None:
+    try:
+        value = cell.cell_contents
+    except ValueError:  # not bound yet
+        walker.tag("empty")
+        return
+    reached.cells.append((cell, value))
+    walker.walk(value)
 
 
-def version_of(module: str) -> str:
-    """Return the version of the package that a module is of, if it says so."""
-    package = sys.modules.get(module.partition(".")[0])
-    version = getattr(package, "__version__", "")
-    return version if isinstance(version, str) else ""
+def _walk_annotations(walker: Walker, function: types.FunctionType) -> None:
+    # From Python 3.14 on they are made when they are asked for, by the user's code.
+    make = getattr(function, "__annotate__", None)
+    walker.walk(function.__annotations__ if make is None else make)
+
+
+def _class_pieces(walker: Walker, reached: Reached, kind: type) -> _Pieces:
+    walk = functools.partial
+    if modules.is_compiled(kind.__module__):
+        yield "file", walk(walker.context.cover, walker, kind.__module__)
+    if type(kind) is not type:
+        yield "metaclass", walk(walker.walk, type(kind))
+    yield "bases", walk(walker.walk, kind.__bases__)
+    members = vars(kind)
+    names = [name for name in members if name not in _CLASS_NOISE]
+    names += ["__doc__"] * (reached.docstrings and "__doc__" in members)
+    reached.sizes.append((members, len(members)))
+    yield "order", walk(walker.walk, tuple(names))
+    for name in names:
+        reached.watch.append((members, name, members[name]))
+        yield name, walk(walker.walk, members[name])
+    make = members.get("__annotate_func__")
+    told = members.get("__annotations__") if make is None else make
+    yield "annotations", walk(walker.walk, told)
+
+
+def _scope_of(value: Any) -> dict[str, Any]:
+    """Return the globals of a function, or of the module of a class."""
+    if isinstance(value, types.FunctionType):
+        return value.__globals__
+    return getattr(sys.modules.get(value.__module__), "__dict__", {})

@@ -82,7 +82,7 @@ class Folder:
         import numpy as np
 
         try:
-            file = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise Damaged(
                 f"its file {self.path / name} cannot be read: {error}"

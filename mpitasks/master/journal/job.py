@@ -18,6 +18,7 @@ from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.future import Future
 from mpitasks.master.job import Job
 from mpitasks.master.journal.folder import Damaged
+from mpitasks.master.journal.guard import BadKey
 from mpitasks.master.journal.records import (
     NO_KEY,
     Entry,
@@ -81,7 +82,7 @@ class RecordedJob(Job):
         self._journal = journal
         self._met = met
         self._pump = pump
-        self._stored: dict[int, Stored] = {}  # found, by position, not handed out yet
+        self._stored: dict[int, Deferred] = {}  # found, by position, not handed out yet
         # Of the missing items, by their own numbers:
         self._positions = array("q")
         self._keys = bytearray()
@@ -117,6 +118,11 @@ class RecordedJob(Job):
         place = self._place(position)
         entry, found = self._journal.enter(self._met, args, {}, self.options, place)
         self.pulled += 1
+        try:
+            entry, found = self._journal.enter(self._met, args, {}, self.options)
+        except BadKey as bad:
+            self._stored[position] = Refused(bad.error)
+            return
         if found:
             assert entry is not None  # what has no key is not found
             self._stored[position] = Stored(self, item, position, entry, found)
@@ -252,6 +258,18 @@ class RecordedJob(Job):
         return Entry(self._journal, key, self._met[1], args=shown, label=label)
 
 
+class Refused(Deferred):
+    """The error of the user's function for keys, in the place of an item's result."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def fetch(self) -> Any:
+        return Failure(self.error)
+
+
 class Stored(Deferred):
     """A result that is in the journal, in its place among the results of a job.
 
@@ -276,7 +294,7 @@ class Stored(Deferred):
 
     def fetch(self) -> Any:
         try:
-            return self.entry.journal.load(self.number)
+            return self.entry.journal.load(self.number, self.entry.key)
         except Damaged:
             self.entry.replaces = self.number
             return self.job.rerun(self)

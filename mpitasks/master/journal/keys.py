@@ -9,20 +9,23 @@ arguments stay ten draws.
 from __future__ import annotations
 
 import json
-import marshal
-import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from mpitasks.master.journal.code import Parts, is_users, name_of, parts_of, version_of
-from mpitasks.master.journal.walk import Unkeyable, Walker, digest
+from mpitasks.master.journal import modules
+from mpitasks.master.journal.code import parts_of
+from mpitasks.master.journal.reached import Parts, Reached, name_of
+from mpitasks.master.journal.walk import ATOMS, Unkeyable, Walker, digest, flat
+from mpitasks.wire.diagnose import describe
 
 __all__ = ["Identity", "Keys"]
 
+T = TypeVar("T")
 
-_PLAIN = frozenset({int, float, complex, bool, type(None), str, bytes})
+SEEN = 1024
+"""So many functions and classes among arguments are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +44,36 @@ class Identity:
 
 
 class Keys:
-    """Makes the keys of a run's calls. Not for several threads at once."""
+    """Makes the keys of a run's calls. A context of a `Walker`, for arguments.
+
+    Only `number` and `restart` are not for several threads at once. All others run code
+    of the user, whose pickling hooks may raise anything: the call has no key then.
+    """
 
     def __init__(self) -> None:
-        self._known: weakref.WeakKeyDictionary[Any, Identity] = (
+        # Functions and classes among arguments, as they were when they were looked at.
+        self._seen: weakref.WeakKeyDictionary[Any, tuple[bytes, Reached]] = (
             weakref.WeakKeyDictionary()
         )
+        self._covered: dict[str, bytes] = {}
         self._counts: dict[bytes, int] = {}
 
     def identify(self, function: Callable[..., Any]) -> Identity:
-        """Return the identity of a callable.
-
-        A plain function keeps the one that it has when it is first seen, as it is sent
-        to the workers as it was then; another callable may have changed, and is looked
-        at each time.
+        """Return the identity of a callable, as it is now.
 
         Raises:
             Unkeyable: It holds something that has no content to go by.
         """
-        if isinstance(function, (types.FunctionType, type)):
-            return self._identity(function)
-        walker = Walker(self._refer)
-        walker.walk(function)
-        module = getattr(function, "__module__", None)
-        if isinstance(module, str) and not is_users(module):
-            walker.walk(version_of(module))
-        own = walker.digest()
-        return Identity(name_of(function), own, {"state": own})
+        return _guarded(lambda: self._identity(function), _plainly)
+
+    def renew(self) -> None:
+        """Look anew at files, and at functions and classes among the arguments.
+
+        In between only what is bound anew is noticed of these, not what changes in
+        place.
+        """
+        self._seen.clear()
+        self._covered.clear()
 
     def key(
         self,
@@ -80,18 +86,16 @@ class Keys:
         Raises:
             Unkeyable: An argument has no content to go by; the message names it.
         """
-        if not kwargs and set(map(type, args)) <= _PLAIN:
-            # Version 0 knows no references and no interned strings: equal values have
-            # equal bytes, at the speed of C.
-            return digest(function.digest + marshal.dumps(args, 0))
-        walker = Walker(self._refer)
-        walker.add(function.digest)
-        try:
-            walker.walk(args)
-            walker.walk(kwargs or {})
-        except Exception as error:  # of user code too: pickling hooks run here
-            raise Unkeyable(self._blame(args, kwargs or {}, error)) from error
-        return walker.digest()
+        if not kwargs and set(map(type, args)) <= ATOMS:
+            try:
+                return digest(function.digest + flat(args))
+            except ValueError:  # 2 GiB and more
+                pass
+        own = kwargs or {}
+        return _guarded(
+            lambda: self._key("call", function, (args, own)),
+            lambda error: self._blame(args, own, error),
+        )
 
     def user_key(self, function: Identity, given: Any) -> bytes:
         """Return the key of a call for which the user gave one.
@@ -99,11 +103,7 @@ class Keys:
         Raises:
             Unkeyable: What was given has no content to go by.
         """
-        walker = Walker(self._refer)
-        walker.tag("given")
-        walker.add(function.digest)
-        walker.walk(given)
-        return walker.digest()
+        return _guarded(lambda: self._key("given", function, given), _plainly)
 
     def number(self, key: bytes) -> bytes:
         """Return the key of this occurrence of a call."""
@@ -117,17 +117,12 @@ class Keys:
         """Count the occurrences from the start again."""
         self._counts.clear()
 
-    def _identity(self, value: Any) -> Identity:
-        known = self._known.get(value)
-        if known is None:
-            parts = parts_of(value)
-            told = json.dumps([[name, part.hex()] for name, part in parts.items()])
-            known = Identity(name_of(value), digest(told.encode()), parts)
-            self._known[value] = known
-        return known
-
-    def _refer(self, walker: Walker, value: Any) -> None:
-        walker.add(self._identity(value).digest)
+    def _key(self, tag: str, function: Identity, value: Any) -> bytes:
+        walker = Walker(self)
+        walker.tag(tag)
+        walker.add(function.digest)
+        walker.walk(value)
+        return walker.digest()
 
     def _blame(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
@@ -137,9 +132,75 @@ class Keys:
         named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
         for name, value in named:
             try:
-                Walker(self._refer).walk(value)
+                Walker(self).walk(value)
             except RecursionError:
                 return f"{name} is nested too deeply"
-            except Exception as found:
-                return f"{name} cannot be told apart: {found}"
-        return str(error)
+            except BaseException as found:
+                return f"{name} cannot be told apart: {_plainly(found)}"
+        return _plainly(error)
+
+    def _identity(self, function: Callable[..., Any]) -> Identity:
+        parts, _ = parts_of(function, self._cover)
+        return Identity(name_of(function), _told(parts), parts)
+
+    def _cover(self, module: str) -> bytes:
+        found = self._covered.get(module)
+        if found is None:
+            found = self._covered[module] = modules.cover(module)
+        return found
+
+    # What a walker asks.
+
+    def refer(self, walker: Walker, value: Any) -> None:
+        seen = self._seen.get(value)
+        if seen is None or not seen[1].holds():
+            parts, reached = parts_of(value, self._cover)
+            if len(self._seen) >= SEEN:  # what was read may refer to what was looked at
+                self._seen.clear()
+            reached.queue.clear()
+            seen = self._seen[value] = _told(parts), reached
+        walker.add(seen[0])
+
+    def cover(self, walker: Walker, module: str) -> None:
+        walker.add(self._cover(module))
+
+    def package(self, walker: Walker, module: str) -> None:
+        package = modules.home_of(module).package
+        walker.add(b"" if package is None else package.told)
+
+    def opaque(self, walker: Walker, value: Any) -> None:
+        raise Unkeyable(f"a {type(value).__qualname__} has no content to know it by")
+
+
+def _told(parts: Parts) -> bytes:
+    told = json.dumps([[name, part.hex()] for name, part in parts.items()])
+    return digest(told.encode())
+
+
+def _guarded(make: Callable[[], T], blame: Callable[[BaseException], str]) -> T:
+    """Return what is made of the user's values.
+
+    Raises:
+        Unkeyable: That raised something, of whatever class.
+        BaseException: It was interrupted from outside: that does not come again.
+    """
+    try:
+        return make()
+    except Exception as error:
+        raise Unkeyable(blame(error)) from error
+    except BaseException as error:
+        try:
+            make()
+        except BaseException as again:
+            raise Unkeyable(blame(again)) from again
+        raise error
+
+
+def _plainly(error: BaseException) -> str:
+    """Return what an error says."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    try:
+        return str(error) if isinstance(error, Unkeyable) else describe(error)
+    except BaseException as worse:
+        return type(worse).__name__

@@ -1,5 +1,8 @@
 """Opening a journal, whatever state it is in: take the lock, mend what is damaged.
 
+What a killed run had begun to commit, SQLite undoes with the pages in FILE-journal. If
+those are damaged, that does more harm than good: so FILE is copied before.
+
 A file that is not ours is refused, never touched. One that is ours and damaged is put
 aside, and what is sound in it goes into a new one. One that cannot be written, because
 of the disk or of its rights, is an error that says so.
@@ -7,43 +10,55 @@ of the disk or of its rights, is an error that says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mpitasks.errors import JournalError
 from mpitasks.master.journal.folder import Damaged
-from mpitasks.master.journal.lock import Lock
+from mpitasks.master.journal.lock import Lock, lock_path, resolve
 from mpitasks.master.journal.salvage import salvage
 from mpitasks.master.journal.store import (
     APPLICATION,
+    PAGE_BYTES,
     FunctionRow,
     Row,
     Store,
+    interrupted,
     is_environment,
+    sealed,
+    undo_path,
 )
+from mpitasks.master.journal.text import printable
 
-__all__ = ["cannot_write", "check_ours", "open_locked", "rebuild"]
+__all__ = ["cannot_write", "check_ours", "open_locked", "open_sound", "sources"]
 
 ROWS_AT_ONCE = 1000
 
 
-def open_locked(path: Path) -> tuple[Lock, Store]:
+def open_locked(
+    path: Path, read: Callable[[Store], None] = lambda _: None
+) -> tuple[Lock, Store]:
     """Take the lock of a journal and open it; make it if it is not there.
+
+    Args:
+        path: The journal, or a symbolic link to it.
+        read: Reads what must be readable of it; called again when it was mended.
 
     Raises:
         JournalError: Another run has it, it is another kind of file, or the disk does
             not let us.
     """
-    if path.is_dir():
-        raise JournalError(f"{path} is a folder; a journal is a file")
+    path = resolve(path)
     lock = Lock(path)
     try:
-        check_ours(path, known=lock.known)
+        check_ours(path, lock)
         lock.claim()
-        return lock, _open(path, lock)
+        return lock, _open(path, lock, read)
     except BaseException:
         lock.release()
         raise
@@ -60,23 +75,71 @@ def cannot_write(path: Path, error: BaseException) -> JournalError:
     return told
 
 
-def _open(path: Path, lock: Lock) -> Store:
+def open_sound(
+    path: Path, lock: Lock, read: Callable[[Store], None] = lambda _: None
+) -> Store:
+    """Open a journal that is locked, if it is sound.
+
+    Raises:
+        sqlite3.Error, OSError, MemoryError: It cannot be opened, or is damaged.
+        Damaged: It is damaged; `sources` has what is left.
+    """
+    _keep_before(path)
+    store = Store(path, locks=lock.works)
     try:
-        return Store(path, locks=lock.works)
-    except (sqlite3.Error, OSError, Damaged) as error:
+        read(store)
+        _before(path).unlink(missing_ok=True)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _open(path: Path, lock: Lock, read: Callable[[Store], None]) -> Store:
+    try:
+        return open_sound(path, lock, read)
+    except (sqlite3.Error, OSError, MemoryError, Damaged) as error:
         if _is_rights(path, error):
             raise cannot_write(path, error) from error
-        why = str(error)
+        why = printable(str(error))
     try:
-        kept, sound = rebuild(path, salvage_from=path)
-    except (sqlite3.Error, OSError) as error:
+        kept, sound = _rebuild(path)
+        store = open_sound(path, lock, read)
+    except (sqlite3.Error, OSError, Damaged) as error:
         raise cannot_write(path, error) from error
     print(
         f"mpitasks: the journal {path} was damaged ({why}): {sound} results were "
         f"saved from it, the damaged file is kept as {kept}",
         file=sys.stderr,
     )
-    return Store(path, locks=lock.works)
+    return store
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(path.name + ".before")
+
+
+def _keep_before(path: Path) -> None:
+    """Copy the file and FILE-journal, if SQLite is going to undo what was begun."""
+    before = _before(path)
+    if before.exists() or not path.exists() or not interrupted(path):
+        return  # a copy that is there is of a run that was killed while it undid
+    partial = before.with_name(before.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            for part in (path, undo_path(path)):
+                file.seek(-(-file.tell() // PAGE_BYTES) * PAGE_BYTES)
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
+        partial.replace(before)
+    except OSError:  # a full disk: what is in FILE-journal will be sound, most likely
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def sources(path: Path) -> list[Path]:
+    """Return the files in which results of a damaged journal may be."""
+    return [file for file in (path, _before(path)) if file.exists()]
 
 
 def _is_rights(path: Path, error: BaseException) -> bool:
@@ -88,47 +151,54 @@ def _is_rights(path: Path, error: BaseException) -> bool:
     return not (allowed and "readonly" in str(error))
 
 
-def check_ours(path: Path, *, known: bool) -> None:
+def check_ours(path: Path, lock: Lock | None) -> None:
     """Refuse a file that was no journal of ours before it was damaged.
 
     Args:
         path: The file.
-        known: Whether its lock says that it was.
+        lock: Its lock, which may say that it was.
 
     Raises:
-        JournalError: It was none.
+        JournalError: It was none, or another program has a file of the lock's name.
     """
-    if known or not path.exists() or path.stat().st_size == 0:
+    if (lock is not None and lock.known) or _is_ours(path):
         return
-    with path.open("rb") as file:
-        header = file.read(72)
-    ours = int.from_bytes(header[68:72], "big") == APPLICATION
-    if not (header.startswith(b"SQLite format 3\0") and ours):
+    if path.exists() and path.stat().st_size > 0:
         raise JournalError(
             f"{path} is no journal of mpitasks, and is left as it is: take another "
             f"name for the journal"
         )
+    if lock is not None and lock.foreign:
+        raise JournalError(
+            f"{lock_path(path)} is a file of something else, and is left as it is: "
+            f"take another name for the journal"
+        )
 
 
-def rebuild(
-    path: Path, *, salvage_from: Path | None = None, drop: frozenset[int] = frozenset()
-) -> tuple[Path, int]:
+def _is_ours(path: Path) -> bool:
+    """Whether the header, or any row, can only be a journal's."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        header = file.read(72)
+    ours = int.from_bytes(header[68:72], "big") == APPLICATION
+    if header.startswith(b"SQLite format 3\0") and ours:
+        return True
+    return any(map(len, salvage(path)))
+
+
+def _rebuild(path: Path) -> tuple[Path, int]:
     """Make a journal anew from the sound rows of a file, and put it in its place.
-
-    Args:
-        path: The journal.
-        salvage_from: Where the rows are.
-        drop: Numbers of results to leave out.
 
     Returns:
         Where the old file is now, and how many results there are.
     """
-    functions, results = salvage(salvage_from or path)
+    functions, results = salvage(*sources(path))
     fresh = path.with_name(path.name + ".new")
     _remove(fresh)
     store = Store(fresh)
     try:
-        _fill(store, functions, {n: r for n, r in results.items() if n not in drop})
+        _fill(store, functions, results)
     finally:
         store.close()
     kept = _aside(path)
@@ -139,23 +209,22 @@ def rebuild(
     except OSError:
         path.rename(kept)
     for ending in ("-journal", "-wal", "-shm"):
-        _remove(path.with_name(path.name + ending), only=True)
+        path.with_name(path.name + ending).unlink(missing_ok=True)
     fresh.replace(path)
-    _remove(fresh)
-    return kept, len(results) - len(drop & results.keys())
+    _before(path).unlink(missing_ok=True)
+    return kept, len(results)
 
 
 def _fill(
-    store: Store, functions: Mapping[int, FunctionRow], results: Mapping[int, Row]
+    store: Store, functions: Mapping[int, FunctionRow], results: Sequence[Row]
 ) -> None:
     known = dict(functions)
-    for row in results.values():
+    for row in results:
         if row.function not in known:
-            known[row.function] = FunctionRow(f"unknown-{row.function}", b"", "[]")
+            known[row.function] = FunctionRow(f"unknown-{row.function}", b"", "{}")
     store.write([], functions=list(known.items()))
-    rows = [results[number] for number in sorted(results)]
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        store.write(rows[start : start + ROWS_AT_ONCE])
+    for start in range(0, len(results), ROWS_AT_ONCE):
+        store.write(list(map(sealed, results[start : start + ROWS_AT_ONCE])))
 
 
 def _aside(path: Path) -> Path:
@@ -165,7 +234,7 @@ def _aside(path: Path) -> Path:
     return kept
 
 
-def _remove(path: Path, *, only: bool = False) -> None:
+def _remove(path: Path) -> None:
     """Remove a database file, and what SQLite puts beside it."""
-    for ending in [""] if only else ["", "-journal", "-wal", "-shm"]:
+    for ending in ("", "-journal", "-wal", "-shm"):
         path.with_name(path.name + ending).unlink(missing_ok=True)

@@ -9,8 +9,8 @@ who reads a result). Neither is held while the other, or the pump's, is taken.
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.errors import JournalError
 from mpitasks.master.calls import Call, Chunk
 from mpitasks.master.journal.folder import Damaged, Folder
+from mpitasks.master.journal.guard import BadKey, key_of_user, told
 from mpitasks.master.journal.job import RecordedJob
 from mpitasks.master.journal.keys import Identity, Keys
 from mpitasks.master.journal.opening import cannot_write, open_locked
@@ -32,15 +33,19 @@ from mpitasks.master.journal.records import (
     now,
     to_row,
 )
-from mpitasks.master.journal.store import FunctionRow
+from mpitasks.master.journal.store import MOST_NUMBER, FunctionRow, Store, sealed
 from mpitasks.master.journal.summary import Summary
+from mpitasks.master.journal.text import fit, key_name
 from mpitasks.master.journal.walk import Unkeyable, digest
 from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
 from mpitasks.wire import codec
+from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import ERROR, PLAIN
+from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
     from mpitasks.core.events import Task, TaskId
+    from mpitasks.master.functions import Function
     from mpitasks.master.pump import Pump
     from mpitasks.options import TaskOptions
     from mpitasks.terms import Place
@@ -56,6 +61,9 @@ MISSING: Any = object()
 
 SEED = "mpitasks seed"
 """The name in the table of functions of a row that holds a seed: no function's."""
+
+_identities: weakref.WeakKeyDictionary[Function, Identity] = weakref.WeakKeyDictionary()
+"""What each function was when it was made ready to be sent, in whichever journal."""
 
 CLOSE_SECONDS = 60.0
 """So long the end of a run waits for the disk, before it says what is lost."""
@@ -90,42 +98,38 @@ class Journal:
         self._stop: Callable[[JournalError], None] | None = None
         self.error: JournalError | None = None
         self._closed = False
-        self._lock, self._store = open_locked(self.path)
-        self._folder = Folder(self.path)
+        self._lock, self._store = open_locked(self.path, self._load)
+        self._folder = Folder(self._store.path)  # beside the file, not beside a link
         self._keys = Keys()
-        self._keys_lock = threading.Lock()
+        self._keys_lock = threading.RLock()  # user code runs in it: it may submit
         self._base_lock = threading.Lock()
-        try:
-            self._load()
-        except sqlite3.Error as error:
-            self._store.close()
-            self._lock.release()
-            raise cannot_write(path, error) from error
         self._writer = Writer(self._write, self._cannot_write, str(path), QUEUE_BYTES)
         self._writer.start()
 
-    def _load(self) -> None:
+    def _load(self, store: Store) -> None:
         """Read all keys."""
-        self._functions = self._store.functions()
+        self._functions = store.functions()
         self._numbers = {row.digest: n for n, row in self._functions.items()}
-        self._next = max(self._functions, default=0) + 1
         self._met: dict[bytes, int] = {}  # functions of this run, by digest
         self._found: dict[bytes, int] = {}
         self._stale: dict[bytes, int] = {}  # to be replaced by the next attempt
         self._results: dict[int, int] = {}  # how many there are, by function
         seeds = [row for _, row in sorted(self._functions.items()) if row.name == SEED]
         self.seed: int | None = json.loads(seeds[-1].parts)["seed"] if seeds else None
-        for number, key, function, failed in self._store.index():
+        for number, key, function, failed in store.index():
             self._results[function] = self._results.get(function, 0) + 1
             if failed and not self._keep_failures:
                 self._stale[key] = number
             else:
                 self._found[key] = number
+        taken = [n for n in self._results if type(n) is int and 0 < n < MOST_NUMBER]
+        self._next = max([0, *self._functions, *taken]) + 1
 
     # For the executor, from any thread.
 
     def attach(self, pump: Pump) -> None:
         """Be told of what is done, and know how to stop the run."""
+        self._keys.renew()
         pump.engine.keep(record, record_failure)
         self._stop = pump.abandon
         if self.error is not None and not self.goes_on:
@@ -144,32 +148,52 @@ class Journal:
     def find(
         self,
         fn: Any,
+        target: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
         place: Place | None = None,
     ) -> tuple[Entry | None, Any]:
         """Return where a call is to be recorded, and its outcome, or `MISSING`."""
-        met = self.meet(fn)
+        met = self.meet(fn, target)
         if met is None:
             return None, MISSING
-        entry, found = self.enter(met, args, kwargs, options, place)
+        try:
+            entry, found = self.enter(met, args, kwargs, options, place)
+        except BadKey as bad:
+            return None, Failure(bad.error)
         if found:
             assert entry is not None  # what has no key is not found
             try:
-                return entry, self.load(found)
+                return entry, self.load(found, entry.key)
             except Damaged:
                 entry.replaces = found
         return entry, MISSING
 
-    def meet(self, function: Any) -> Met | None:
-        """Return what a function is and its number, or None if it has no key."""
-        with self._keys_lock:
+    def meet(
+        self, function: Any, target: Function | None = None, *, renew: bool = False
+    ) -> Met | None:
+        """Return what a function is and its number, or None if it has no key.
+
+        Args:
+            function: The function.
+            target: As it is sent: another object whenever that is another. What it is,
+                is told once for each of these.
+            renew: Look anew at what changes in place, as a map does.
+        """
+        if renew:
+            self._keys.renew()
+        identity = None if target is None else _identities.get(target)
+        if identity is None:
             try:
                 identity = self._keys.identify(function)
-            except Exception as error:  # of user code too: pickling hooks run here
-                self.summary.unkeyable(repr(function), str(error))
+            except Unkeyable as error:
+                with self._keys_lock:
+                    self.summary.unkeyable(_shown(function), str(error))
                 return None
+            if target is not None:
+                _identities[target] = identity
+        with self._keys_lock:
             return identity, self._number(identity)
 
     def enter(
@@ -192,25 +216,34 @@ class Journal:
         Returns:
             The entry, None if the call has no key; and the row where its result is
             found, 0 if it is not.
+
+        Raises:
+            BadKey: The user's function for the key raised.
         """
         identity, function = met
         given = options.key
-        if callable(given):
-            given = given(*args, **kwargs)
+        try:
+            if given is None:
+                key = self._keys.key(identity, args, kwargs)
+            else:
+                if callable(given):
+                    given = key_of_user(given, args, kwargs)
+                key = self._keys.user_key(identity, given)
+        except BadKey:
+            raise
+        except BaseException as error:  # of user code too: pickling hooks run here
+            if interrupts(error):
+                raise
+            with self._keys_lock:
+                self.summary.unkeyable(identity.name, told(error))
+            return None, 0
         with self._keys_lock:
-            try:
-                if given is None:
-                    key = self._keys.key(identity, args, kwargs)
-                else:
-                    key = self._keys.user_key(identity, given)
-            except Unkeyable as error:
-                self.summary.unkeyable(identity.name, str(error))
-                return None, 0
             key = self._keys.number(key)
             found, replaces = self._look_up(key, place)
+        name = None if given is None else key_name(given)
         shown = args if not kwargs and codec.is_plain(args) else None
         label = options.label
-        entry = Entry(self, key, function, replaces, given, shown, label, place)
+        entry = Entry(self, key, function, replaces, name, shown, label, place)
         return entry, found
 
     def _look_up(self, key: bytes, place: Place | None) -> tuple[int, int]:
@@ -228,8 +261,8 @@ class Journal:
             replaces = found or replaces or self._stale.pop(key, 0)
         return found, replaces
 
-    def load(self, number: int) -> Any:
-        """Return a result, or the `Failure` that it was.
+    def load(self, number: int, key: bytes) -> Any:
+        """Return the result of a key, or the `Failure` that it was.
 
         Raises:
             Damaged: It is not there any more as it was. That was said.
@@ -237,6 +270,8 @@ class Journal:
         try:
             with self._base_lock:
                 row = self._store.read(number)
+            if row.key != key:
+                raise Damaged("its row is of another call")
             value = decode_row(row, self._folder)
         except Damaged as error:
             self.summary.damaged(str(error))
@@ -319,10 +354,9 @@ class Journal:
         if number is None:
             number, self._next = self._next, self._next + 1
             parts = {name: part.hex()[:8] for name, part in identity.parts.items()}
-            row = FunctionRow(identity.name, identity.digest, json.dumps(parts))
-            older = {
-                n: f for n, f in self._functions.items() if f.name == identity.name
-            }
+            name = fit(identity.name)
+            row = FunctionRow(name, identity.digest, json.dumps(parts))
+            older = {n: f for n, f in self._functions.items() if f.name == name}
             unused = sum(self._results.get(n, 0) for n in older)
             if unused:
                 latest = json.loads(older[max(older)].parts)
@@ -341,7 +375,11 @@ class Journal:
             if not isinstance(record, Record):
                 functions.append(record)
                 continue
-            rows.append(to_row(record, self._folder))
+            try:
+                rows.append(sealed(to_row(record, self._folder)))
+            except (ValueError, TypeError, RecursionError) as error:
+                self.summary.refused(told(error))
+                continue
             if record.entry.replaces:
                 replaced.append(record.entry.replaces)
         self._folder.sync()
@@ -362,6 +400,14 @@ class Journal:
             self.summary.goes_on(str(error))
         elif self._stop is not None:
             self._stop(self.error)
+
+
+def _shown(function: Any) -> str:
+    """Return what messages call a function, which may not even have a `repr`."""
+    try:
+        return repr(function)
+    except BaseException:
+        return f"a {type(function).__qualname__}"
 
 
 def _records(items: list[Any]) -> Iterator[Any]:

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpitasks.errors import RemoteTraceback
+from mpitasks.errors import RemoteError, RemoteTraceback
 from mpitasks.master.journal.folder import Damaged, Folder
+from mpitasks.master.journal.guard import is_interrupt, told
 from mpitasks.master.journal.store import Row
+from mpitasks.master.journal.text import call_text, fit
 from mpitasks.master.journal.walk import digest
 from mpitasks.master.journal.writer import LARGE_BYTES
 from mpitasks.wire import codec
@@ -41,8 +43,7 @@ __all__ = [
     "to_row",
 ]
 
-TEXT_LENGTH = 200
-"""Arguments and keys of the user stand in the journal as so much text."""
+LABEL_LENGTH = 1000
 
 ROW_BYTES = 300
 """What a small result takes in memory and in the journal, about."""
@@ -59,7 +60,7 @@ class Entry:
         key: Its key.
         function: The number of its function in the journal.
         replaces: The number of the row of its last attempt, in another run; 0 for none.
-        given: The key that the user gave.
+        given: The key that the user gave, as text.
         args: The arguments if they are plain.
         label: The task's label.
         place: Where in the program it stands, as in `mpitasks.terms`.
@@ -69,7 +70,7 @@ class Entry:
     key: bytes
     function: int
     replaces: int = 0
-    given: Any = None
+    given: str | None = None
     args: tuple[Any, ...] | None = None
     label: str | None = None
     place: Place | None = None
@@ -201,16 +202,11 @@ def to_row(record: Record, folder: Folder) -> Row:
         body,
         file,
         sums,
-        None if entry.given is None else str(entry.given)[:TEXT_LENGTH],
-        None if entry.args is None else _shown(entry.args),
-        entry.label,
+        entry.given,
+        None if entry.args is None else call_text(entry.args),
+        None if entry.label is None else fit(entry.label, LABEL_LENGTH),
         record.at,
     )
-
-
-def _shown(args: tuple[Any, ...]) -> str:
-    """Return plain arguments as text."""
-    return f"({', '.join(map(repr, args))})"[:TEXT_LENGTH]
 
 
 def decode_row(row: Row, folder: Folder) -> Any:
@@ -219,20 +215,31 @@ def decode_row(row: Row, folder: Folder) -> Any:
     Raises:
         Damaged: It cannot be read, or cannot be unpickled any more.
     """
-    try:
-        told = json.loads(row.sizes)
-    except ValueError as error:
-        raise Damaged("its row is not what was written") from error
-    sizes = [told] if isinstance(told, int) else told
+    text = row.sizes
+    sizes = [int(text)] if text.isdecimal() else json.loads(text)
     if row.file is not None:
         frame, *buffers = folder.read(row.file, sizes, row.sums or b"")
+    elif len(sizes) == 1:
+        frame, buffers = row.body, []
     else:
         frame, *buffers = _split(row.body or b"", sizes)
     if row.form == PLAIN:
         return pickle.loads(frame)
-    value = decode_outcome(row.form, frame, buffers)
-    if row.form == VALUE and type(value) is Failure:
-        raise Damaged(str(value.error)) from value.error
+    try:
+        value = decode_outcome(row.form, frame, buffers)
+        # An exception of a task has the task's traceback for its cause.
+        lost = type(value) is Failure and (
+            row.form == VALUE or not isinstance(value.error.__cause__, RemoteTraceback)
+        )
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        raise Damaged(f"it cannot be unpickled any more: {told(error)}") from error
+    if lost:
+        cause = value.error.__cause__
+        raise Damaged(
+            f"it cannot be unpickled any more: {told(cause or value.error)}"
+        ) from cause
     return value
 
 
@@ -240,7 +247,13 @@ def encode_failure(error: BaseException) -> Form:
     """Return an error that came from a worker as what a worker would send."""
     cause = error.__cause__
     text = cause.text if isinstance(cause, RemoteTraceback) else None
-    return encode_error(error, "rank 0", text)
+    try:
+        return encode_error(error, "rank 0", text)
+    except BaseException as unfit:  # of the exception's own __reduce__, say
+        if is_interrupt(unfit):
+            raise
+        stand_in = RemoteError(f"{type(error).__name__} [sent as text: {told(unfit)}]")
+        return encode_error(stand_in, "rank 0", text)
 
 
 def _split(body: bytes, sizes: Sequence[int]) -> list[Any]:

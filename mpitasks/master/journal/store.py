@@ -4,6 +4,7 @@ A table of results in the order in which they came, one of the functions that th
 of, and one number: how many results there are. Nobody searches it: all keys are read
 when it is opened. What a row holds is told by its checksum, so that damage is found
 when the row is read, and a row can be known among the ruins of a file (`salvage`).
+All else that SQLite would believe is compared with what a journal has.
 
 A rollback journal and exclusive locking: no shared memory, which network file systems
 lack. Each commit is synced. Not for several threads at once: the recorder sees to that.
@@ -11,6 +12,7 @@ lack. Each commit is synced. Not for several threads at once: the recorder sees 
 
 from __future__ import annotations
 
+import functools
 import marshal
 import operator
 import sqlite3
@@ -22,7 +24,17 @@ from typing import Any
 from mpitasks.master.journal.folder import Damaged
 from mpitasks.master.journal.walk import digest
 
-__all__ = ["APPLICATION", "FunctionRow", "Row", "Store", "is_environment"]
+__all__ = [
+    "APPLICATION",
+    "MOST_NUMBER",
+    "FunctionRow",
+    "Row",
+    "Store",
+    "interrupted",
+    "is_environment",
+    "sealed",
+    "undo_path",
+]
 
 APPLICATION = 0x6D74736B  # "mtsk"
 FORMAT = 1
@@ -38,8 +50,35 @@ CREATE TABLE state (rows INTEGER);
 INSERT INTO state VALUES (0);
 """
 
+_TABLES = [
+    ("table", name, name, root, f"CREATE TABLE {name} {words.strip()}")
+    for root, (name, words) in enumerate(
+        (statement.split(maxsplit=3)[2:] for statement in SCHEMA.split(";")[:3]), 2
+    )
+]
+"""What SQLite itself has noted of these: no triggers, no views, no tables of others."""
+
 HEADER_BYTES = 100
 PAGE_BYTES = 4096
+
+MOST_NUMBER = 1 << 60
+"""Rows have no greater numbers, so that there is always a next one."""
+
+AHEAD_BYTES = 256 << 10
+AHEAD_ROWS = 256
+AHEAD_GAP = 16
+"""So much is read ahead, where results are asked for about in their order."""
+
+_ENVIRONMENT = frozenset(
+    {
+        "attempt to write a readonly database",
+        "database is locked",
+        "database or disk is full",
+        "disk I/O error",
+        "large file support is disabled",
+        "unable to open database file",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -86,14 +125,16 @@ class FunctionRow:
 
 def checksum(row: Row | FunctionRow) -> bytes:
     """Return the checksum that stands in the row."""
-    return _sealed(row)[-1]  # type: ignore[no-any-return]
+    return sealed(row)[-1]  # type: ignore[no-any-return]
 
+
+BODY = 1 + [field.name for field in fields(Row)].index("body")
 
 _row_values = operator.attrgetter(*(field.name for field in fields(Row)))
 _function_values = operator.attrgetter(*(field.name for field in fields(FunctionRow)))
 
 
-def _sealed(row: Row | FunctionRow) -> tuple[Any, ...]:
+def sealed(row: Row | FunctionRow) -> tuple[Any, ...]:
     """Return what stands in a row, and the checksum of that."""
     values = _row_values(row) if isinstance(row, Row) else _function_values(row)
     return (*values, digest(marshal.dumps(values, 0))[:8])
@@ -116,7 +157,7 @@ class Store:
         self, path: Path, *, locks: bool = True, writable: bool = True
     ) -> None:
         fresh = writable and (not path.exists() or path.stat().st_size == 0)
-        if not fresh and not _interrupted(path):
+        if not fresh and not interrupted(path):
             check_header(path)  # before SQLite acts on what a damaged one says
         words = ["mode=" + ("rwc" if writable else "ro")]
         if not locks:
@@ -126,6 +167,13 @@ class Store:
         self._base = sqlite3.connect(
             uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0.0
         )
+        # Damaged text is found by the checksum, not by SQLite's wrapper.
+        self._base.text_factory = functools.partial(
+            str, encoding="utf-8", errors="surrogateescape"
+        )
+        self._ahead: dict[int, tuple[Any, ...]] = {}
+        self._window = 1
+        self._last = 0
         try:
             self._prepare(fresh=fresh, writable=writable)
         except BaseException:
@@ -137,6 +185,7 @@ class Store:
         run(f"PRAGMA page_size={PAGE_BYTES}")
         run("PRAGMA locking_mode=EXCLUSIVE")
         run("PRAGMA cell_size_check=ON")
+        run("PRAGMA trusted_schema=OFF")
         run("PRAGMA synchronous=FULL")
         if writable and not fresh:
             run("PRAGMA journal_mode=DELETE")
@@ -151,36 +200,47 @@ class Store:
             )
             return
         check_header(self.path, whole=True)
-        (version,) = run("PRAGMA user_version").fetchone()
-        if version != FORMAT:
-            raise Damaged(f"it has format {version}, and this mpitasks knows {FORMAT}")
-        self._check_tree()
+        self._check_tables()
+        if writable:  # from now on no other process has it, by whatever name
+            run("BEGIN EXCLUSIVE")
+            run("COMMIT")
 
-    def _check_tree(self) -> None:
-        """Raise if SQLite finds its own structures damaged."""
-        (found,) = self._base.execute("PRAGMA quick_check(1)").fetchone()
+    def _check_tables(self) -> None:
+        """Raise if SQLite finds its structures damaged, or they are not ours."""
+        run = self._base.execute
+        words = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master"
+        if sorted(run(words)) != sorted(_TABLES):
+            raise Damaged("its tables are not those of a journal")
+        (found,) = run("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise Damaged(found.splitlines()[-1])
-        states = self._base.execute("SELECT rows FROM state").fetchall()
-        (count,) = self._base.execute("SELECT count(*) FROM results").fetchone()
+        for table in ("functions", "results"):
+            words = f"SELECT min(id), max(id) FROM {table}"
+            least, most = run(words).fetchone()
+            if least is not None and not 0 < least <= most <= MOST_NUMBER:
+                raise Damaged(f"its {table} have wrong numbers")
+        states = run("SELECT rows FROM state").fetchall()
+        (count,) = run("SELECT count(*) FROM results").fetchone()
         if states != [(count,)]:
             raise Damaged(f"it should have {states} results and has {count}")
+        for number, *values, told in run("SELECT * FROM functions"):
+            if checksum(FunctionRow(*values)) != told:
+                raise Damaged(f"function {number} is not what was written")
 
     def close(self) -> None:
         """Close the file."""
         self._base.close()
 
     def functions(self) -> dict[int, FunctionRow]:
-        """Return the functions that are sound, by number."""
-        found = {}
-        for number, *values, told in self._base.execute("SELECT * FROM functions"):
-            row = FunctionRow(*values)
-            if checksum(row) == told:
-                found[number] = row
-        return found
+        """Return the functions, by number."""
+        found = self._base.execute("SELECT id, name, digest, parts FROM functions")
+        return {number: FunctionRow(*values) for number, *values in found}
 
     def index(self) -> Iterator[tuple[int, bytes, int, int]]:
-        """Yield (number, key, function, failed) of each result, oldest first."""
+        """Yield (number, key, function, failed) of each result, oldest first.
+
+        As they stand there; whether a row is sound is known when it is read.
+        """
         words = "SELECT id, key, function, failed FROM results ORDER BY id"
         yield from self._base.execute(words)
 
@@ -194,40 +254,64 @@ class Store:
         Raises:
             Damaged: It is not what was written.
         """
-        words = "SELECT * FROM results WHERE id=?"
-        try:
-            found = self._base.execute(words, (number,)).fetchone()
-        except sqlite3.Error as error:
-            raise Damaged(f"its row cannot be read: {error}") from error
+        ahead = self._ahead
+        found = ahead.pop(number, None)
         if found is None:
-            raise Damaged("its row is gone")
-        row = Row(*found[1:-1])
-        if checksum(row) != found[-1]:
+            follows = self._last < number <= self._last + AHEAD_GAP
+            self._window = min(2 * self._window, AHEAD_ROWS) if follows else 1
+            ahead.clear()
+            try:
+                self._read_ahead(number)
+            except (sqlite3.Error, MemoryError) as error:
+                if number not in ahead:
+                    raise Damaged(f"its row cannot be read: {error}") from error
+            found = ahead.pop(number, None)
+            if found is None:
+                raise Damaged("its row is gone")
+        self._last = number
+        values = found[1:-1]
+        if digest(marshal.dumps(values, 0))[:8] != found[-1]:
             raise Damaged("its row is not what was written")
-        return row
+        return Row(*values)
+
+    def _read_ahead(self, number: int) -> None:
+        words = "SELECT * FROM results WHERE id >= ? ORDER BY id LIMIT ?"
+        size = 0
+        for found in self._base.execute(words, (number, self._window)):
+            self._ahead[found[0]] = found
+            body = found[BODY]
+            size += len(body) if type(body) is bytes else 0
+            if size > AHEAD_BYTES:
+                return
 
     def write(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[tuple[Any, ...]],
         *,
         replaced: Iterable[int] = (),
         functions: Sequence[tuple[int, FunctionRow]] = (),
     ) -> None:
         """Add results and functions in one commit, and drop those that are replaced.
 
+        Args:
+            rows: The results, `sealed`.
+            replaced: Numbers of results.
+            functions: Functions, with their numbers.
+
         Raises:
             sqlite3.Error: Nothing was written.
         """
         base = self._base
+        self._ahead.clear()
         base.execute("BEGIN IMMEDIATE")
         try:
             base.executemany(
                 "INSERT INTO functions VALUES (?,?,?,?,?)",
-                [(n, *_sealed(row)) for n, row in functions],
+                [(n, *sealed(row)) for n, row in functions],
             )
             base.executemany(
                 "INSERT INTO results VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                map(_sealed, rows),
+                rows,
             )
             dropped = 0
             for number in replaced:
@@ -245,9 +329,24 @@ class Store:
         self._base.execute("VACUUM")
 
 
-def _interrupted(path: Path) -> bool:
+_HEADER = {
+    44: 4,  # how the tables are told
+    52: 0,  # no pages move by themselves
+    56: 1,  # text is UTF-8
+    64: 0,
+    68: APPLICATION,
+}
+"""Numbers in the header of a journal, which SQLite would take for what they are."""
+
+
+def undo_path(path: Path) -> Path:
+    """Return where SQLite keeps the pages that a commit changes."""
+    return path.with_name(path.name + "-journal")
+
+
+def interrupted(path: Path) -> bool:
     """Whether a commit may have been cut off, which SQLite will undo."""
-    undo = path.with_name(path.name + "-journal")
+    undo = undo_path(path)
     return undo.exists() and undo.stat().st_size > 0
 
 
@@ -267,13 +366,18 @@ def check_header(path: Path, *, whole: bool = False) -> None:
         raise Damaged("it does not begin as a database does")
     if header[18:24] != bytes([1, 1, 0, 64, 32, 32]):
         raise Damaged("its header is not sound")
-    if int.from_bytes(header[16:18], "big") != PAGE_BYTES:
+    if _number(header, 16, 2) != PAGE_BYTES:
         raise Damaged("its header is not that of a journal")
     if not whole:
         return
-    if int.from_bytes(header[68:72], "big") != APPLICATION:
-        raise Damaged("its header is not that of a journal")
-    expected = int.from_bytes(header[28:32], "big") * PAGE_BYTES
+    for at, value in _HEADER.items():
+        if _number(header, at, 4) != value:
+            raise Damaged("its header is not that of a journal")
+    if _number(header, 60, 4) != FORMAT:
+        raise Damaged(
+            f"it has format {_number(header, 60, 4)}, and this mpitasks knows {FORMAT}"
+        )
+    expected = _number(header, 28, 4) * PAGE_BYTES
     size = path.stat().st_size
     if expected > size:
         raise Damaged(f"its end is missing: it has {size} bytes of {expected}")
@@ -285,5 +389,8 @@ def is_environment(error: BaseException) -> bool:
         return True
     if not isinstance(error, sqlite3.OperationalError):
         return False
-    words = ("full", "disk I/O", "locked", "unable to open", "readonly", "large")
-    return any(word in str(error) for word in words)
+    return str(error) in _ENVIRONMENT
+
+
+def _number(header: bytes, at: int, length: int) -> int:
+    return int.from_bytes(header[at : at + length], "big")

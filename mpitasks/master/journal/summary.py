@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from mpitasks.master.journal.text import printable
+
 __all__ = ["Summary"]
 
 
@@ -31,6 +33,7 @@ class Summary:
         self._changed: dict[str, int] = {}
         self._unkeyable: dict[str, int] = {}
         self._damaged = 0
+        self._refused = 0
 
     def note(self, *, count: int = 1, failed: bool = False) -> None:
         """Count calls that were run."""
@@ -71,6 +74,12 @@ class Summary:
                 f"again: {why}"
             )
 
+    def refused(self, why: str) -> None:
+        """Say that a result cannot stand in the journal."""
+        self._refused += 1
+        if self._refused == 1:
+            self._say(f"a result is not kept in the journal {self._path}: {why}")
+
     def goes_on(self, why: str) -> None:
         """Say that there is no journal any more."""
         self._say(
@@ -89,6 +98,8 @@ class Summary:
             words += ", ".join(f"{n} of {name}" for name, n in self._changed.items())
         if self._damaged:
             words += f"; {_count(self._damaged, 'damaged result')} computed again"
+        if self._refused:
+            words += f"; {_count(self._refused, 'result')} not kept"
         if self._unkeyable:
             words += f"; {sum(self._unkeyable.values())} without a key, not kept"
         self._say(words)
@@ -99,7 +110,7 @@ class Summary:
             )
 
     def _say(self, words: str) -> None:
-        print(f"mpitasks: {words}", file=sys.stderr, flush=True)
+        print(f"mpitasks: {printable(words)}", file=sys.stderr, flush=True)
 
 
 def _part(name: str) -> str:

@@ -1,11 +1,16 @@
-"""Canonical bytes of values: equal structure, equal bytes, in every process.
+"""Canonical bytes of values: the same bytes in every process, for what a call can tell.
 
-What pickles are not: they tell whether two parts are the same object, in which order
-a set was built, which strings are interned. Here only type and content count. Sets and
-dicts are free of order, arrays are dtype, shape and bytes in C order, an object is
-what it reduces to for a pickle, walked in turn. Functions and classes are in
-`mpitasks.master.journal.code`. What has no content that could be compared (a lock, an
-open file, a generator) raises `Unkeyable`.
+Pickles do not serve: they tell which strings are interned and in which order a set was
+built. Here count types, contents, the order of dicts, the layout of arrays, and which
+of two mutable things is which: one list twice is not two equal lists. What nobody can
+tell apart does not count: the order of sets, and the identity of what is told by its
+value alone (numbers, text, tuples, objects that hash by their value). An object is what
+it reduces to for a pickle, walked in turn.
+
+Functions, classes and modules are in `mpitasks.master.journal.code`, arrays in
+`arrays`, other objects in `objects`. What has no content that could be compared (a
+lock, an open file, a generator) raises `Unkeyable`, or counts by its type where the
+walker is lenient.
 
 Every token has a tag, and a length or an end, so no two structures share their bytes.
 Nothing here knows tasks, journals or files.
@@ -13,32 +18,47 @@ Nothing here knows tasks, journals or files.
 
 from __future__ import annotations
 
-import collections
-import copyreg
+import contextvars
 import hashlib
 import marshal
 import struct
 import sys
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-__all__ = ["DIGEST_BYTES", "Unkeyable", "Walker", "digest"]
+__all__ = ["ATOMS", "DIGEST_BYTES", "Context", "Unkeyable", "Walker", "digest", "flat"]
 
 DIGEST_BYTES = 16
 
 LARGE_BYTES = 64 << 10
 """Data of so many bytes stands as its digest, so that it is not copied."""
 
-MANY_ITEMS = 64
-"""Lists of so many plain numbers are written by C in one go."""
+SET_DEPTH = 2
+"""Elements of sets are sorted by what is in them, so many sets deep."""
 
-_NUMBERS = frozenset({int, float, bool, type(None)})
+ATOMS = frozenset({int, float, complex, bool, type(None), str, bytes})
+"""What `flat` writes, at the speed of C."""
 
 
 class Unkeyable(Exception):
     """A value has no content by which another process could know it again."""
+
+
+class Context(Protocol):
+    """Knows what is not told by its content alone."""
+
+    def refer(self, walker: Walker, value: Any) -> None:
+        """Write what stands for a function or a class."""
+
+    def cover(self, walker: Walker, module: str) -> None:
+        """Write what stands for a module that is used in a way that cannot be seen."""
+
+    def package(self, walker: Walker, module: str) -> None:
+        """Note that something of an installed module is used."""
+
+    def opaque(self, walker: Walker, value: Any) -> None:
+        """Write what stands for a value without content, in a lenient walk."""
 
 
 def digest(data: Any) -> bytes:
@@ -46,23 +66,44 @@ def digest(data: Any) -> bytes:
     return hashlib.sha256(data).digest()[:DIGEST_BYTES]
 
 
+def flat(values: Any) -> bytes:
+    """Return the bytes of a tuple, list or dict of nothing but `ATOMS`.
+
+    Version 2 of the format knows no references and no interned strings, and has floats
+    in binary: equal values have equal bytes, and -nan is not nan.
+
+    Raises:
+        ValueError: There is more in it than the format can hold.
+    """
+    return marshal.dumps(values, 2)
+
+
 class Walker:
     """Writes the canonical bytes of values, one after another, and digests them.
 
     Args:
-        refer: Called with the walker and a function or a class; writes what stands for
-            it.
+        context: Knows functions, classes and modules.
+        lenient: Whether what has no content counts by its type.
 
     Attributes:
-        unordered: Whether what is written now has no place of its own: an element of a
-            set.
+        context: As given.
+        lenient: As given.
+        unordered: How many sets deep that is which is written now, and so has no place
+            of its own yet.
     """
 
-    def __init__(self, refer: Callable[[Walker, Any], None]) -> None:
-        self.refer = refer
-        self.unordered = False
+    def __init__(self, context: Context, *, lenient: bool = False) -> None:
+        self.context = context
+        self.lenient = lenient
+        self.unordered = 0
         self._out = bytearray()
-        self._path: dict[int, int] = {}  # what we are inside of, and how deep
+        # What was met, by id: how it is told when it is met again; and itself, so that
+        # the id stays its own. First what has an identity, then what is all value.
+        self._met: dict[int, tuple[bytes, Any]] = {}
+        self._values: dict[int, tuple[bytes, Any]] = {}
+        self._count = 0  # of those that are told by a number
+        self._depth = 0  # of those that are not finished
+        self._touched = 0  # grows with each thing that is more than its value
 
     def digest(self) -> bytes:
         """Return the digest of all that was written."""
@@ -97,20 +138,55 @@ class Walker:
         """Write the digest of a part."""
         self._out += b"#" + part
 
-    @contextmanager
-    def inside(self, value: Any) -> Iterator[bool]:
-        """Note that what is written now is inside of `value`; tell whether it was."""
+    def data(self, tag: bytes, data: Any) -> None:
+        """Write bytes."""
+        size = len(data)
+        if size >= LARGE_BYTES:
+            self._out += b"%s%d#" % (tag, size) + digest(data)
+        else:
+            self._out += b"%s%d:" % (tag, size)
+            self._out += data
+
+    def touch(self) -> None:
+        """Note that what is written now is more than its value: it has an identity."""
+        self._touched += 1
+
+    def again(self, value: Any) -> bool:
+        """Whether something mutable was met before, which is written then."""
+        self.touch()
+        met = self._met.get(id(value))
+        if met is not None:
+            self._out += met[0]
+            return True
+        self._meet(value)
+        return False
+
+    def _meet(self, value: Any) -> None:
+        self._met[id(value)] = b"^%d;" % self._count, value
+        self._count += 1
+
+    def _by_value(self, value: Any, write: Callable[[], None]) -> None:
+        """Write what has no identity but that of what is in it, once."""
         place = id(value)
-        depth = self._path.get(place)
-        if depth is not None:
-            self._out += b"^%d;" % depth
-            yield True
+        known = self._values.get(place)
+        if known is not None:
+            self._out += known[0]
             return
-        self._path[place] = len(self._path)
-        try:
-            yield False
-        finally:
-            del self._path[place]
+        met = self._met.get(place)
+        if met is not None:
+            self._out += met[0]
+            self.touch()
+            return
+        before = self._touched
+        self._met[place] = b"^^%d;" % self._depth, value
+        self._depth += 1
+        part = self.part(write)
+        self._depth -= 1
+        self.add(part)
+        if self._touched == before:
+            self._values[place] = b"#" + part, value
+        else:  # to write it again would take as long as it is deep
+            self._meet(value)
 
     # One method a kind of value.
 
@@ -130,81 +206,103 @@ class Walker:
         self._out += b"c" + struct.pack("<dd", value.real, value.imag)
 
     def _str(self, value: str) -> None:
-        self._data(b"s", value.encode("utf-8", "surrogatepass"))
+        self.data(b"s", value.encode("utf-8", "surrogatepass"))
 
     def _bytes(self, value: bytes) -> None:
-        self._data(b"b", value)
+        self.data(b"b", value)
 
     def _bytearray(self, value: bytearray) -> None:
-        self._data(b"B", value)
+        if not self.again(value):
+            self.data(b"B", value)
 
-    def _data(self, tag: bytes, data: Any) -> None:
-        size = len(data)
-        if size >= LARGE_BYTES:
-            self._out += b"%s%d#" % (tag, size) + digest(data)
-        else:
-            self._out += b"%s%d:" % (tag, size)
-            self._out += data
+    def _memoryview(self, value: memoryview) -> None:
+        self.tag(f"view {value.format} {value.shape} {value.readonly}")
+        self.data(b"", value.tobytes())
+
+    def _flat(self, value: Any, kinds: set[type]) -> bool:
+        """Write a container of nothing but atoms; return whether it is one."""
+        if not kinds <= ATOMS:
+            return False
+        try:
+            data = flat(value)
+        except ValueError:
+            return False
+        self.data(b"m", data)
+        return True
 
     def _tuple(self, value: tuple[Any, ...]) -> None:
-        self._sequence(b"(", value)
+        if not self._flat(value, set(map(type, value))):
+            self._by_value(value, lambda: self.items(b"(", value))
 
     def _list(self, value: list[Any]) -> None:
-        self._sequence(b"[", value)
+        if not self.again(value) and not self._flat(value, set(map(type, value))):
+            self.items(b"[", value)
 
-    def _sequence(self, tag: bytes, items: list[Any] | tuple[Any, ...]) -> None:
-        if len(items) >= MANY_ITEMS and set(map(type, items)) <= _NUMBERS:
-            # Version 2 knows no references, and numbers have one form in it.
-            self._data(tag + b"m", marshal.dumps(items, 2))
-            return
+    def items(self, tag: bytes, items: list[Any] | tuple[Any, ...]) -> None:
+        """Write values, one after another."""
         self._out += b"%s%d;" % (tag, len(items))
-        if not items:
-            return
-        with self.inside(items) as again:
-            if not again:
-                for item in items:
-                    self.walk(item)
+        for item in items:
+            self.walk(item)
 
     def _dict(self, value: dict[Any, Any]) -> None:
-        with self.inside(value) as again:
-            if again:
-                return
-            if all(type(key) is str for key in value):
-                self._out += b"{%d;" % len(value)
-                for key in sorted(value):
-                    self._str(key)
-                    self.walk(value[key])
-            else:
-                self._entries(value)
+        if self.again(value):
+            return
+        if not self._flat(value, {*map(type, value), *map(type, value.values())}):
+            self.pairs(b"{", list(value.items()))
 
-    def _entries(self, value: dict[Any, Any]) -> None:
-        """Write what a dict holds; its order means nothing."""
-        ordered = sorted(
-            ((self._element(key), key) for key in value), key=lambda pair: pair[0]
-        )
-        self._out += b"D%d;" % len(ordered)
-        for part, key in ordered:
+    def pairs(self, tag: bytes, pairs: list[tuple[Any, Any]]) -> None:
+        """Write keys and values, in their order."""
+        self._out += b"%s%d;" % (tag, len(pairs))
+        for key, value in pairs:
+            self.walk(key)
+            self.walk(value)
+
+    def _proxy(self, value: types.MappingProxyType[Any, Any]) -> None:
+        if not self.again(value):
+            self.pairs(b"P", list(value.items()))
+
+    def _set(self, value: set[Any]) -> None:
+        if not self.again(value):
+            self.elements(b"S", value)
+
+    def _frozenset(self, value: frozenset[Any]) -> None:
+        self._by_value(value, lambda: self.elements(b"Z", value))
+
+    def elements(self, tag: bytes, items: Iterable[Any]) -> None:
+        """Write the elements of a set, whose order means nothing.
+
+        They are sorted by what each is by itself. Those with an identity are written
+        then, each at its place, for other things may refer to them.
+        """
+        own = list(items)
+        self._out += b"%s%d;" % (tag, len(own))
+        if set(map(type, own)) <= ATOMS:
+            for data in sorted(flat((item,)) for item in own):
+                self.data(b"m", data)
+            return
+        if self.unordered > SET_DEPTH:  # what is in it, is written at its place
+            self.touch()
+            return
+        found = [(*self._element(item), item) for item in own]
+        found.sort(key=lambda element: element[0])
+        for part, by_value, item in found:
             self._out += part
-            self.walk(value[key])
+            if not (by_value or self.unordered):
+                self.walk(item)
 
-    def _set(self, value: set[Any] | frozenset[Any]) -> None:
-        parts = sorted(map(self._element, value))
-        tag = b"S" if isinstance(value, set) else b"Z"
-        self._out += b"%s%d;" % (tag, len(parts)) + b"".join(parts)
-
-    def _element(self, value: Any) -> bytes:
-        before, self.unordered = self.unordered, True
-        try:
-            return self.part(lambda: self.walk(value))
-        finally:
-            self.unordered = before
+    def _element(self, value: Any) -> tuple[bytes, bool]:
+        """Return what an element is by itself, and whether it is no more than that."""
+        met, count, depth = self._met, self._count, self._depth
+        before = self._touched
+        self._met, self._count, self._depth = {}, 0, 0
+        self.unordered += 1
+        part = self.part(lambda: self.walk(value))
+        self.unordered -= 1
+        self._met, self._count, self._depth = met, count, depth
+        return part, self._touched == before
 
     def _range(self, value: range) -> None:
-        # Equal ranges may be written in several ways.
-        self._out += b"r"
-        last = value[-1] if len(value) else 0
-        for number in (len(value), value[0] if len(value) else 0, last):
-            self._int(number)
+        self._out += b"r%d,%d,%d;" % (value.start, value.stop, value.step)
 
     def _slice(self, value: slice) -> None:
         self._out += b"l"
@@ -214,95 +312,38 @@ class Walker:
     def _ellipsis(self, value: object) -> None:
         self._out += b"."
 
+    def _variable(self, value: contextvars.ContextVar[Any]) -> None:
+        """Write a variable: its default, and what it is now."""
+        if self.again(value):
+            return
+        self.tag("variable")
+        self._str(value.name)
+        get: Any = value.get
+        for ask in (lambda: contextvars.Context().run(get), get):
+            try:
+                found = ask()
+            except LookupError:
+                self.tag("unset")
+            else:
+                self.walk(found)
+
     # Everything else.
 
     def _other(self, value: Any) -> None:
-        from mpitasks.master.journal import code
+        from mpitasks.master.journal import code, objects
 
         if code.walk_code(self, value):
             return
-        numpy = sys.modules.get("numpy")
-        if numpy is not None:
-            if isinstance(value, numpy.ndarray) and _is_bare(value, numpy):
-                self._array(value)
+        if "numpy" in sys.modules:
+            from mpitasks.master.journal import arrays
+
+            if arrays.walk_numpy(self, value):
                 return
-            if isinstance(value, numpy.generic) and not value.dtype.hasobject:
-                self._out += b"g"
-                self.walk(value.dtype)
-                self._data(b"", value.tobytes())
-                return
-        with self.inside(value) as again:
-            if again:
-                return
-            if isinstance(value, (set, frozenset)):
-                self._subclass(value, lambda: self._set(value))
-            elif isinstance(value, dict):
-                self._subclass(value, lambda: self._pairs(value))
-            else:
-                self._reduced(value)
-
-    def _array(self, array: Any) -> None:
-        """Write a NumPy array."""
-        self._out += b"A"
-        self.walk(array.dtype if array.dtype.kind == "V" else array.dtype.str)
-        self._tuple(array.shape)
-        if array.dtype.hasobject or array.dtype.kind not in "biufcmMSUV":
-            self._list(array.ravel(order="C").tolist())
-            return
-        flat = array.reshape(-1, order="C")
-        if not flat.flags.c_contiguous:
-            flat = flat.copy()
-        self._data(b"", flat.view("u1").data if flat.nbytes else b"")
-
-    def _subclass(self, value: Any, write: Callable[[], None]) -> None:
-        """Write an object of a class that derives from a set or a dict."""
-        self._out += b"x"
-        self.walk(type(value))
-        self.walk(getattr(value, "__dict__", None))
-        self.walk(getattr(value, "default_factory", None))
-        write()
-
-    def _pairs(self, value: dict[Any, Any]) -> None:
-        if isinstance(value, collections.OrderedDict):
-            self._list(list(value.items()))
-        else:
-            self._entries(value)
-
-    def _reduced(self, value: Any) -> None:
-        """Write what a pickle would be made of."""
-        kind = type(value)
-        try:
-            reduce = copyreg.dispatch_table.get(kind)
-            reduced = reduce(value) if reduce else value.__reduce_ex__(4)
-        except RecursionError:
-            raise
-        except Exception as error:
-            raise Unkeyable(
-                f"a {_name(kind)} has no content to know it by ({error})"
-            ) from error
-        self._out += b"o"
-        if isinstance(reduced, str):  # the name of something global
-            self._str(getattr(value, "__module__", None) or "")
-            self._str(reduced)
-            return
-        maker, args, *rest = reduced
-        state, items, pairs, setter = (*rest, None, None, None, None)[:4]
-        self.walk(maker)
-        self.walk(args)
-        self.walk(state)
-        self.walk(None if items is None else list(items))
-        self.walk(None if pairs is None else list(pairs))
-        self.walk(setter)
-
-
-def _is_bare(array: Any, numpy: types.ModuleType) -> bool:
-    """Whether an array is all there is: subclasses may hold more."""
-    return type(array) is numpy.ndarray or type(array) is numpy.memmap
-
-
-def _name(kind: type) -> str:
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"{module}{kind.__qualname__}"
+        hashed: Any = type(value).__hash__
+        if hashed is not None and hashed is not object.__hash__:
+            self._by_value(value, lambda: objects.walk_object(self, value))
+        elif not self.again(value):
+            objects.walk_object(self, value)
 
 
 _HANDLERS: dict[type, Callable[[Walker, Any], None]] = {
@@ -314,12 +355,15 @@ _HANDLERS: dict[type, Callable[[Walker, Any], None]] = {
     str: Walker._str,
     bytes: Walker._bytes,
     bytearray: Walker._bytearray,
+    memoryview: Walker._memoryview,
     tuple: Walker._tuple,
     list: Walker._list,
     dict: Walker._dict,
+    types.MappingProxyType: Walker._proxy,
     set: Walker._set,
-    frozenset: Walker._set,
+    frozenset: Walker._frozenset,
     range: Walker._range,
     slice: Walker._slice,
     type(Ellipsis): Walker._ellipsis,
+    contextvars.ContextVar: Walker._variable,
 }

@@ -1,0 +1,140 @@
+"""The functions, classes, packages and modules that a walk from a function reaches."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from typing import Any
+
+from mpitasks.master.journal import modules
+from mpitasks.master.journal.bytecode import walk_bytecode
+from mpitasks.master.journal.walk import Unkeyable, Walker
+
+__all__ = ["MISSING", "Parts", "Reached", "is_named", "name_of"]
+
+Parts = dict[str, bytes]
+"""What a function consists of, and the digest of each."""
+
+MISSING: Any = object()
+"""In the place of the value of a name that stands for nothing."""
+
+_HEAP_TYPE = 1 << 9  # made at run time, by Python code mostly
+
+
+class Reached:
+    """What was reached, in the order of meeting. A context of a `Walker`.
+
+    Args:
+        docstrings: Whether docstrings count.
+
+    Attributes:
+        docstrings: As given.
+        looks_at_docstrings: Whether some of the code may look at docstrings.
+        queue: The functions and classes that are the user's.
+        packages: What tells each package from another version.
+        covered: The modules that count by their files.
+        scope: The globals of what is walked now.
+        watch: What was read: a namespace, a name in it, its value or `MISSING`.
+        sizes: What was read in full: a namespace, and how many names it has.
+        cells: What was read of closures.
+    """
+
+    def __init__(self, *, docstrings: bool) -> None:
+        self.docstrings = docstrings
+        self.looks_at_docstrings = False
+        self.queue: list[Any] = []
+        self.packages: dict[str, bytes] = {}
+        self.covered: set[str] = set()
+        self.scope: dict[str, Any] | None = None
+        self.watch: list[tuple[Any, str, Any]] = []
+        self.sizes: list[tuple[Any, int]] = []
+        self.cells: list[tuple[types.CellType, Any]] = []
+        self._numbers: dict[int, int] = {}
+
+    def holds(self) -> bool:
+        """Whether each name that was read still stands for what it stood for."""
+        try:
+            return (
+                all(
+                    space.get(name, MISSING) is value
+                    for space, name, value in self.watch
+                )
+                and all(len(space) == size for space, size in self.sizes)
+                and all(cell.cell_contents is value for cell, value in self.cells)
+            )
+        except ValueError:  # a cell was emptied
+            return False
+
+    def number(self, value: Any) -> int:
+        """Return the number of a function or a class; queue it if it is new."""
+        number = self._numbers.setdefault(id(value), len(self.queue))
+        if number == len(self.queue):
+            self.queue.append(value)
+        return number
+
+    def refer(self, walker: Walker, value: Any) -> None:
+        """Write the name of what is known by it, else a number.
+
+        An element of a set is met at random, so it has none yet.
+        """
+        if is_named(value):
+            walker.tag("named")
+            walker.walk((value.__module__, value.__qualname__))
+            self.package(walker, value.__module__)
+            return
+        walker.touch()
+        if not walker.unordered:
+            walker.tag(f"code {self.number(value)}")
+            return
+        walker.tag(name_of(value))
+        if isinstance(value, types.FunctionType):
+            walk_bytecode(walker, value.__code__, docstrings=True)
+
+    def cover(self, walker: Walker, module: str) -> None:
+        """Have a module count by its file."""
+        walker.tag(f"whole {module}")
+        self.covered.add(module)
+
+    def package(self, walker: Walker, module: str) -> None:
+        """Have the package of a module count."""
+        package = modules.home_of(module).package
+        if package is not None:
+            self.packages[package.name] = package.told
+
+    def opaque(self, walker: Walker, value: Any) -> None:
+        """Have the file count in which something without content is used."""
+        if self.scope is None:
+            raise Unkeyable(
+                f"a {type(value).__qualname__} has no content to know it by"
+            )
+        name = self.scope.get("__name__")
+        if isinstance(name, str) and modules.home_of(name).path is not None:
+            self.cover(walker, name)
+
+
+def is_named(value: Any) -> bool:
+    """Whether a function or a class is Python's or a package's, and has a name there.
+
+    Not so what such code makes at run time: the function around one of the user, say.
+    """
+    if isinstance(value, type) and not value.__flags__ & _HEAP_TYPE:
+        return not modules.is_users(value.__module__)
+    module = value.__module__
+    if isinstance(value, types.FunctionType):
+        module = value.__globals__.get("__name__")
+    if modules.is_users(module):
+        return False
+    found: Any = sys.modules.get(module)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is value
+
+
+def name_of(function: Any) -> str:
+    """Return the name that messages and the journal give a callable."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    name = f"{named.__module__}.{named.__qualname__}"
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,534 @@
+"""How what belongs to the script is pickled: by name where it has one, else by value.
+
+The script is ``__main__`` on rank 0; a worker has a module of that name which follows
+it (`mpitasks.worker.mirror`). So whatever can be found by name in the script travels as
+that name, in both directions. `ScriptPickler` writes such frames, and notes which names
+it met, since the receiver must have them. What has no name there (lambdas, closures,
+local classes) travels by value, and so does the one global that a frame is to define,
+its root. `mpitasks.wire.rebuild` puts it together again.
+
+Formats differ from cloudpickle's, on which this is built, in what that loses: the file
+of a function, cells that two closures share, the identity of classes, hooks that must
+not run again, and several kinds of objects that it does not know.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextvars
+import dataclasses
+import enum
+import functools
+import importlib
+import io
+import marshal
+import re
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as library
+
+from mpitasks.wire import rebuild
+from mpitasks.wire.rebuild import implied
+from mpitasks.wire.settled import settled
+
+__all__ = [
+    "MAIN",
+    "AliasingPickler",
+    "Head",
+    "ScriptPickler",
+    "global_names",
+    "main_name",
+]
+
+MAIN = "__main__"
+
+_SENTINELS = {
+    type(dataclasses.MISSING): (dataclasses, "MISSING"),
+    type(dataclasses.KW_ONLY): (dataclasses, "KW_ONLY"),
+    type(dataclasses._HAS_DEFAULT_FACTORY): (  # type: ignore[attr-defined]
+        dataclasses,
+        "_HAS_DEFAULT_FACTORY",
+    ),
+}
+
+_CODE_VERSION = 2
+"""Of `marshal`: later ones tell equal code apart by who else refers to its parts."""
+
+_PLAIN_BASES: dict[type, Callable[[Any], Any]] = {
+    int: lambda value: int.__add__(value, 0),
+    float: lambda value: float.__add__(value, 0.0),
+    complex: lambda value: complex.__add__(value, 0),
+    str: str.__str__,
+    bytes: lambda value: bytes.__add__(value, b""),
+    tuple: lambda value: tuple.__getitem__(value, slice(None)),
+}
+"""Take off an enumeration's member what it is beside one."""
+
+_WORD = re.compile(r"[^\W\d]\w*")
+
+_names_of_code: weakref.WeakKeyDictionary[types.CodeType, tuple[str, ...]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def main_name(value: Any, main: dict[str, Any]) -> str | None:
+    """Return the global of the script under which a function or a class is found."""
+    if getattr(value, "__module__", None) != MAIN:
+        return None
+    path = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    return _found(value, path, main)
+
+
+def _found(value: Any, path: Any, main: dict[str, Any]) -> str | None:
+    if type(path) is not str:
+        return None
+    first, *rest = path.split(".")
+    found = main.get(first)
+    for part in rest:
+        found = getattr(found, part, None)
+    return first if found is value else None
+
+
+def global_names(code: types.CodeType) -> tuple[str, ...]:
+    """Return the globals that a function reads or sets, and those inside it."""
+    names = _names_of_code.get(code)
+    if names is None:
+        names = tuple(dict.fromkeys(_walk(code)))
+        _names_of_code[code] = names
+    return names
+
+
+_GLOBAL_OPERATIONS = frozenset(
+    {
+        "LOAD_GLOBAL",
+        "STORE_GLOBAL",
+        "DELETE_GLOBAL",
+        "LOAD_NAME",
+        "LOAD_FROM_DICT_OR_GLOBALS",
+    }
+)
+
+
+def _walk(code: types.CodeType) -> Iterator[str]:
+    import dis
+
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _GLOBAL_OPERATIONS:
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _walk(constant)
+
+
+class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles what belongs to the script.
+
+    Args:
+        sink: Where the frame goes.
+        protocol: Of pickle; 5.
+        buffer_callback: As in `pickle.Pickler`.
+        root: The global that the frame defines, if it is to define one: that goes by
+            value, whatever its name.
+        value: What it is.
+
+    Attributes:
+        names: The globals of the script that the receiver must have.
+        refers: Those of them that are objects which the frame's own objects hold.
+        functions: The functions that went by value.
+        classes: The classes that went by value.
+        parts: What may be changed in place: contents of cells, defaults, attributes.
+        head: If the root is a class: what makes it without its attributes.
+        watched: Whether `names`, `functions`, `classes` and `parts` tell all that the
+            frame depends on, beside the value itself.
+    """
+
+    def __init__(
+        self,
+        sink: io.BytesIO,
+        *,
+        protocol: int = 5,
+        buffer_callback: Callable[[Any], Any] | None = None,
+        root: str | None = None,
+        value: Any = None,
+    ) -> None:
+        super().__init__(sink, protocol=protocol, buffer_callback=buffer_callback)
+        self._main = rebuild.side().module().__dict__
+        self._root = root
+        self._value = value
+        self._cells: dict[int, _Cell] = {}
+        self._by_value: set[type] = set()
+        self.names: dict[str, None] = {}
+        self.refers: dict[str, None] = {}
+        self.functions: list[types.FunctionType] = []
+        self.classes: list[type] = []
+        self.parts: list[Any] = []
+        self.watched = True
+        self.head: Head | None = None
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return how a value is pickled, or NotImplemented for the usual way."""
+        kind = type(value)
+        if kind is types.FunctionType:
+            return self._reduce_function(value)
+        if issubclass(kind, type):
+            return self._reduce_class(value)
+        reduce = _REDUCERS.get(kind)
+        if reduce is not None:
+            return reduce(self, value)
+        if kind in self.dispatch_table:
+            return NotImplemented
+        if kind in self._by_value and isinstance(value, enum.Enum):
+            return self._reduce_member(value)
+        return self._reduce_instance(value)
+
+    def _named(self, value: Any, path: Any = None) -> bool:
+        """Whether a value of the script goes by its name, which is noted then."""
+        main = self._main
+        name = main_name(value, main) if path is None else _found(value, path, main)
+        if name is None or name == self._root:
+            return False
+        self.names[name] = None
+        return True
+
+    def _own_root(self, value: Any) -> str | None:
+        return self._root if value is self._value else None
+
+    def _reduce_function(self, function: types.FunctionType) -> Any:
+        if self._named(function) or library._should_pickle_by_reference(function):
+            return NotImplemented
+        if getattr(function, "_clear_cache", None) and hasattr(function, "registry"):
+            return self._reduce_dispatcher(function)
+        home = self._home(function)
+        if home is None:
+            self.watched = False  # it has globals that go along by value
+            return self._dynamic_function_reduce(function)
+        self.functions.append(function)
+        if home == MAIN:
+            self._note_names(function)
+        cells = function.__closure__
+        contents: list[tuple[Any, Any]] = []
+        args = None
+        if cells is not None:
+            args = tuple([self._cell(cell) for cell in cells])
+            for cell, content in zip(args, _contents(cells), strict=True):
+                if content is not _EMPTY:
+                    contents.append((cell, content))
+                    self.parts.append(content)
+        slots = {
+            "__name__": function.__name__,
+            "__qualname__": function.__qualname__,
+            "__module__": function.__module__,
+            "__defaults__": function.__defaults__,
+            "__kwdefaults__": function.__kwdefaults__,
+            "__annotations__": function.__annotations__,
+            "__doc__": function.__doc__,
+        }
+        self.parts += function.__defaults__ or ()
+        self.parts += (function.__kwdefaults__ or {}).values()
+        self.parts += function.__dict__.values()
+        state = function.__dict__, slots, contents, self._submodules(function)
+        made = function.__code__, home, self._own_root(function), args
+        return rebuild.make_function, made, state, None, None, rebuild.set_function
+
+    def _home(self, function: types.FunctionType) -> str | None:
+        """Return the module whose globals a function has, if workers have it too."""
+        if function.__globals__ is self._main:
+            return MAIN
+        name = function.__globals__.get("__name__")
+        module = sys.modules.get(name) if type(name) is str else None
+        if module is None or module.__dict__ is not function.__globals__:
+            return None
+        return name if library._should_pickle_by_reference(module) else None
+
+    def _submodules(self, function: types.FunctionType) -> list[types.ModuleType]:
+        """Return modules inside packages that a function uses by the package's name."""
+        home = function.__globals__
+        values = [home.get(name) for name in global_names(function.__code__)]
+        values += _contents(function.__closure__ or ())
+        return library._find_imported_submodules(  # type: ignore[no-any-return]
+            function.__code__, values
+        )
+
+    def _note_names(self, function: types.FunctionType) -> None:
+        self.names.update(dict.fromkeys(global_names(function.__code__)))
+        self._note_annotations(function.__annotations__)
+
+    def _note_annotations(self, annotations: Any) -> None:
+        """Note the names in annotations that are text; they are looked up there."""
+        if not isinstance(annotations, dict):
+            return
+        for text in annotations.values():
+            if type(text) is not str:
+                continue
+            for name in _WORD.findall(text):
+                if name in self._main and _is_definition(self._main[name]):
+                    self.names[name] = None
+
+    def _cell(self, cell: types.CellType) -> _Cell:
+        return self._cells.setdefault(id(cell), _Cell(cell))
+
+    def _reduce_dispatcher(self, function: Any) -> Any:
+        """What `functools.singledispatch` has made."""
+        self.functions.append(function)
+        registry = dict(function.registry)
+        base = registry.pop(object)
+        own = {"register", "dispatch", "registry", "_clear_cache", "__wrapped__"}
+        attributes = {k: v for k, v in vars(function).items() if k not in own}
+        self.parts.append(registry)
+        return rebuild.make_dispatcher, (base, [*registry.items()], attributes)
+
+    def _reduce_cached(self, cached: Any) -> Any:
+        """What `functools.lru_cache` has made."""
+        if self._named(cached) or library._lookup_module_and_qualname(cached):
+            return cached.__qualname__
+        attributes = {k: v for k, v in vars(cached).items() if k != "__wrapped__"}
+        attributes.pop("cache_parameters", None)
+        made = cached.__wrapped__, cached.cache_parameters(), attributes
+        return rebuild.make_cached, made
+
+    def _reduce_class(self, kind: type) -> Any:
+        if kind in _SINGLETON_TYPES or kind in library._BUILTIN_TYPE_NAMES:
+            return library._class_reduce(kind)
+        if self._named(kind) or library._should_pickle_by_reference(kind):
+            return NotImplemented
+        self._by_value.add(kind)
+        self.classes.append(kind)
+        attributes = dict(vars(kind))
+        self._note_annotations(attributes.get("__annotations__"))
+        self.parts += attributes.values()
+        slots = [
+            name
+            for name, value in attributes.items()
+            if isinstance(value, types.MemberDescriptorType)
+            and value.__objclass__ is kind
+        ]
+        namespace: dict[str, Any] = {
+            "__module__": kind.__module__,
+            "__qualname__": kind.__qualname__,
+        }
+        if "__slots__" in attributes:
+            made_by_slots = [n for n in ("__dict__", "__weakref__") if n in attributes]
+            namespace["__slots__"] = (*slots, *made_by_slots)
+        attributes = {k: v for k, v in attributes.items() if not implied(kind, k)}
+        if "__firstlineno__" in attributes:  # setting another one takes it away
+            attributes["__firstlineno__"] = attributes.pop("__firstlineno__")
+        key = rebuild.side().key_of(kind)
+        bases: Any = kind.__bases__
+        made = type(kind), kind.__name__, bases, namespace, key
+        root = self._own_root(kind)
+        if any(base.__module__ == "_ctypes" for base in type.mro(type(kind))):
+            namespace.update(
+                (name, value)
+                for name, value in attributes.items()
+                if type(value).__module__ != "_ctypes"
+            )
+            return rebuild.make_foreign_class, (*made[1:], root)
+        registered: list[Any] = []
+        if isinstance(kind, abc.ABCMeta):
+            registry, *_ = abc._get_dump(kind)  # type: ignore[attr-defined]
+            registered = [found for found in (ref() for ref in registry) if found]
+        state = attributes, registered
+        if root is not None:
+            self.head = Head((*made, root))
+        return rebuild.make_class, (*made, root), state, None, None, rebuild.set_class
+
+    def _reduce_member(self, member: enum.Enum) -> Any:
+        """A member of an enumeration that goes by value itself."""
+        base: Any = getattr(type(member), "_member_type_", object)
+        plain = _PLAIN_BASES.get(base)
+        value = None if plain is None else plain(member)
+        made = type(member), value
+        setter = rebuild.set_attributes
+        return rebuild.make_member, made, dict(vars(member)), None, None, setter
+
+    def _reduce_instance(self, value: Any) -> Any:
+        """Whatever else there is: it may say that it goes by a name."""
+        reduced = value.__reduce_ex__(5)
+        if type(reduced) is not str:
+            return self._begun(value, reduced)
+        module = getattr(value, "__module__", None)
+        if self._main.get(reduced) is value or module == MAIN:
+            if self._named(value, reduced):
+                return reduced
+            if value is self._value:
+                state = getattr(value, "__dict__", None)
+                reduced = rebuild.make_object, (type(value),), state or None
+                return self._begun(value, reduced)
+        return reduced
+
+    def _begun(self, value: Any, reduced: tuple[Any, ...]) -> Any:
+        """Let others refer to the global that the frame makes, while it is made."""
+        root = self._own_root(value)
+        if root is None:
+            return reduced
+        make, args, *rest = reduced
+        return rebuild.begin, (root, make, *args), *rest
+
+
+class AliasingPickler(ScriptPickler):
+    """Pickles what a worker keeps: a global of the script, or what tasks call.
+
+    What is a global of the script goes by its name, also where something else refers to
+    it: for the script it is one object, and what a task does to it shows everywhere.
+    """
+
+    def __init__(self, sink: io.BytesIO, **options: Any) -> None:
+        super().__init__(sink, **options)
+        self._shared = {
+            id(value): name
+            for name, value in reversed(self._main.items())
+            if not settled(value) and not name.startswith("__")
+        }
+
+    def persistent_id(self, value: Any) -> str | None:
+        """Return the name of a global."""
+        name = self._shared.get(id(value))
+        if name is None:
+            return None
+        if value is self._value and name == self._root:
+            return name if type(value) in _CONTAINERS else None
+        self.names[name] = self.refers[name] = None
+        return name
+
+    def dump(self, value: Any) -> None:
+        """Write the frame of a value."""
+        root = self._root
+        if root and type(value) in _CONTAINERS and self._shared.get(id(value)) == root:
+            value = Container(root, value)
+        super().dump(value)
+
+
+_CONTAINERS = frozenset({list, dict, set})
+
+
+class Container:
+    """Stands for a list, dictionary or set that is a global, which may hold itself."""
+
+    def __init__(self, root: str, value: Any) -> None:
+        self.root = root
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        value: Any = self.value
+        made = self.root, type(value)
+        if type(value) is list:
+            return rebuild.begin, made, None, iter(value)
+        if type(value) is dict:
+            return rebuild.begin, made, None, None, iter([*value.items()])
+        return rebuild.begin, made, [*value], None, None, rebuild.fill_set
+
+
+class Head:
+    """Travels ahead of a class: makes it without its attributes.
+
+    A base may have its subclasses among its attributes, so all classes are made before
+    any gets its attributes.
+    """
+
+    def __init__(self, made: tuple[Any, ...]) -> None:
+        self.made = made
+
+    def __reduce__(self) -> Any:
+        return rebuild.make_class, self.made
+
+
+class _Cell:
+    """Stands for a cell; what is in it comes with the functions that have it."""
+
+    def __init__(self, cell: types.CellType) -> None:
+        self.cell = cell  # which must outlive the pickler's memo of it
+
+    def __reduce__(self) -> Any:
+        return rebuild.make_cell, ()
+
+
+_EMPTY = object()
+
+
+def _contents(cells: tuple[types.CellType, ...]) -> Iterator[Any]:
+    for cell in cells:
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            yield _EMPTY
+
+
+def _is_definition(value: Any) -> bool:
+    """Whether a global is something that an annotation names."""
+    kinds = (type, types.ModuleType, types.FunctionType)
+    return isinstance(value, kinds) or type(value).__module__ in ("typing", "types")
+
+
+def _reduce_code(pickler: ScriptPickler, code: types.CodeType) -> Any:
+    for version in (_CODE_VERSION, marshal.version):
+        try:
+            return rebuild.make_code, (marshal.dumps(code, version),)
+        except ValueError:  # a constant that somebody has put there, or a new kind
+            continue
+    return library._code_reduce(code)
+
+
+def _reduce_module(pickler: ScriptPickler, module: types.ModuleType) -> Any:
+    if library._should_pickle_by_reference(module):
+        return importlib.import_module, (module.__name__,)
+    pickler.watched = False
+    return library._module_reduce(module)
+
+
+def _reduce_cached_property(pickler: ScriptPickler, value: Any) -> Any:
+    return rebuild.make_cached_property, (value.func, value.attrname)
+
+
+def _reduce_object(pickler: ScriptPickler, value: object) -> Any:
+    name = rebuild.name_of_object(value)
+    if name is None or name == pickler._root:
+        return object, ()
+    pickler.names[name] = None
+    return rebuild.find_global, (MAIN, name)
+
+
+def _reduce_sentinel(pickler: ScriptPickler, value: Any) -> Any:
+    return getattr, _SENTINELS[type(value)]
+
+
+def _reduce_new(make: Callable[[], Any]) -> Callable[[ScriptPickler, Any], Any]:
+    def reduce(pickler: ScriptPickler, value: Any) -> Any:
+        if pickler._root is None:
+            return NotImplemented  # an argument that holds one is refused
+        return make, ()
+
+    return reduce
+
+
+def _reduce_context_variable(pickler: ScriptPickler, value: Any) -> Any:
+    if pickler._root is None:
+        return NotImplemented
+    default: tuple[Any, ...]
+    try:
+        default = (contextvars.Context().run(value.get),)
+    except LookupError:
+        default = ()
+    return rebuild.make_context_variable, (value.name, *default)
+
+
+_SINGLETON_TYPES = frozenset({type(None), type(Ellipsis), type(NotImplemented)})
+
+_REDUCERS: dict[type, Callable[[Any, Any], Any]] = {
+    object: _reduce_object,
+    types.CodeType: _reduce_code,
+    types.ModuleType: _reduce_module,
+    functools._lru_cache_wrapper: ScriptPickler._reduce_cached,
+    type(threading.Lock()): _reduce_new(rebuild.make_lock),
+    type(threading.RLock()): _reduce_new(rebuild.make_rlock),
+    threading.local: _reduce_new(rebuild.make_local),
+    contextvars.ContextVar: _reduce_context_variable,
+    **dict.fromkeys(_SENTINELS, _reduce_sentinel),
+}
+if sys.version_info < (3, 12):
+    _REDUCERS[functools.cached_property] = _reduce_cached_property

@@ -1,0 +1,360 @@
+"""The script on a worker: a module ``__main__`` that follows the one of rank 0.
+
+The script is not run here. What a call refers to is put into the module by name, as the
+definitions say that came with it (`mpitasks.master.script`), in the versions that the
+script had when the call was submitted. In between, what one task sets in a global stays
+there for the next, until the script has another value for it.
+
+`Functions` keeps what was sent. A function is unpickled when it is first asked for, or
+when it is told to be: a rank never unpickles a function that only its child calls,
+since importing the modules of a function runs code, too.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.errors import SerializationError
+from mpitasks.wire import codec, rebuild
+from mpitasks.wire.codec import Unsendable
+from mpitasks.wire.diagnose import describe
+from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
+from mpitasks.wire.surroundings import apply
+
+if TYPE_CHECKING:
+    from mpitasks.wire.codec import Buffer
+
+__all__ = [
+    "Divided",
+    "Functions",
+    "Mirror",
+    "Sent",
+    "follow",
+    "new_main",
+    "script_main",
+    "unpickle",
+]
+
+
+class Sent:
+    """A definition as it was sent: see `mpitasks.wire.messages.Batch`."""
+
+    __slots__ = ("buffers", "frame", "head", "id", "name", "needs", "refers")
+
+    def __init__(
+        self,
+        id: int,
+        name: str | None,
+        frame: Any,
+        head: bytes | None,
+        buffers: list[Buffer],
+        needs: tuple[int, ...],
+        refers: tuple[str, ...],
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.frame = frame
+        self.head = head
+        self.buffers = buffers
+        self.needs = needs
+        self.refers = refers
+
+    def told(self) -> tuple[Any, ...]:
+        """Return it as it stands in a message, without its buffers."""
+        frames = self.frame, self.head
+        buffers = len(self.buffers)
+        return self.id, self.name, *frames, buffers, self.needs, self.refers
+
+
+class Mirror(ModuleType):
+    """The module ``__main__`` of a worker. It has no state beside what it mirrors."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a global that is on its way, when one before it refers to it."""
+        find = rebuild.side().find
+        if find is not None:
+            return find(name)
+        raise AttributeError(f"module '__main__' has no attribute {name!r}")
+
+
+def new_main() -> Mirror:
+    """Return an empty module ``__main__``."""
+    main = Mirror("__main__")
+    main.__dict__["__builtins__"] = builtins
+    return main
+
+
+def script_main() -> ModuleType:
+    """Return the ``__main__`` of this process, which has run the script itself."""
+    main = sys.modules["__main__"]
+    main.__class__ = Mirror
+    return main
+
+
+def follow(functions: Functions) -> None:
+    """Let the ``__main__`` of this process be the one that follows the script."""
+    sys.modules["__main__"] = functions.main
+    rebuild.set_side(lambda: functions.side)
+
+
+class Divided(ModuleType):
+    """A ``__main__`` that is the script's, but in the thread that runs tasks another.
+
+    Args:
+        script: The script's.
+        mirror: The one that follows it.
+        in_task: Tells whether the calling thread runs tasks.
+    """
+
+    def __init__(
+        self, script: ModuleType, mirror: ModuleType, in_task: Callable[[], bool]
+    ) -> None:
+        super().__init__("__main__")
+        object.__setattr__(self, "_own", lambda: mirror if in_task() else script)
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute of the module that the thread has."""
+        if name == "__class__":
+            return Divided
+        return getattr(object.__getattribute__(self, "_own")(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the module that the thread has."""
+        setattr(object.__getattribute__(self, "_own")(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute of the module that the thread has."""
+        delattr(object.__getattribute__(self, "_own")(), name)
+
+    def __dir__(self) -> list[str]:
+        """Return the names in the module that the thread has."""
+        return dir(object.__getattribute__(self, "_own")())
+
+
+class Functions(dict[int, Callable[..., Any]]):
+    """Functions by their ids; those that were sent are loaded on demand.
+
+    Args:
+        main: The module that follows the script.
+
+    Attributes:
+        sent: Functions, and globals of the script, as they came.
+    """
+
+    def __init__(self, main: ModuleType | None = None) -> None:
+        super().__init__()
+        self.main = new_main() if main is None else main
+        self.sent: dict[int, Sent] = {}
+        self.side = rebuild.Side(
+            lambda: self.main,
+            follows=True,
+            bind=self._bind,
+            former=self._former,
+            find=self._find,
+        )
+        self._versions: dict[str, int] = {}
+        self._pending: dict[str, Sent] = {}  # to be put into the module
+        self._replaced: dict[str, Any] = {}  # what was there before
+        self._begun: dict[str, Any] = {}  # functions and classes, not yet complete
+        self._beginning = 0
+        self._entered = -1
+        self._initialized: dict[int, BaseException | None] = {}  # what it raised
+
+    def learn(self, told: tuple[Any, ...], buffers: list[Buffer]) -> None:
+        """Take in what was sent.
+
+        Args:
+            told: As it stands in the message.
+            buffers: Those of the message, in reverse order; its own are taken off.
+        """
+        id, name, frame, head, count, needs, refers = told
+        own = [buffers.pop() for _ in range(count)]
+        self.sent[id] = Sent(id, name, frame, head, own, needs, refers)
+        self.pop(id, None)
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Let go of what rank 0 does not need any more, or sends again if it does."""
+        for each in ids:
+            sent = self.sent.pop(each)
+            self.pop(each, None)
+            if sent.name is not None and self._versions.get(sent.name) == each:
+                del self._versions[sent.name]
+                self.main.__dict__.pop(sent.name, None)
+            if self._entered == each:
+                self._entered = -1
+
+    def needed(self, function_id: int) -> list[Sent]:
+        """Return a function, behind all that it needs, as they came."""
+        function = self.sent[function_id]
+        needed: dict[int, Sent] = {}
+        for each in function.needs:
+            needed.update((found.id, found) for found in self.needed(each))
+        return [*needed.values(), function]
+
+    def ready(self, function_id: int) -> Callable[..., Any]:
+        """Return a function, with the globals that its call is to see in place.
+
+        This runs code of the user. What it raises, the function raises when called.
+        """
+        if function_id == self._entered:
+            return self[function_id]
+        try:
+            self._enter(self.sent[function_id])
+            return self[function_id]
+        except BaseException as error:
+            return Unloadable(error)
+
+    def __missing__(self, function_id: int) -> Callable[..., Any]:
+        sent = self.sent[function_id]
+        function: Callable[..., Any] = codec.decode_kept(sent.frame, sent.buffers)
+        self[function_id] = function
+        return function
+
+    def _enter(self, function: Sent) -> None:
+        """Put the globals that a function needs into the module.
+
+        Before the first function of an Executor, call its initializer.
+        """
+        self._entered = -1
+        versions = self._versions
+        needs = [self.sent[each] for each in function.needs]
+        if needs and needs[0].name == SURROUNDINGS:
+            around = needs.pop(0)
+            if versions.get(SURROUNDINGS) != around.id:
+                apply(codec.decode_kept(around.frame, around.buffers))
+                versions[SURROUNDINGS] = around.id
+        if needs and needs[0].name == INITIALIZER:
+            self._initialize(needs.pop(0))
+        self._pending = {
+            need.name: need
+            for need in needs
+            if need.name is not None and versions.get(need.name) != need.id
+        }
+        if self._pending:
+            self._add_referring(needs)
+            # None of the others may see an old one of them.
+            namespace = self.main.__dict__
+            for name in self._pending:
+                versions.pop(name, None)
+                if name in namespace:
+                    self._replaced[name] = namespace.pop(name)
+            try:
+                while self._pending:
+                    self._load(next(iter(self._pending)))
+            finally:
+                self._pending = {}
+                self._replaced = {}
+                self._begun = {}
+        self._entered = function.id
+
+    def _add_referring(self, needs: list[Sent]) -> None:
+        """Load anew what holds objects that are to be replaced."""
+        pending = self._pending
+        count = 0
+        while count != len(pending):
+            count = len(pending)
+            for need in needs:
+                if need.name is not None and not pending.keys().isdisjoint(need.refers):
+                    pending.setdefault(need.name, need)
+
+    def _initialize(self, initializer: Sent) -> None:
+        if initializer.id not in self._initialized:
+            self._initialized[initializer.id] = None
+            try:
+                self._enter(initializer)
+                function, args = codec.decode_kept(
+                    initializer.frame, initializer.buffers
+                )
+                function(*args)
+            except BaseException as error:
+                self._initialized[initializer.id] = error
+        raised = self._initialized[initializer.id]
+        if raised is not None:
+            from mpitasks.errors import InitializerError
+
+            raise InitializerError(
+                f"the initializer of the Executor failed on this worker: "
+                f"{describe(raised)}"
+            ) from raised
+
+    def _load(self, name: str) -> Any:
+        need = self._pending.pop(name)
+        try:
+            if need.head is not None:
+                self._begin(name, need.head)
+            value = codec.decode_kept(need.frame, need.buffers)
+        except BaseException as error:
+            raise SerializationError(
+                f"the global variable {name!r} of the script cannot be loaded: "
+                f"{describe(error)}"
+            ) from error
+        self.main.__dict__[name] = value
+        self._versions[name] = need.id
+        return value
+
+    def _begin(self, name: str, head: bytes) -> Any:
+        """Make a class without its attributes."""
+        if name not in self._begun:
+            self._beginning += 1
+            try:
+                codec.decode_kept(head)
+            finally:
+                self._beginning -= 1
+        return self._begun[name]
+
+    def _find(self, name: str) -> Any:
+        need = self._pending.get(name)
+        if need is not None and self._beginning and need.head is not None:
+            return self._begin(name, need.head)  # a base of another class
+        if need is not None:
+            return self._load(name)
+        if name in self._begun:
+            return self._begun[name]
+        raise AttributeError(
+            f"module '__main__' has no attribute {name!r} on this worker: it has what "
+            f"the functions that were called here refer to"
+        )
+
+    def _bind(self, name: str, value: Any) -> None:
+        self._begun[name] = value
+
+    def _former(self, name: str) -> Any:
+        return self._replaced.get(name)
+
+
+def unpickle(frame: Any, buffers: list[Buffer], what: str, where: str) -> Any:
+    """Return what a task was sent.
+
+    Raises:
+        SerializationError: It cannot be unpickled here, or could not be pickled there.
+    """
+    try:
+        value = codec.decode(frame, buffers)
+    except MemoryError:
+        raise
+    except BaseException as error:
+        raise SerializationError(
+            f"{what} cannot be unpickled on {where}: {describe(error)}"
+        ) from error
+    if type(value) is Unsendable:
+        raise value.error
+    return value
+
+
+class Unloadable:
+    """Stands for a function that could not be unpickled; fails each of its calls."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        error = self._error
+        if type(error).__name__ == "InitializerError":
+            raise error
+        raise SerializationError(
+            f"the function cannot be loaded: {describe(error)}"
+        ) from error

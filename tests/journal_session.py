@@ -1,0 +1,61 @@
+"""A run with a journal, as the executor and the pump see it, without workers."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from mpitasks.master.journal.recorder import MISSING, Journal
+from mpitasks.master.journal.records import encode_failure
+from mpitasks.options import DEFAULTS, TaskOptions
+from mpitasks.wire.outcomes import Failure, encode_value
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def stopped(error: BaseException) -> None:
+    raise AssertionError("the journal stopped the run") from error
+
+
+def opened(path: Path, **options: Any) -> Journal:
+    """Open a journal for a run that must not be stopped by it."""
+    journal = Journal(path, **options)
+    engine = types.SimpleNamespace(keep=lambda *_: None)
+    journal.attach(types.SimpleNamespace(engine=engine, abandon=stopped))  # type: ignore[arg-type]
+    return journal
+
+
+def call(
+    journal: Journal,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    options: TaskOptions = DEFAULTS,
+) -> Any:
+    """Return what a call returns, or its Failure: found, or run and noted."""
+    entry, outcome = journal.find(function, args, {}, options)
+    if outcome is not MISSING:
+        return outcome
+    try:
+        value = function(*args)
+    except Exception as error:
+        form = encode_failure(error)
+        value = Failure(error)
+    else:
+        form = encode_value(value, "here")
+    if entry is not None:
+        journal.note(entry, *form)
+    return value
+
+
+def session(path: Path, calls: Iterable[Call], **options: Any) -> tuple[list[Any], int]:
+    """Make the calls in one run; return their outcomes, and how many were run."""
+    journal = opened(path, **options)
+    try:
+        outcomes = [call(journal, *words) for words in calls]
+    finally:
+        well = journal.close()
+    assert well, journal.error
+    assert journal.summary.written == journal.summary.ran
+    return outcomes, journal.summary.ran
