@@ -198,11 +198,10 @@ class Job(Bulk):
 
     def encode(self, chunk: Chunk) -> tuple[tuple[Any, ...], list[Buffer]]:
         """Return the chunk as it stands in a message, and its buffers."""
-        head = (chunk.id, self.function)
         items = chunk.items
         if self._plain(items):
             mode = STARMAP_PLAIN if self._star else MAP_PLAIN
-            return (*head, mode, codec.encode_plain(items), 0), []
+            return (chunk.id, self.target.id, mode, codec.encode_plain(items), 0), []
         entries = []
         buffers: list[Buffer] = []
         for index, item in enumerate(items, chunk.start):
@@ -212,13 +211,13 @@ class Job(Bulk):
                 )
                 if notes is not None:
                     self.target = self.target.including(notes.names)
-                    head = (chunk.id, self.target.id)
+                    self.function = self.target.id
             except SerializationError as error:
                 frame, own = codec.encode(Unsendable(error), "the error")
             entries.append((frame, len(own)))
             buffers += own
         mode = STARMAP if self._star else MAP
-        return (*head, mode, entries, len(buffers)), buffers
+        return (chunk.id, self.target.id, mode, entries, len(buffers)), buffers
 
     def position(self, index: int) -> int:
         """Return which of the user's items this is."""
