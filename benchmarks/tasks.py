@@ -24,6 +24,11 @@ def identity(value: Any) -> Any:
     return value
 
 
+def last(array: np.ndarray[Any, Any]) -> float:
+    """Use an array, but not for long."""
+    return float(array[-1])
+
+
 def spin(iterations: int) -> None:
     """Use the core for so many turns of an empty loop.
 

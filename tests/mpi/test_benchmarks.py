@@ -25,6 +25,7 @@ FIGURES = {
     "makespan": ["equal, spin 10 us", "equal, sleep 10,000 us"],
     "bandwidth": ["64 MiB out and back", "1,000 results of 1 MiB"],
     "memory": ["1 GiB, master", "1 GiB, worker", "growth", "endless map"],
+    "arguments": ["the same, time", "different, master", "reused, submitting"],
     "isolate": ["submit to result", "map", "first task", "after a crash"],
     "journal": ["10,000/s, wall", "by map", "1 GB/s, wall", "back, arrays"],
     "idle": ["idle worker", "master waiting", "after 50 ms"],
