@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,27 @@ def block(nbytes: int) -> np.ndarray:
     A new view each time, else a pickle of several would have it once only.
     """
     return _block(nbytes)[:]
+
+
+def fresh_block(nbytes: int) -> np.ndarray:
+    """Return an array of so many bytes, made for this call alone."""
+    import numpy as np
+
+    return np.ones(nbytes // 8)
+
+
+@dataclass
+class Reading:
+    """A record, as tasks return it."""
+
+    number: int
+    value: float
+    name: str
+
+
+def reading(number: int) -> Reading:
+    """Return a record."""
+    return Reading(number, 0.5 * number, "a sample")
 
 
 def usable_cores() -> int:
