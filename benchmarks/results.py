@@ -169,7 +169,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "compiler": platform.python_compiler(),
         "mpi": _mpi(),
-        "commit": _commit(),
+        "commit": commit(Path(__file__).parent),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
     }
 
@@ -198,8 +198,9 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+def commit(folder: Path) -> str | None:
+    """Return the commit that a folder is of, if it is of a checkout."""
+    words = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -61,6 +61,7 @@ PLAN = [
     Launch("fibonacci", 3, 150),
     Launch("bandwidth", 2, 300),
     Launch("memory", 2, 150),
+    Launch("arguments", 2, 150, rounds=3),
     Launch("idle", 2, 250, rounds=3),
     Launch("isolate", 2, 120),
     Launch("scaling", 8, 80),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,11 @@ CALIBRATION_SECONDS = 0.001
 def identity(value: Any) -> Any:
     """The null task, and the echo of an array."""
     return value
+
+
+def last(array: np.ndarray[Any, Any]) -> float:
+    """Use an array, but not for long."""
+    return float(array[-1])
 
 
 def spin(iterations: int) -> None:
@@ -90,6 +96,27 @@ def block(nbytes: int) -> np.ndarray:
     A new view each time, else a pickle of several would have it once only.
     """
     return _block(nbytes)[:]
+
+
+def fresh_block(nbytes: int) -> np.ndarray:
+    """Return an array of so many bytes, made for this call alone."""
+    import numpy as np
+
+    return np.ones(nbytes // 8)
+
+
+@dataclass
+class Reading:
+    """A record, as tasks return it."""
+
+    number: int
+    value: float
+    name: str
+
+
+def reading(number: int) -> Reading:
+    """Return a record."""
+    return Reading(number, 0.5 * number, "a sample")
 
 
 def usable_cores() -> int:

@@ -4,8 +4,8 @@
 
 Each round forks a child that records results of many sizes as fast as it can, and is
 killed (SIGKILL) after a random time. Then the journal must open without a word, each
-result in it must be right, and what is missing must be young: the child tells when it
-recorded each. Prints one line of JSON. A program of its own: it forks, and one with
+result in it must be right, and all must be there that the child has told to be on disk.
+Prints one line of JSON: how old what was lost is. A program of its own: it forks, and one with
 threads must not.
 """
 
@@ -35,6 +35,8 @@ from mpitasks.wire.outcomes import encode_value
 
 MOST_SECONDS = 0.3
 STAMP = struct.Struct("<qd")
+ON_DISK = -1.0
+"""In the place of a time: all results up to this one are on disk."""
 
 
 def task(number: int) -> Any:
@@ -50,7 +52,8 @@ def task(number: int) -> Any:
 
 
 def write(path: Path, start: int, pipe: int) -> None:
-    """Record results until killed; tell the number and the time of each."""
+    """Record results until killed; tell the number and the time of each, and now and
+    then that all are on disk."""
     journal = Journal(path)
     engine = types.SimpleNamespace(keep=lambda *_: None)
     stop = types.SimpleNamespace(abandon=os._exit, engine=engine)
@@ -64,6 +67,9 @@ def write(path: Path, start: int, pipe: int) -> None:
         form, payload, buffers = encode_value(task(number), "here")
         journal.note(entry, form, payload, buffers)
         os.write(pipe, STAMP.pack(number, time.monotonic()))
+        if number % 97 == 0:
+            assert journal.flush()
+            os.write(pipe, STAMP.pack(number, ON_DISK))
 
 
 def read_back(path: Path) -> set[int]:
@@ -116,6 +122,9 @@ def one_round(path: Path, start: int, seconds: float) -> tuple[float, int]:
     os.close(reading)
     stamps = list(STAMP.iter_unpack(told[: len(told) // STAMP.size * STAMP.size]))
     found = read_back(path)
+    safe = max((number for number, when in stamps if when == ON_DISK), default=-1)
+    missing = [number for number, _ in stamps if number <= safe and number not in found]
+    assert not missing, f"{missing} were on disk"
     lost = [killed - when for number, when in stamps if number not in found]
     return max(lost, default=0.0), (stamps[-1][0] if stamps else start) + 2
 

@@ -411,6 +411,7 @@ def test_isolated_tasks_and_their_crash(
     collected: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mpitasks.worker.isolation.LOADING_SECONDS", 60.0)
+    monkeypatch.setattr("mpitasks.worker.sandbox.TICK_SECONDS", 60.0)
     master = Running()
     isolated = Terms("fit", isolate=True)
     master.send(plain(1, say, "before anybody asked"), terms={1: isolated})

@@ -85,6 +85,7 @@ def master(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """A master whose worker's tasks may ask."""
     # However busy the machine: nothing is given back because a child takes long.
     monkeypatch.setattr("mpitasks.worker.isolation.LOADING_SECONDS", 60.0)
+    monkeypatch.setattr("mpitasks.worker.sandbox.TICK_SECONDS", 60.0)
     made = Running()
     randomness.provide(made.worker.draw)
     yield made

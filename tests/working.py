@@ -54,7 +54,7 @@ class Master:
             self.functions[number] = function
             frame, parts = codec.encode(function, "the function")
             assert not parts
-            self.end.send(1, Batch([], [(number, frame, 0)]))
+            self.end.send(1, Batch([], [(number, None, frame, None, 0, (), ())]))
         fields = None if terms is None else tuple(terms)
         self.end.send(1, Request((task_id, number, mode, payload, 0), fields))
 
@@ -73,7 +73,7 @@ class Master:
             if number not in self.functions:
                 self.functions[number] = function
                 frame, parts = codec.encode(function, "the function")
-                functions.append((number, frame, len(parts)))
+                functions.append((number, None, frame, None, len(parts), (), ()))
                 buffers += parts
             batch.calls.append((task_id, number, mode, payload, len(own)))
             others += own

@@ -132,6 +132,11 @@ class Roster:
             where[rank] = worker
 
     @property
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return bool(self._idle)
+
+    @property
     def hungry(self) -> bool:
         """Whether a worker would take a single task now."""
         return bool(self._idle or self._short)

@@ -262,6 +262,11 @@ class Scheduler:
         return self._roster.hungry
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is queued, and a worker has nothing to do."""
+        return self._roster.idle and not self._queue.items
+
+    @property
     def outstanding(self) -> int:
         """Items that were submitted and are neither done nor cancelled."""
         return self._backlog.items + self._crew.assigned

@@ -6,7 +6,9 @@ others let them pass, and are told by rank 0 what to do.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -24,6 +26,9 @@ _listener: Listener | None = None
 
 _before: dict[int, Any] = {}
 """The handlers that ours have replaced."""
+
+_masks: dict[int, set[Any]] = {}
+"""The signals that a thread has blocked, while it forks."""
 
 _ignored: set[int] = set()
 """Signals that we ignore by now."""
@@ -53,6 +58,7 @@ def expect(*, leads: bool) -> None:
         # A handler, not SIG_IGN: programs that a task starts must not inherit it.
         _before[signal.SIGINT] = signal.signal(signal.SIGINT, _leave)
     forks.in_child(_restore)
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
 
 
 def expected() -> bool:
@@ -100,6 +106,19 @@ def _restore() -> None:
         handler = signal.getsignal(number)
         if handler in (_handle, _note, _leave) or number in _ignored:
             signal.signal(number, signal.SIG_DFL if before is None else before)
+
+
+def _hold() -> None:
+    """Before a fork: let no signal reach the child while handlers of ours are there."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    _masks[threading.get_ident()] = held
+
+
+def _release() -> None:
+    """After the fork, on either side; in the child once `_restore` was called."""
+    held = _masks.pop(threading.get_ident(), None)
+    if held is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -72,7 +72,11 @@ def next_attempt(
     options = task.options if isinstance(task, Call) else task.job.options
     history = task.history
     blamed = crashed and (alone or history is None or not history.blamed)
-    if not _again(options, history, error, crashed=crashed, blamed=blamed):
+    # Large arguments that were sent at once were not kept: `mpitasks.master.keeping`.
+    sendable = not isinstance(task, Call) or len(task.buffers) == task.wire[4]
+    if not sendable or not _again(
+        options, history, error, crashed=crashed, blamed=blamed
+    ):
         if history is not None:
             _chain([*history.errors, error])
         return None

@@ -219,6 +219,19 @@ class Engine:
         except BaseException as error:
             self.fail(error)
 
+    def send_at_once(self, call: Call) -> bool:
+        """Send a call to a worker that has nothing to do; return whether that is so."""
+        try:
+            if self.inbox:
+                return False
+            rank = self.scheduler.start(call, time.monotonic())
+            if rank is None:
+                return False
+            self.transport.send(rank, self._batches.single(rank, call))
+        except BaseException as error:
+            self.fail(error)
+        return True
+
     def take(self, event: Event) -> None:
         """Handle what was submitted before, then the event."""
         try:
@@ -314,6 +327,7 @@ class Engine:
             for task in action.tasks:
                 if type(task) is Call:
                     task.future._settle_cancelled()
+                    task.buffers = []  # it stays in the queue until its turn
                 elif type(task) is Chunk:
                     task.job.drop(task)
         elif type(action) is Fail:

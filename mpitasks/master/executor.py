@@ -41,9 +41,10 @@ class Executor(concurrent.futures.Executor):
 
     The contract is that of `concurrent.futures.Executor`. One Executor at a time may
     be open; the workers serve until the script ends, so one after another is fine.
-    Arguments and results travel as pickles, NumPy arrays as their own memory; large
-    arrays (from 64 KiB on) are taken by reference until they are sent, so do not
-    change them between `submit` and the result.
+    Arguments and results travel as pickles, NumPy arrays as their own memory. Arguments
+    are what they are when `submit`, or the iteration of `map`, takes them: a large
+    array is sent to an idle worker before `submit` returns, or copied; with 1 GiB of
+    copies that wait, `submit` and `map` wait, too.
 
     Args:
         max_workers: Use only so many of the workers, those of the lowest ranks; None
@@ -194,7 +195,13 @@ class Executor(concurrent.futures.Executor):
         call.future = future = Future(call, pump)
         if entry is not None:
             future.entry = entry
-        pump.submit(call)
+        if not call.buffers:
+            pump.submit(call)
+            return future
+        try:
+            pump.keeper.submit(call)
+        except MemoryError as error:  # there is no room for a copy
+            settle([future], [Failure(error)])
         return future
 
     def map(
@@ -362,7 +369,7 @@ class Executor(concurrent.futures.Executor):
         if lease.journal is not None:
             met = lease.journal.meet(fn, target, renew=True)
         if lease.journal is None or met is None:
-            job = Job(target, items, **kinds)
+            job = Job(target, items, keeper=lease.pump.keeper, **kinds)
         else:
             from mpitasks.master.journal.job import RecordedJob
 

@@ -2,14 +2,15 @@
 
 One object holds the items, those not yet sent and those not yet yielded, and the
 results in order. There is no future, event or lock for an item: chunks are carved
-off as workers want them, and come back as lists. The scheduler's side of it is
-`mpitasks.core.events.Bulk`.
+off as workers want them, and come back as lists. Items that can change are pickled when
+they are pulled, by the thread that pulls them and outside of all locks, since that runs
+user code. The scheduler's side of it is `mpitasks.core.events.Bulk`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from mpitasks.core.events import Bulk, Task, TaskId
 from mpitasks.core.policy import BATCH_BYTES
 from mpitasks.errors import SerializationError, TooManyFailures
 from mpitasks.master.calls import Chunk
+from mpitasks.master.keeping import Keeper, nbytes_of
+from mpitasks.master.pulling import Packed, pack, take_steady
 from mpitasks.wire import codec
-from mpitasks.wire.codec import Buffer, Unsendable
+from mpitasks.wire.codec import Unsendable
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
 from mpitasks.wire.outcomes import Failure
@@ -27,8 +30,12 @@ if TYPE_CHECKING:
     from mpitasks.master.functions import Function
     from mpitasks.options import TaskOptions
     from mpitasks.terms import Place
+    from mpitasks.wire.codec import Buffer
 
 __all__ = ["Job"]
+
+PACKED_AT_ONCE = 256
+"""Pickling takes time: after so many items, the workers get them."""
 
 
 class Job(Bulk):
@@ -40,6 +47,8 @@ class Job(Bulk):
     Attributes:
         target: The function as it is sent.
         options: What was asked for its items.
+        keeper: Keeps their large arguments as they are.
+        packs: Whether items among them are pickled already.
         closed: Nobody wants its results.
         halted: What ends it before its results do: too many of them are failures.
         place: Where in the program it stands; None if that is not known.
@@ -53,6 +62,7 @@ class Job(Bulk):
         "_dropped",
         "_failures",
         "_items",
+        "_left_over",
         "_news",
         "_ordered",
         "_source",
@@ -60,7 +70,9 @@ class Job(Bulk):
         "_taken",
         "closed",
         "halted",
+        "keeper",
         "options",
+        "packs",
         "place",
         "pulled",
         "target",
@@ -75,6 +87,7 @@ class Job(Bulk):
         ordered: bool,
         options: TaskOptions,
         place: Place | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(
             target.id,
@@ -84,6 +97,7 @@ class Job(Bulk):
         )
         self.options = options
         self.place = place
+        self.keeper = keeper or Keeper()
         self.target = target
         self.closed = False
         self.pulled = 0  # items taken from the source so far
@@ -94,6 +108,9 @@ class Job(Bulk):
         # ranges too, and take no room in a message.
         self._items: list[Any] | range = []
         self._base = 0
+        self.packs = False
+        # An item that was pulled and pickled, and is not among the others yet.
+        self._left_over: tuple[list[Any], Packed] | None = None
         self._carved = 0  # index of the next item to carve off
         self._delivered = 0  # items whose results came
         self._dropped = 0  # items carved off that came back and were cancelled
@@ -109,7 +126,9 @@ class Job(Bulk):
     def pull(self, limit: int | None) -> int:
         """Take up to `limit` items from the source, None for all; return how many.
 
-        This runs user code, so it is not for under the lock.
+        Fewer if items must be pickled, and the workers should have those first that are
+        there: call it again until it is `sourceless`. This runs user code, so it is not
+        for under the lock.
         """
         source = self._source
         if source is None:
@@ -120,13 +139,63 @@ class Job(Bulk):
             self.pulled = len(source)
             return len(source)
         iterator = self._source = iter(source)
-        fresh = list(iterator if limit is None else islice(iterator, limit))
-        if limit is None or len(fresh) < limit:
+        fresh: list[Any] = []
+        if self._pull_into(fresh, iterator, limit):
             self._source = None
         assert isinstance(self._items, list)  # a range is pulled as a whole
         self._items.extend(fresh)
         self.pulled += len(fresh)
         return len(fresh)
+
+    def _pull_into(
+        self, fresh: list[Any], iterator: Iterator[Any], limit: int | None
+    ) -> bool:
+        """Append items, ready to be sent, to a list; return whether that was all."""
+        for _ in range(PACKED_AT_ONCE):
+            if self._left_over is None:
+                rest = None if limit is None else limit - len(fresh)
+                if not take_steady(islice(iterator, rest), fresh, self._star):
+                    return limit is None or len(fresh) < limit
+                self._set_left_over(fresh.pop(), self.pulled + len(fresh))
+            ready = self._make_ready(wait=not fresh)
+            if ready is None:
+                break
+            fresh.append(ready)
+        return False
+
+    def _set_left_over(self, item: Any, index: int) -> None:
+        """Pickle an item that was pulled, before anything else of the user's runs."""
+        self.packs = True
+        packed = pack(item, f"item {index}")
+        if packed.names:
+            try:
+                self.target = self.target.including(packed.names)
+                self.function = self.target.id
+            except SerializationError as error:  # of what its class needs
+                packed = Packed(*codec.encode(Unsendable(error), "the error"))
+        self._left_over = [item], packed
+
+    def _make_ready(self, *, wait: bool) -> Packed | None:
+        """Return the item that was pulled last, with memory of its own.
+
+        Args:
+            wait: Whether to wait until there is room for it; else None is returned, so
+                that the workers get first what was pulled before.
+        """
+        assert self._left_over is not None
+        box, packed = self._left_over
+        if packed.buffers:
+            nbytes = nbytes_of(packed.buffers)
+            if not self.keeper.has_room(nbytes):
+                if not wait:
+                    return None
+                self.keeper.make_room(nbytes, lambda: not self.wanted)
+            try:
+                packed.buffers = self.keeper.keep_of(box, packed.buffers)
+            except MemoryError as error:
+                packed = Packed(*codec.encode(Unsendable(error), "the error"))
+        self._left_over = None
+        return packed
 
     @property
     def unyielded(self) -> int:
@@ -168,7 +237,12 @@ class Job(Bulk):
         """Let go of everything: nobody wants the results any more."""
         self.closed = True
         self._source = None
+        self._left_over = None
         self._arrived.clear()
+
+    def let_go(self) -> None:
+        """Let go of the items: it was cancelled, and none of them will be sent."""
+        self._items = []
 
     def take(self) -> tuple[int, list[Any], bool]:
         """Hand out a chunk's results: index of the first, results, any `Failure`?
@@ -195,35 +269,29 @@ class Job(Bulk):
         items = self._items[offset : offset + count]
         chunk = Chunk(task_id, self, self._carved, items)
         self._carved += count
-        if type(self._items) is list and offset + count > len(self._items) // 2:
-            # Let go of what is carved off.
+        if type(self._items) is list and (
+            self.packs or offset + count > len(self._items) // 2
+        ):
+            # Let go of what is carved off: at once, if it may be large.
             del self._items[: offset + count]
             self._base = self._carved
         return chunk
 
     def encode(self, chunk: Chunk) -> tuple[tuple[Any, ...], list[Buffer]]:
         """Return the chunk as it stands in a message, and its buffers."""
-        head = (chunk.id, self.function)
         items = chunk.items
         if self._plain(items):
             mode = STARMAP_PLAIN if self._star else MAP_PLAIN
-            return (*head, mode, codec.encode_plain(items), 0), []
+            return (chunk.id, self.target.id, mode, codec.encode_plain(items), 0), []
         entries = []
         buffers: list[Buffer] = []
         for index, item in enumerate(items, chunk.start):
-            try:
-                frame, own, notes = codec.encode_noting(
-                    item, f"item {self.position(index)}"
-                )
-                if notes is not None:
-                    self.target = self.target.including(notes.names)
-                    head = (chunk.id, self.target.id)
-            except SerializationError as error:
-                frame, own = codec.encode(Unsendable(error), "the error")
-            entries.append((frame, len(own)))
-            buffers += own
+            if type(item) is not Packed:  # and so runs no code of the user
+                item = pack(item, f"item {self.position(index)}")
+            entries.append((item.frame, len(item.buffers)))
+            buffers += item.buffers
         mode = STARMAP if self._star else MAP
-        return (*head, mode, entries, len(buffers)), buffers
+        return (chunk.id, self.target.id, mode, entries, len(buffers)), buffers
 
     def position(self, index: int) -> int:
         """Return which of the user's items this is."""
@@ -241,6 +309,8 @@ class Job(Bulk):
     def _plain(self, items: list[Any] | range) -> bool:
         if type(items) is range:
             return True
+        if self.packs and any(type(item) is Packed for item in items):
+            return False
         return codec.all_plain(
             list(chain.from_iterable(items)) if self._star else items
         )
@@ -297,10 +367,9 @@ def _fitting(items: list[Any] | range, offset: int, limit: int) -> int:
 
 
 def _nbytes(item: Any) -> int:
-    """Return the size of an item as far as it is told without walking through it."""
-    if isinstance(item, tuple):
+    """Return the size of an item as it was pulled."""
+    if type(item) is Packed:
+        return item.nbytes
+    if type(item) is tuple:
         return sum(map(_nbytes, item))
-    if isinstance(item, (bytes, bytearray, str)):
-        return len(item)
-    size = getattr(item, "nbytes", 0)
-    return size if isinstance(size, int) else 0
+    return len(item) if type(item) in (bytes, str) else 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from mpitasks.core.events import (
@@ -35,6 +35,7 @@ from mpitasks.core.events import (
 )
 from mpitasks.master.background import ASLEEP, DEEP, NAPPING, Background
 from mpitasks.master.engine import Engine
+from mpitasks.master.keeping import Keeper
 from mpitasks.records import replace
 from mpitasks.terms import Origin
 from mpitasks.wire import messages
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from mpitasks.core.statistics import Statistics
     from mpitasks.errors import MpiTasksError
     from mpitasks.master.calls import Call
+    from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
 
@@ -89,6 +91,7 @@ class Pump:
         engine: What it turns.
         ids: Where calls and maps get their ids from; see `mpitasks.terms.Origin`.
         functions: Those that were submitted.
+        keeper: Keeps large arguments as they are.
         driven: Whether a thread waits and takes turns meanwhile.
         drives: How often a thread began to.
         is_shut: Whether nobody may take turns any more.
@@ -107,6 +110,7 @@ class Pump:
         self.engine = Engine(transport, ranks, max_failures=max_failures)
         self.ids = self.engine.ids
         self.functions = self.engine.functions
+        self.keeper = Keeper(self)
         self._transport = transport
         self._scheduler = self.engine.scheduler
         self._inbox = self.engine.inbox
@@ -225,6 +229,33 @@ class Pump:
             if now - self._submitted > SUBMITTING_SECONDS:
                 self._submitted = now
                 self.nudge()
+
+    @property
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do, and nothing waits for one."""
+        return self._scheduler.idle and not self._inbox
+
+    @property
+    def survives(self) -> bool:
+        """Whether the run goes on when a rank dies."""
+        return self._transport.survives
+
+    def send_at_once(self, call: Call) -> bool:
+        """Send a call to a worker that has nothing to do; return whether that is so.
+
+        Its buffers are in use until they are `sent`.
+        """
+        if self.background.rest == ASLEEP:
+            self.background.wake()
+        with self._lock:
+            begun = self.engine.send_at_once(call)
+        if self._callbacks:
+            self._run_callbacks()
+        return begun
+
+    def sent(self, buffers: Sequence[Buffer]) -> bool:
+        """Whether none of these buffers is on its way any more, as of the last turn."""
+        return self._transport.sent(buffers)
 
     def extend(self, bulk: Bulk, count: int) -> None:
         """Let workers have `count` more items of a bulk job."""

@@ -59,7 +59,11 @@ class Stream:
             window: Tells how many items may be ahead of the results; None for all.
         """
         self._window = window
-        self._feed(0)
+        try:
+            self._feed(0)
+        except BaseException:  # of the user's iterable; some of it may be sent already
+            self._end_job()
+            raise
 
     def window_for_workers(self) -> int:
         """As many items as keep the workers busy, whatever their number."""
@@ -117,7 +121,7 @@ class Stream:
             limit = self._window() + asked - job.unyielded
             if limit < 1:
                 return
-        while not job.sourceless:
+        while not job.sourceless and job.wanted:
             if self._lease.closed:
                 refuse_submit()
             count = job.pull(limit)
@@ -125,11 +129,14 @@ class Stream:
                 self._pump.extend(job, count)
             if limit is not None:
                 return
+            if not job.sourceless:
+                self._pump.nudge()  # it may take long until all is pulled
 
     def _end_job(self) -> None:
         if not self._job.exhausted and not self._pump.is_shut:
             self._job.close()
             self._pump.cancel_bulk(self._job)
+            self._job.let_go()
 
     def _unwrapped(self, values: list[Any]) -> Iterator[Any]:
         """Yield the values, keeping none that was yielded.

@@ -2,9 +2,9 @@
 
 A `Watch` remembers the identity of everything that a frame was made of: the globals
 that it reads, the parts of its functions, the attributes of its classes; and the
-contents of small containers and plain objects among them. To compare costs a submit
-some tenths of a microsecond. What is large or made by a library is compared by the frame
-itself, at each `map` and at the first use of an Executor (`mpitasks.master.script`).
+contents of small containers and plain objects among them. A look costs a submit some
+tenths of a microsecond. What is large, or made by a library, is compared by the frame
+itself, at each `map` and when an Executor is new (`mpitasks.master.script`).
 
 No object of the user's is compared with ``==`` here: that is the user's code, and equal
 is not the same.
@@ -27,9 +27,10 @@ __all__ = ["ABSENT", "Watch"]
 ABSENT: Any = object()
 """In the place of a global that does not exist."""
 
-SMALL_ITEMS, SMALL_BYTES = 64, 1024
-"""A container of at most this many items, and bytes as `marshal` writes them, is
-compared by its contents at each submit."""
+SMALL_ITEMS, SMALL_BYTES, SMALL_DEPTH = 64, 1024, 3
+"""A container of at most this many items is compared by its contents at each submit, if
+it holds plain values, text of at most this many bytes, and the like down to this depth;
+else by the identity of its items."""
 
 
 class Watch:
@@ -168,16 +169,40 @@ def _attributes_of(value: Any, kind: type) -> dict[str, Any]:
 def _look_into(container: Any) -> tuple[Any, Any] | None:
     if len(container) > SMALL_ITEMS:
         return None
-    try:
-        told = marshal.dumps(container, 2)
-    except ValueError:  # there is something else in it
-        if isinstance(container, dict):
-            kept = [*container, *container.values()]
-        else:
-            kept = [*container]
-        return _identities(kept), kept
-    return (told, None) if len(told) <= SMALL_BYTES else None
+    if _is_small(container, SMALL_DEPTH):
+        return marshal.dumps(container, 2), None
+    if isinstance(container, dict):
+        kept = [*container, *container.values()]
+    else:
+        kept = [*container]
+    return _identities(kept), kept
 
 
+def _is_small(container: Any, depth: int) -> bool:
+    """Whether a container holds little, and nothing but what `marshal` knows."""
+    if len(container) > SMALL_ITEMS:
+        return False
+    values = container.values() if type(container) is dict else container
+    kinds = {*map(type, values)}
+    if type(container) is dict:
+        kinds.update(map(type, container))
+        values = [*container, *values]
+    if kinds <= _SCALARS:
+        return True
+    for value in values:
+        kind = type(value)
+        if kind in _TEXTS:
+            if len(value) > SMALL_BYTES:
+                return False
+        elif kind in _CONTAINERS:
+            if not depth or not _is_small(value, depth - 1):
+                return False
+        elif kind not in _SCALARS:
+            return False
+    return True
+
+
+_SCALARS = frozenset({int, float, complex, bool, type(None)})
+_TEXTS = frozenset({str, bytes, bytearray})
 _CONTAINERS = frozenset({list, dict, set, bytearray, tuple, frozenset})
 _HEAP_TYPE = 1 << 9

@@ -296,5 +296,5 @@ class _Bytes:
 class Unsendable:
     """Travels in the place of an item that cannot be pickled; fails that item."""
 
-    def __init__(self, error: SerializationError) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error = error

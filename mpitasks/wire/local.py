@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from mpitasks.wire import messages
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import Message
 
 __all__ = ["LocalTransport", "local_pair"]
@@ -28,6 +31,8 @@ class _Mailbox:
 
 class LocalTransport:
     """One end; see `mpitasks.wire.transport.Transport` for what the methods do."""
+
+    survives = False
 
     def __init__(self, rank: int, mailboxes: dict[int, _Mailbox]) -> None:
         self.rank = rank
@@ -58,6 +63,9 @@ class LocalTransport:
 
     def sending(self) -> bool:
         return False
+
+    def sent(self, buffers: Sequence[Buffer]) -> bool:
+        return True
 
     def wait(self, limit: float) -> None:
         self._own.arrived.wait(limit)

@@ -138,6 +138,7 @@ class MpiTransport:
         self._frames: list[Send] = []
         self._buffers: list[Send] = []
         # Of ranks that are gone.
+        self.survives = survives
         self._failures = Failures(comm) if survives else None
         self._failed: deque[int] = deque()  # reported by MPI, not yet by us
         self._gone: set[int] = set()
@@ -160,7 +161,7 @@ class MpiTransport:
             self.sending()
         for buffer in buffers:
             for segment in _segments(buffer):
-                self._send(rank, segment, TAG_BUFFER, self._buffers)
+                self._send(rank, segment, TAG_BUFFER, self._buffers, buffer)
         if self._bell is not None:
             # From before that message to after this one: then this one was there
             # before the rank could go to sleep, however long we were interrupted.
@@ -272,6 +273,10 @@ class MpiTransport:
             self._learn(error)
         return bool(self._frames or self._buffers)
 
+    def sent(self, buffers: Sequence[Buffer]) -> bool:
+        ids = set(map(id, buffers))
+        return not any(id(memory) in ids for _, memory, _ in self._buffers.copy())
+
     def close(self) -> None:
         """Wait for what is being sent, for a bounded time; receive nothing more.
 
@@ -287,10 +292,17 @@ class MpiTransport:
         if self._bell is not None:
             self._bell.close()
 
-    def _send(self, rank: int, buffer: Buffer, tag: int, sends: list[Send]) -> None:
+    def _send(
+        self,
+        rank: int,
+        part: Buffer,
+        tag: int,
+        sends: list[Send],
+        whole: Buffer | None = None,
+    ) -> None:
         try:
-            request = self._comm.Isend((buffer, MPI.BYTE), rank, tag)
-            sends.append((request, buffer, rank))
+            request = self._comm.Isend((part, MPI.BYTE), rank, tag)
+            sends.append((request, part if whole is None else whole, rank))
         except MPI.Exception as error:
             if self._failures is not None:
                 self._learn(error)

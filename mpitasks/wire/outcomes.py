@@ -33,6 +33,7 @@ __all__ = [
     "encode_error",
     "encode_items",
     "encode_result",
+    "encode_value",
     "form_bytes",
 ]
 
@@ -84,6 +85,11 @@ def encode_result(box: list[Any], where: str) -> Form:
     except BaseException as error:
         return encode_error(_unsent(error), where)
     return VALUE, frame, buffers
+
+
+def encode_value(value: Any, where: str) -> Form:
+    """Encode a value that the caller still has: as `encode_result`, copying it."""
+    return encode_result([value], where)
 
 
 def encode_error(error: BaseException, where: str, text: str | None = None) -> Form:

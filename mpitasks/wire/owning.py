@@ -76,9 +76,10 @@ def copied(buffer: Buffer, pool: BufferPool | None = None) -> Buffer:
     global _pool
     if type(getattr(buffer, "obj", None)) is bytes:
         return buffer
-    np = sys.modules.get("numpy")
-    if np is None:
+    if "numpy" not in sys.modules and pool is None:
         return bytearray(buffer)
+    import numpy as np
+
     if pool is None:
         if _pool is None:
             from mpitasks.wire.buffers import BufferPool

@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import Message
 
 __all__ = ["Transport"]
@@ -19,6 +22,8 @@ class Transport(Protocol):
     """Carries messages with their buffers; per pair of ranks, in order."""
 
     rank: int
+    survives: bool
+    """Whether this goes on when another rank dies."""
 
     def send(self, rank: int, message: Message) -> None:
         """Start sending. The buffers must not change before they are sent.
@@ -41,6 +46,12 @@ class Transport(Protocol):
 
     def sending(self) -> bool:
         """Make progress, and return whether anything sent is still on its way."""
+
+    def sent(self, buffers: Sequence[Buffer]) -> bool:
+        """Whether none of these buffers is on its way any more, as far as is known.
+
+        From any thread: it makes no progress.
+        """
 
     def wait(self, limit: float) -> None:
         """Pause until something may have arrived, at most `limit` seconds.

@@ -6,13 +6,14 @@ No figure is looked at: these runs are far too short for that.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launching import Launch, Mpi
+from launching import Launch, Mpi, Outcome
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MACHINE = {"date", "processor", "cores", "python", "mpi", "versions"}
@@ -25,6 +26,7 @@ FIGURES = {
     "makespan": ["equal, spin 10 us", "equal, sleep 10,000 us"],
     "bandwidth": ["64 MiB out and back", "1,000 results of 1 MiB"],
     "memory": ["1 GiB, master", "1 GiB, worker", "growth", "endless map"],
+    "arguments": ["the same, time", "different, master", "reused, submitting"],
     "isolate": ["submit to result", "map", "first task", "after a crash"],
     "journal": ["10,000/s, wall", "by map", "1 GB/s, wall", "back, arrays"],
     "idle": ["idle worker", "master waiting", "after 50 ms"],
@@ -32,6 +34,26 @@ FIGURES = {
     "scaling": ["speed-up, sleep, 1 workers", "one by one, 2 workers"],
     "startup": ["import", "empty script, 8 ranks"],
     "core": ["submitted, short, 10 workers", "memory, 10 workers"],
+}
+COMPARED = {
+    "submit",
+    "map",
+    "submit to result",
+    "64 MiB out and back",
+    "1,000 results of 1 MiB, made once",
+    "1,000 results of 1 MiB, made anew",
+    "1,000 arguments of 1 MiB, one array",
+    "submit, journalled",
+    "map, journalled",
+    "submit, coming back",
+    "map, coming back",
+    "submit, five globals",
+    "map, five globals",
+    "records of the script",
+    "records of a module",
+    "20 calls, 20 MB held",
+    "20 calls, 20 MB held, again",
+    "empty script",
 }
 THREE_RANKS = ("makespan", "scaling")
 ALONE = ("startup", "core")
@@ -106,3 +128,66 @@ def test_driver_writes_the_page(any_mpi: Mpi, launch: Launch) -> None:
     page = (results / "README.md").read_text()
     assert "## latency, 2 ranks, quick: no figures" in page
     assert "| median (us)" in page
+
+
+def compare(any_mpi: Mpi, launch: Launch, *words: object) -> Outcome:
+    script = BENCHMARKS / "compare.py"
+    return launch([any_mpi.python, script, "--quick", *words], seconds=100)
+
+
+def test_versions_are_compared(any_mpi: Mpi, launch: Launch) -> None:
+    here = BENCHMARKS.parent
+    out = launch.folder / "told.json"
+    words = ["--base", here, "--candidate", here, "--rounds", "2", "--ranks", "2"]
+    outcome = compare(any_mpi, launch, *words, "--out", out)
+
+    assert outcome.code == 0, outcome
+    record = json.loads(out.read_text())
+    assert record["failed"] == []
+    for side in record["sides"].values():
+        assert side["folder"] == str(here / "mpitasks")
+        assert set(side["machine"]) >= MACHINE
+    names = {figure["name"].removesuffix(", 2 ranks") for figure in record["figures"]}
+    assert names == COMPARED
+    for figure in record["figures"]:
+        base, candidate = figure["rounds"]["base"], figure["rounds"]["candidate"]
+        ratios = [new / old for old, new in zip(base, candidate, strict=True)]
+        assert figure["ratios"] == ratios
+        assert len(ratios) == 2
+        assert f"| {figure['name']} ({figure['unit']})" in outcome.out
+
+
+def test_each_side_runs_its_own_version(any_mpi: Mpi, launch: Launch) -> None:
+    """Also where the current folder holds another one, which `-m` would prefer."""
+    here, other = BENCHMARKS.parent, launch.folder / "other"
+    shutil.copytree(here / "mpitasks", other / "mpitasks")
+    (launch.folder / "mpitasks").symlink_to(here / "mpitasks")
+    words = ["--base", here, "--candidate", other, "latency"]
+    outcome = compare(any_mpi, launch, *words)
+
+    assert outcome.code == 0, outcome
+    sides = json.loads((launch.folder / "compare.json").read_text())["sides"]
+    assert sides["base"]["folder"] == str(here / "mpitasks")
+    assert sides["candidate"]["folder"] == str(other / "mpitasks")
+
+
+def test_side_that_breaks_is_told(any_mpi: Mpi, launch: Launch) -> None:
+    here, other = BENCHMARKS.parent, launch.folder / "other"
+    shutil.copytree(here / "mpitasks", other / "mpitasks")
+    (other / "mpitasks" / "__main__.py").write_text("raise SystemExit(7)")
+    words = ["--base", here, "--candidate", other, "startup", "latency"]
+    outcome = compare(any_mpi, launch, *words)
+
+    assert outcome.code == 1, outcome
+    assert "failed: candidate, latency: exit code 7" in outcome.err
+    record = json.loads((launch.folder / "compare.json").read_text())
+    assert len(record["failed"]) == 2
+    assert record["figures"] == []
+
+
+def test_side_without_the_package_is_refused(any_mpi: Mpi, launch: Launch) -> None:
+    words = ["--base", launch.folder, "--candidate", BENCHMARKS.parent]
+    outcome = compare(any_mpi, launch, *words)
+
+    assert outcome.code == 1, outcome
+    assert f"{launch.folder} holds no mpitasks" in outcome.err

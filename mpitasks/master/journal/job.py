@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.attempts import History
@@ -28,6 +27,7 @@ from mpitasks.master.journal.records import (
     plain_items,
     split_items,
 )
+from mpitasks.master.pulling import Packed, is_steady, pack
 from mpitasks.master.stream import Deferred
 from mpitasks.wire import codec
 from mpitasks.wire.messages import ERROR, LIST
@@ -54,6 +54,7 @@ class RecordedJob(Job):
     __slots__ = (
         "_drawn",
         "_entries",
+        "_entry",
         "_handed",
         "_journal",
         "_keys",
@@ -77,12 +78,19 @@ class RecordedJob(Job):
         place: Place | None = None,
     ) -> None:
         super().__init__(
-            target, source, star=star, ordered=ordered, options=options, place=place
+            target,
+            source,
+            star=star,
+            ordered=ordered,
+            options=options,
+            place=place,
+            keeper=pump.keeper,
         )
         self._journal = journal
         self._met = met
         self._pump = pump
         self._stored: dict[int, Deferred] = {}  # found, by position, not handed out yet
+        self._entry: Entry | None = None  # of the item that was looked up last
         # Of the missing items, by their own numbers:
         self._positions = array("q")
         self._keys = bytearray()
@@ -103,12 +111,21 @@ class RecordedJob(Job):
             return 0
         count = ITEMS_AT_ONCE if limit is None else limit
         iterator = self._source = iter(source)
-        fresh = list(islice(iterator, count))
-        if len(fresh) < count:
-            self._source = None
-        before = len(self._positions)
-        for item in fresh:
-            self._sort(item)
+        begun, before = self.pulled, len(self._positions)
+        while self.pulled - begun < count:
+            if self._left_over is None:
+                for item in iterator:
+                    self._sort(item)
+                    del item  # nobody else may have it, and then it is not copied
+                    break
+                else:
+                    self._source = None
+                    break
+            if self._left_over is not None:
+                ready = self._make_ready(wait=len(self._positions) == before)
+                if ready is None:
+                    break
+                self._add(ready)
         return len(self._positions) - before
 
     def _sort(self, item: Any) -> None:
@@ -116,23 +133,36 @@ class RecordedJob(Job):
         args = item if self._star else (item,)
         position = self.pulled
         place = self._place(position)
-        entry, found = self._journal.enter(self._met, args, {}, self.options, place)
-        self.pulled += 1
         try:
-            entry, found = self._journal.enter(self._met, args, {}, self.options)
+            entry, found = self._journal.enter(self._met, args, {}, self.options, place)
         except BadKey as bad:
             self._stored[position] = Refused(bad.error)
+            self.pulled += 1
             return
         if found:
             assert entry is not None  # what has no key is not found
+            self.pulled += 1
+            if not is_steady(item, self._star):
+                packed = pack(item, f"item {position}")
+                item = item if packed.buffers else packed
             self._stored[position] = Stored(self, item, position, entry, found)
             return
+        self._entry = entry
+        if is_steady(item, self._star):
+            self._add(item)
+        else:
+            self._set_left_over(item, self.pulled)
+
+    def _add(self, item: Any) -> None:
+        """Have the item run that was looked up last."""
+        entry = self._entry
         assert isinstance(self._items, list)  # ranges are taken apart here
         if entry is not None and (entry.replaces or entry.given is not None):
             self._entries[len(self._positions)] = entry
         self._keys += NO_KEY if entry is None else entry.key
-        self._positions.append(position)
+        self._positions.append(self.pulled)
         self._items.append(item)
+        self.pulled += 1
 
     def has_news(self) -> bool:
         if not self._ordered:
@@ -167,14 +197,20 @@ class RecordedJob(Job):
     def rerun(self, stored: Stored) -> Any:
         """Have a worker compute a result after all, and return it."""
         pump = self._pump
-        args = stored.item if self._star else (stored.item,)
+        item = stored.item
+        if type(item) is Packed:
+            item = codec.decode(item.frame)
+        args = item if self._star else (item,)
         call = Call(next(pump.engine.own_ids), self.target, args, {}, self.options)
         place = self._place(stored.position)
         if place is not None:
             call.history = History((*place, None))
         call.future = future = Future(call, pump)
         future.entry = stored.entry
-        pump.submit(call)
+        if call.buffers:
+            pump.keeper.submit(call)
+        else:
+            pump.submit(call)
         error = future.exception()
         return Failure(error) if error is not None else future.result()
 
@@ -275,7 +311,7 @@ class Stored(Deferred):
 
     Attributes:
         job: The job.
-        item: The item.
+        item: The item, or `Packed`.
         position: Which of the user's items that is.
         entry: What the item is to the journal.
         number: Where the result is.

@@ -239,27 +239,30 @@ class Journal:
             return None, 0
         with self._keys_lock:
             key = self._keys.number(key)
-            found, replaces = self._look_up(key, place)
+            entry = Entry(self, key, function, place=place)
+            found = self._look_up(entry)
         name = None if given is None else key_name(given)
-        shown = args if not kwargs and codec.is_plain(args) else None
-        label = options.label
-        entry = Entry(self, key, function, replaces, name, shown, label, place)
+        entry.args = args if not kwargs and codec.is_plain(args) else None
+        entry.given, entry.label = name, options.label
         return entry, found
 
-    def _look_up(self, key: bytes, place: Place | None) -> tuple[int, int]:
-        """Return the number of a call's result, and of the row that it is to replace.
+    def _look_up(self, entry: Entry) -> int:
+        """Return the number of a call's result; note which row it is to replace.
 
         A result that depends on random numbers of ours was filed by their place, too.
         """
-        found = self._found.pop(key, 0)
+        found = self._found.pop(entry.key, 0)
+        entry.replaces = found or self._stale.pop(entry.key, 0)
+        if found or entry.place is None or not (self._found or self._stale):
+            return found
+        drawn = drawn_key(entry.key, entry.place)
+        found = self._found.pop(drawn, 0)
         if found:
-            return found, found
-        replaces = self._stale.pop(key, 0)
-        if place is not None and (self._found or self._stale):
-            key = drawn_key(key, place)
-            found = self._found.pop(key, 0)
-            replaces = found or replaces or self._stale.pop(key, 0)
-        return found, replaces
+            entry.note_drawn()
+            entry.replaces = found
+        elif not entry.replaces:
+            entry.replaces = self._stale.pop(drawn, 0)
+        return found
 
     def load(self, number: int, key: bytes) -> Any:
         """Return the result of a key, or the `Failure` that it was.

@@ -32,7 +32,8 @@ __all__ = ["salvage"]
 # which the first is 0, as SQLite has the id elsewhere. A result has a key of 16 bytes.
 _RESULT = re.compile(rb"(?=[\x0f-\x40]\x00\x2c)", re.DOTALL)
 _FUNCTION = re.compile(
-    rb"(?=[\x06-\x14]\x00[\x80-\xff]{0,4}[\x0d-\x7f][\x0c-\x7f])", re.DOTALL
+    rb"(?=[\x06-\x14]\x00(?:[\x0d-\x7f]|[\x80-\xff]{1,4}[\x00-\x7f])[\x0c-\x7f])",
+    re.DOTALL,
 )
 _COLUMNS = {_RESULT: 14, _FUNCTION: 5}
 

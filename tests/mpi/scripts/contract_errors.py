@@ -179,11 +179,20 @@ def check_exception_that_does_not_pickle(ex: mt.Executor) -> None:
     _still_well(ex)
 
 
-def check_exception_that_does_not_unpickle(ex: mt.Executor) -> None:
+def check_exception_with_an_init_of_its_own(ex: mt.Executor) -> None:
     error = ex.submit(_raise_needs_keyword).exception(20)
-    assert type(error) is mt.RemoteError
-    assert "NeedsKeyword: code 3" in str(error)
+    assert type(error) is NeedsKeyword  # made without its own __init__
+    assert error.args == ("code 3",)
+    again = ex.with_options(retries=1, retry_on=NeedsKeyword)
+    assert again.submit(_raise_at_first).result(20) == 2
     _still_well(ex)
+
+
+def _raise_at_first() -> int:
+    attempt = mt.current_task().attempt
+    if attempt == 1:
+        _raise_needs_keyword()
+    return attempt
 
 
 def _raise_needs_keyword() -> None:
@@ -266,7 +275,7 @@ def capture_second(_: object, second: object) -> object:
 
 
 def check_what_breaks_on_arrival(ex: mt.Executor) -> None:
-    for kind in ("ValueError", "SystemExit"):
+    for kind in ("ValueError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"):
         bad = BreaksOnArrival(kind)
         good = [ex.submit(echo, 1) for _ in range(3)]
         for what, future in (
@@ -280,6 +289,34 @@ def check_what_breaks_on_arrival(ex: mt.Executor) -> None:
                 assert type(error) is mt.SerializationError, (what, repr(error))
                 assert what in str(error)
         assert [future.result(20) for future in good] == [1, 1, 1]
+    _still_well(ex)
+
+
+class BreaksOnLeaving:
+    """An object that raises when it is pickled."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        _break(self.kind)
+
+
+def check_what_breaks_on_leaving(ex: mt.Executor) -> None:
+    for kind in ("ValueError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"):
+        good = [ex.submit(echo, 1) for _ in range(3)]
+        for what, future in (
+            ("argument", ex.submit(echo, BreaksOnLeaving(kind))),
+            ("result", ex.submit(BreaksOnLeaving, kind)),
+        ):
+            error = future.exception(20)
+            assert type(error) is mt.SerializationError, (what, repr(error))
+            assert f"{kind}: broke on arrival" in str(error), (what, repr(error))
+        assert [future.result(20) for future in good] == [1, 1, 1]
+        items = [1, BreaksOnLeaving(kind), 3]
+        values = list(ex.map(echo, items, return_exceptions=True, timeout=20))
+        assert [values[0], values[2]] == [1, 3]
+        assert type(values[1]) is mt.SerializationError
     _still_well(ex)
 
 

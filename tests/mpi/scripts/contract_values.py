@@ -185,6 +185,64 @@ def check_sent_is_a_copy(ex: mt.Executor) -> None:
     assert futures[1].result(20) == 6
 
 
+def _reusing(values: Any, count: int) -> Iterator[Any]:
+    """Yield the same object again and again, with another number in it."""
+    for number in range(count):
+        values[0] = number
+        yield values
+
+
+def _first(values: Any, *more: int) -> int:
+    return int(values[0])
+
+
+def check_arguments_that_are_used_again(ex: mt.Executor) -> None:
+    for values in (np.zeros(BIG), np.zeros(3), [0], bytearray(4 * BIG)):
+        expected = list(range(50))
+        futures = [ex.submit(_first, one) for one in _reusing(values, 50)]
+        values[0] = 77
+        assert [future.result(20) for future in futures] == expected
+        isolated = ex.with_options(isolate=True, retries=1)
+        futures = [isolated.submit(_first, one) for one in _reusing(values, 9)]
+        assert [future.result(20) for future in futures] == expected[:9]
+        assert list(ex.map(_first, _reusing(values, 50))) == expected
+        assert list(ex.map(_first, _reusing(values, 50), buffersize=3)) == expected
+        assert list(ex.map(_first, _reusing(values, 50), range(50))) == expected
+        pairs = ((one, 1) for one in _reusing(values, 50))
+        assert list(ex.starmap(_first, pairs, chunksize=7)) == expected
+        assert sorted(ex.map_unordered(_first, _reusing(values, 50))) == [
+            (at, at) for at in expected
+        ]
+
+
+_used_again: dict[str, Any] = {
+    "large": np.zeros(BIG),
+    "small": np.zeros(3),
+    "list": [0],
+    "bytes": bytearray(4 * BIG),
+}
+
+
+def _fill(number: int, kind: str) -> Any:
+    _used_again[kind][0] = number % 256
+    return _used_again[kind]
+
+
+def check_results_that_are_used_again(ex: mt.Executor) -> None:
+    for kind in _used_again:
+        expected = list(range(50))
+        kinds = [kind] * 50
+        futures = [ex.submit(_fill, number, kind) for number in range(50)]
+        assert [future.result(20)[0] for future in futures] == expected
+        for results in (
+            ex.map(_fill, range(50), kinds),
+            ex.map(_fill, range(50), kinds, chunksize=25, retries=1),
+            ex.map(_fill, range(50), kinds, chunksize=1),
+            ex.map(_fill, range(50), kinds, isolate=True),
+        ):
+            assert [int(result[0]) for result in results] == expected
+
+
 def check_task_has_its_own_copy(ex: mt.Executor) -> None:
     large, small = np.zeros(BIG), np.zeros(3)
     back = ex.submit(_increase, [large, small]).result(20)
