@@ -58,9 +58,7 @@ def expect(*, leads: bool) -> None:
         # A handler, not SIG_IGN: programs that a task starts must not inherit it.
         _before[signal.SIGINT] = signal.signal(signal.SIGINT, _leave)
     forks.in_child(_restore)
-    os.register_at_fork(
-        before=_hold, after_in_parent=_release, after_in_child=_release
-    )
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
 
 
 def expected() -> bool:
