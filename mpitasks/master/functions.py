@@ -193,6 +193,7 @@ class Functions:
         tracked = [*self._globals.resolve(names, level).values()]
         needs = (*self._set_up, *[each.definition for each in tracked])
         wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
+        wider.refers = self._globals.missing(names, tracked)
         return self._watch(wider, names, [], tracked)
 
     def _capture(
@@ -212,6 +213,7 @@ class Functions:
             label = getattr(function, "__qualname__", None) or repr(type(function))
             copies = memory.copies(buffers)
             entry = Function(self, frame, copies, str(label), needs)
+            entry.refers = self._globals.missing(names, tracked)
             memory.keep(key, buffers, entry)
         if notes is None:
             entry.names, entry.epoch = names, self.epoch

@@ -59,7 +59,8 @@ class Definition:
         buffers: What travels beside the frame; nobody else's memory.
         needs: The definitions that must be there first.
         head: What makes a class without its attributes, if it is one.
-        refers: Globals whose objects its own objects hold.
+        refers: Globals whose objects its own objects hold; of what tasks call, those
+            that it refers to but the script has no longer.
         nbytes: What it weighs.
     """
 
@@ -168,6 +169,7 @@ class Globals:
         self._ids = iter(ids)
         self._dropped = dropped
         self._tracked: dict[str, Tracked] = {}
+        self._sent: set[str] = set()  # names
         self.epoch = 0
 
     def resolve(self, names: Iterable[str], level: int) -> dict[str, Tracked]:
@@ -206,6 +208,19 @@ class Globals:
         # Code first: to unpickle data may run it.
         return dict(sorted(found.items(), key=lambda item: item[1].order))
 
+    def missing(
+        self, names: Iterable[str], tracked: Iterable[Tracked]
+    ) -> tuple[str, ...]:
+        """Return globals that workers may have, but the script has no longer.
+
+        Args:
+            names: The globals that something refers to.
+            tracked: Those of them that exist, and what these refer to.
+        """
+        found = {each.definition.name for each in tracked}
+        wanted = {*names, *itertools.chain(*(each.names for each in tracked))}
+        return tuple(sorted((wanted - found) & self._sent))
+
     def forget_missing(self) -> None:
         """Let go of what the script has deleted or bound to something else."""
         main = rebuild.side().module().__dict__
@@ -240,6 +255,7 @@ class Globals:
             definition.refers = tuple(notes.refers)
         tracked = Tracked(definition, value, buffers, notes, watch, self.epoch)
         self._tracked[name] = tracked
+        self._sent.add(name)
         return tracked
 
 

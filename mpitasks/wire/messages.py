@@ -135,8 +135,9 @@ class Batch:
     """(id, name, frame, head, buffers, needs, refers) of the functions, and of the
     globals of the script, that this worker has not seen; only the latter have a name.
     `head` is the frame that makes a class without its attributes, or None; `needs` are
-    ids of globals, `refers` names of those whose objects it holds. Their buffers come
-    first in the message's `buffers`."""
+    ids of globals, `refers` names of those whose objects a global holds, or that a
+    function refers to but the script has no longer. Their buffers come first in the
+    message's `buffers`."""
     forget: Sequence[int] = ()
     """Functions and globals that the master will send again before it uses them."""
     terms: dict[int, tuple[Any, ...]] | None = None

@@ -222,6 +222,9 @@ class Functions(dict[int, Callable[..., Any]]):
         self._entered = -1
         versions = self._versions
         needs = [self.sent[each] for each in function.needs]
+        for gone in function.refers:
+            if versions.pop(gone, None) is not None:
+                self.main.__dict__.pop(gone, None)
         if needs and needs[0].name == SURROUNDINGS:
             around = needs.pop(0)
             if versions.get(SURROUNDINGS) != around.id:
