@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.memory import Memory
 from mpitasks.master.script import (
+    BASICS,
     FRAMES,
     QUICK,
     WHOLE,
@@ -54,11 +55,12 @@ class Function(Definition):
         label: What messages call it.
         names: The globals of the script that it refers to, and those that its
             arguments do.
-        settled: Whether `fresh` sees every change.
+        settled: Whether the watch sees every change.
+        watch: Notices changes of what it was made of; None if nothing can change.
         epoch: When it was last compared in full.
     """
 
-    __slots__ = ("_variants", "_watch", "epoch", "label", "names", "owner", "settled")
+    __slots__ = ("_variants", "epoch", "label", "names", "owner", "settled", "watch")
 
     def __init__(
         self,
@@ -75,18 +77,8 @@ class Function(Definition):
         self.names: frozenset[str] = frozenset()
         self.settled = True
         self.epoch = owner.epoch
-        self._watch: Watch | None = None
+        self.watch: Watch | None = None
         self._variants: dict[frozenset[str], Function] = {}
-
-    def fresh(self) -> bool:
-        """Whether it is still what was submitted, as far as that is seen quickly."""
-        watch = self._watch
-        return watch is None or watch.same()
-
-    def watched(self, watch: Watch, *, settled: bool) -> None:
-        """Notice changes of what it was made of."""
-        self._watch = watch
-        self.settled = settled
 
     def including(self, names: Iterable[str], *, whole: bool = False) -> Function:
         """Return the same function for calls whose arguments refer to some globals.
@@ -160,8 +152,11 @@ class Functions:
 
     def valid(self, entry: Function, *, whole: bool) -> bool:
         """Whether a function is known to be what it was."""
-        seen = entry.settled or (not whole and entry.epoch == self.epoch)
-        return seen and entry.fresh()
+        watch = entry.watch
+        return watch is None or (
+            (entry.settled or (not whole and entry.epoch == self.epoch))
+            and watch.same()
+        )
 
     def register(
         self, function: Callable[..., Any], *, whole: bool = False
@@ -176,16 +171,21 @@ class Functions:
             SerializationError: It cannot be pickled.
         """
         key, entry = self._last
-        kept = key is function or _is_kept(function)
-        if key is not function:
-            entry = self._by_object.get(function) if kept else None
+        if key is function:  # as `valid`, without a call of it
+            watch = entry.watch
+            if watch is None or (
+                (entry.settled or (not whole and entry.epoch == self.epoch))
+                and watch.same()
+            ):
+                return entry  # type: ignore[no-any-return]
+        entry = self._by_object.get(function) if _is_kept(function) else None
         if entry is None or not self.valid(entry, whole=whole):
             entry, watched = self._capture(function, whole=whole)
             if not watched:
                 return entry
             self._by_object[function] = entry
         self._last = (function, entry)
-        return entry  # type: ignore[no-any-return]
+        return entry
 
     def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Function:
         """Return a function for calls whose arguments refer to more globals."""
@@ -239,11 +239,11 @@ class Functions:
         tracked: list[Tracked],
     ) -> Function:
         noted = [*notes, *(each.notes for each in tracked)]
-        every = names.union(*(each.names for each in tracked))
+        every = names.union(*(each.names for each in tracked)).difference(BASICS)
         main = rebuild.side().module().__dict__
         watch = watch_of(main, every, noted, [each.value for each in tracked])
-        settled = watch.settled and all(each.settled for each in tracked)
-        entry.watched(watch, settled=settled)
+        entry.watch = watch
+        entry.settled = watch.settled and all(each.settled for each in tracked)
         entry.names, entry.epoch = names, self.epoch
         return entry
 

@@ -12,14 +12,16 @@ is not the same.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
-import itertools
+import gc
 import marshal
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from mpitasks.wire.rebuild import implied
 from mpitasks.wire.settled import settled
 
 __all__ = ["ABSENT", "Watch"]
@@ -36,6 +38,9 @@ else by the identity of its items."""
 class Watch:
     """Whether a number of things are still what they were.
 
+    All that is to be compared is written as one expression, and compiled when it is
+    needed first: a loop over it would cost a submit several times as much.
+
     Args:
         main: The globals of the script.
         names: Those that are looked at.
@@ -44,19 +49,11 @@ class Watch:
         parts: What may be changed in place.
 
     Attributes:
+        same: Returns whether nothing has changed, as far as that is seen quickly.
         settled: Whether `same` sees every change.
     """
 
-    __slots__ = (
-        "_classes",
-        "_functions",
-        "_get",
-        "_ids",
-        "_kept",
-        "_looks",
-        "_names",
-        "settled",
-    )
+    __slots__ = ("_constants", "_terms", "same", "settled")
 
     def __init__(
         self,
@@ -66,93 +63,135 @@ class Watch:
         classes: Iterable[type],
         parts: Iterable[Any],
     ) -> None:
-        self._get = main.get
-        self._names = [*names]
-        values = [main.get(name, ABSENT) for name in self._names]
-        self._ids = [*map(id, values)]
-        self._functions = [(each, _parts_of(each)) for each in functions]
-        self._classes = [(each, _identities(vars(each).values())) for each in classes]
+        self._terms: list[str] = []
+        # An identity means something only as long as its object lives: here.
+        self._constants: list[Any] = [main, id, map, ABSENT]
+        self.same: Callable[[], bool] = self._compile_and_compare
+        for name in names:
+            self._watch_name(main, name)
+        for function in functions:
+            self._watch_function(function)
+        for kind in classes:
+            self._watch_class(kind)
         unsettled = {id(part): part for part in parts if not settled(part)}
-        looks = [(part, _look(part)) for part in unsettled.values()]
-        self._looks = [(part, look) for part, look in looks if look is not None]
+        for part in unsettled.values():
+            with contextlib.suppress(Exception):  # an object with a mind of its own
+                self._watch_part(part)
         self.settled = not unsettled
-        # An identity means something only as long as its object lives.
-        self._kept = values, [[*vars(each).values()] for each, _ in self._classes]
 
-    def same(self) -> bool:
-        """Return whether nothing has changed, as far as that is seen quickly."""
-        get = self._get
-        if [*map(id, map(get, self._names, itertools.repeat(ABSENT)))] != self._ids:
-            return False
-        for function, parts in self._functions:
-            if (
-                function.__code__ is not parts[0]
-                or function.__defaults__ is not parts[1]
-                or function.__kwdefaults__ is not parts[2]
-                or len(function.__dict__) != parts[3]
-            ):
-                return False
-            if parts[4] and not _alike(_insides(function), parts[4]):
-                return False
-        for kind, ids in self._classes:
-            if _identities(vars(kind).values()) != ids:
-                return False
-        for part, look in self._looks:
-            now = _look(part)
-            if now is None or now[0] != look[0]:
-                return False
-        return True
+    def _compile_and_compare(self) -> bool:
+        self.same = self._compile()
+        return self.same()
+
+    def _compile(self) -> Callable[[], bool]:
+        if not self._terms:
+            return _always
+        names = [f"k{at}" for at in range(len(self._constants))]
+        given = ", ".join(f"{name}={name}" for name in names)
+        source = (
+            f"def same({given}):\n"
+            f"    try:\n"
+            f"        return {' and '.join(self._terms)}\n"
+            f"    except Exception:\n"
+            f"        return False\n"
+        )
+        namespace = dict(zip(names, self._constants, strict=True))
+        exec(source, namespace)
+        return namespace["same"]  # type: ignore[no-any-return]
+
+    def _constant(self, value: Any) -> str:
+        self._constants.append(value)
+        return f"k{len(self._constants) - 1}"
+
+    def _watch_name(self, main: dict[str, Any], name: str) -> None:
+        if name in main:
+            self._terms.append(f"k0[{name!r}] is {self._constant(main[name])}")
+        else:
+            self._terms.append(f"{name!r} not in k0")
+
+    def _watch_function(self, function: types.FunctionType) -> None:
+        own = self._constant(function)
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            value = self._constant(getattr(function, name))
+            self._terms.append(f"{own}.{name} is {value}")
+        for cell in function.__closure__ or ():
+            with contextlib.suppress(ValueError):  # it is empty
+                content = self._constant(cell.cell_contents)
+                self._terms.append(f"{self._constant(cell)}.cell_contents is {content}")
+        if function.__dict__:
+            self._watch_items(function.__dict__, f"{own}.__dict__")
+        else:
+            self._terms.append(f"not {own}.__dict__")
+
+    def _watch_class(self, kind: type) -> None:
+        # The dictionary itself: what `vars` returns costs twice as much to look into.
+        [attributes] = gc.get_referents(vars(kind))
+        own = self._constant(attributes)
+        self._terms.append(f"len({own}) == {len(attributes)}")
+        for name, value in attributes.items():
+            if not implied(kind, name) and isinstance(name, str):
+                self._terms.append(f"{own}[{name!r}] is {self._constant(value)}")
+
+    def _watch_items(self, items: dict[Any, Any], own: str) -> None:
+        """Compare keys and values of a dictionary by identity."""
+        kept = [*items, *items.values()]
+        self._constant(kept)
+        ids = self._constant([*map(id, kept)])
+        self._terms.append(f"[*k2(k1, {own}), *k2(k1, {own}.values())] == {ids}")
+
+    def _watch_part(self, part: Any) -> None:
+        kind = type(part)
+        if kind is dict and len(part) <= SMALL_ITEMS:
+            self._watch_items(part, self._constant(part))
+        elif kind in (list, tuple) and len(part) <= SMALL_ITEMS:
+            self._constant([*part])
+            ids = self._constant([*map(id, part)])
+            self._terms.append(f"[*k2(k1, {self._constant(part)})] == {ids}")
+        if kind in _CONTAINERS and (kind in _LOOKED_INTO or _is_nested(part)):
+            if _is_small(part, SMALL_DEPTH):
+                self._watch_by(_marshalled, part)
+        elif "numpy" in sys.modules and kind is sys.modules["numpy"].ndarray:
+            if part.nbytes <= SMALL_BYTES and not part.dtype.hasobject:
+                self._watch_by(_array_told, part)
+        elif kind.__flags__ & _HEAP_TYPE and kind not in _CONTAINERS:
+            attributes = _attributes_of(part, kind)
+            if len(attributes) <= SMALL_ITEMS:
+                self._watch_by(_attributes_told, part)
+                self._constant([*attributes.values()])
+                for value in attributes.values():
+                    if type(value) in _CONTAINERS and _is_small(value, SMALL_DEPTH):
+                        self._watch_by(_marshalled, value)
+
+    def _watch_by(self, tell: Callable[[Any], Any], part: Any) -> None:
+        """Compare what a function tells of an object."""
+        told = self._constant(tell(part))
+        by = self._constant(tell)
+        self._terms.append(f"{by}({self._constant(part)}) == {told}")
 
 
-def _parts_of(function: types.FunctionType) -> tuple[Any, ...]:
-    return (
-        function.__code__,
-        function.__defaults__,
-        function.__kwdefaults__,
-        len(function.__dict__),
-        [*_insides(function)],
-    )
+def _always() -> bool:
+    return True
 
 
-def _insides(function: types.FunctionType) -> Iterator[Any]:
-    """Yield what is in a function's closure and attributes."""
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            yield ABSENT
-    yield from function.__dict__.values()
-
-
-def _alike(values: Iterable[Any], others: list[Any]) -> bool:
-    found = [*values]
-    return len(found) == len(others) and all(
-        one is other for one, other in zip(found, others, strict=True)
-    )
-
-
-def _identities(values: Iterable[Any]) -> list[int]:
-    return [*map(id, values)]
-
-
-def _look(value: Any) -> tuple[Any, Any] | None:
-    """Return what tells the contents of a small object, and what keeps that valid.
-
-    None for what is not looked into at each submit: it is too large, or not plain.
-    """
-    kind = type(value)
-    try:
-        if kind in _CONTAINERS:
-            return _look_into(value)
-        if "numpy" in sys.modules and kind is sys.modules["numpy"].ndarray:
-            if value.nbytes > SMALL_BYTES or value.dtype.hasobject:
-                return None
-            return (value.tobytes(), value.dtype.str, value.shape, value.strides), None
-        if kind.__flags__ & _HEAP_TYPE:
-            return _look_into(_attributes_of(value, kind))
-    except Exception:  # an object with a mind of its own
+def _marshalled(container: Any) -> bytes | None:
+    if not _is_small(container, SMALL_DEPTH):
         return None
-    return None
+    return marshal.dumps(container, 2)
+
+
+def _array_told(array: Any) -> tuple[Any, ...]:
+    return array.tobytes(), array.dtype.str, array.shape, array.strides
+
+
+def _attributes_told(value: Any) -> list[Any]:
+    attributes = _attributes_of(value, type(value))
+    return [[*attributes], [*map(id, attributes.values())]]
+
+
+def _is_nested(container: Any) -> bool:
+    """Whether a container holds others, which its items' identities do not tell of."""
+    values = container.values() if type(container) is dict else container
+    return not {*map(type, values)} <= _SCALARS | _TEXTS
 
 
 def _attributes_of(value: Any, kind: type) -> dict[str, Any]:
@@ -164,18 +203,6 @@ def _attributes_of(value: Any, kind: type) -> dict[str, Any]:
         found = {name: getattr(value, name, ABSENT) for name in slots}
         return {**attributes, **found}
     return attributes
-
-
-def _look_into(container: Any) -> tuple[Any, Any] | None:
-    if len(container) > SMALL_ITEMS:
-        return None
-    if _is_small(container, SMALL_DEPTH):
-        return marshal.dumps(container, 2), None
-    if isinstance(container, dict):
-        kept = [*container, *container.values()]
-    else:
-        kept = [*container]
-    return _identities(kept), kept
 
 
 def _is_small(container: Any, depth: int) -> bool:
@@ -205,4 +232,5 @@ def _is_small(container: Any, depth: int) -> bool:
 _SCALARS = frozenset({int, float, complex, bool, type(None)})
 _TEXTS = frozenset({str, bytes, bytearray})
 _CONTAINERS = frozenset({list, dict, set, bytearray, tuple, frozenset})
+_LOOKED_INTO = frozenset({set, bytearray, frozenset})
 _HEAP_TYPE = 1 << 9
