@@ -10,7 +10,7 @@ from typing import Any
 from mpitasks.master.journal.recorder import MISSING, Journal
 from mpitasks.master.journal.records import encode_failure
 from mpitasks.options import DEFAULTS, TaskOptions
-from mpitasks.wire.outcomes import Failure, encode_value
+from mpitasks.wire.outcomes import Failure, encode_result
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -34,7 +34,7 @@ def call(
     options: TaskOptions = DEFAULTS,
 ) -> Any:
     """Return what a call returns, or its Failure: found, or run and noted."""
-    entry, outcome = journal.find(function, args, {}, options)
+    entry, outcome = journal.find(function, None, args, {}, options)
     if outcome is not MISSING:
         return outcome
     try:
@@ -43,7 +43,7 @@ def call(
         form = encode_failure(error)
         value = Failure(error)
     else:
-        form = encode_value(value, "here")
+        form = encode_result([value], "here")
     if entry is not None:
         journal.note(entry, *form)
     return value
