@@ -15,6 +15,10 @@ from mpitasks.wire.outcomes import Failure, encode_result
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
+class Target:
+    """In the place of a function as it is sent."""
+
+
 def stopped(error: BaseException) -> None:
     raise AssertionError("the journal stopped the run") from error
 
@@ -34,7 +38,9 @@ def call(
     options: TaskOptions = DEFAULTS,
 ) -> Any:
     """Return what a call returns, or its Failure: found, or run and noted."""
-    entry, outcome = journal.find(function, None, args, {}, options)
+    targets = vars(journal).setdefault("targets", {})  # each function is looked at once
+    target = targets.setdefault(function, Target())
+    entry, outcome = journal.find(function, target, args, {}, options)
     if outcome is not MISSING:
         return outcome
     try:
