@@ -5,8 +5,8 @@
 Each round forks a child that records results of many sizes as fast as it can, and is
 killed (SIGKILL) after a random time. Then the journal must open without a word, each
 result in it must be right, and all must be there that the child has told to be on disk.
-Prints one line of JSON: how old what was lost is. A program of its own: it forks, and one with
-threads must not.
+Prints one line of JSON: how old what was lost is. A program of its own: it forks, and
+one with threads must not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mpitasks.master.journal.opening import open_locked
 from mpitasks.master.journal.recorder import Journal
 from mpitasks.master.journal.records import Entry, decode_row
 from mpitasks.options import TaskOptions
-from mpitasks.wire.outcomes import encode_value
+from mpitasks.wire.outcomes import encode_result
 
 MOST_SECONDS = 0.3
 STAMP = struct.Struct("<qd")
@@ -64,7 +64,7 @@ def write(path: Path, start: int, pipe: int) -> None:
         entry, found = journal.enter(met, (number,), {}, TaskOptions())
         assert isinstance(entry, Entry)
         assert not found, number
-        form, payload, buffers = encode_value(task(number), "here")
+        form, payload, buffers = encode_result([task(number)], "here")
         journal.note(entry, form, payload, buffers)
         os.write(pipe, STAMP.pack(number, time.monotonic()))
         if number % 97 == 0:

@@ -10,9 +10,13 @@ from typing import Any
 from mpitasks.master.journal.recorder import MISSING, Journal
 from mpitasks.master.journal.records import encode_failure
 from mpitasks.options import DEFAULTS, TaskOptions
-from mpitasks.wire.outcomes import Failure, encode_value
+from mpitasks.wire.outcomes import Failure, encode_result
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+class Target:
+    """In the place of a function as it is sent."""
 
 
 def stopped(error: BaseException) -> None:
@@ -34,7 +38,9 @@ def call(
     options: TaskOptions = DEFAULTS,
 ) -> Any:
     """Return what a call returns, or its Failure: found, or run and noted."""
-    entry, outcome = journal.find(function, args, {}, options)
+    targets = vars(journal).setdefault("targets", {})  # each function is looked at once
+    target = targets.setdefault(function, Target())
+    entry, outcome = journal.find(function, target, args, {}, options)
     if outcome is not MISSING:
         return outcome
     try:
@@ -43,7 +49,7 @@ def call(
         form = encode_failure(error)
         value = Failure(error)
     else:
-        form = encode_value(value, "here")
+        form = encode_result([value], "here")
     if entry is not None:
         journal.note(entry, *form)
     return value

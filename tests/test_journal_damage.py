@@ -23,7 +23,7 @@ from mpitasks.master.journal.lock import lock_path
 from mpitasks.master.journal.records import Entry, Record, to_row
 from mpitasks.master.journal.store import PAGE_BYTES, SCHEMA, Store, sealed
 from mpitasks.master.journal.walk import digest
-from mpitasks.wire.outcomes import encode_value
+from mpitasks.wire.outcomes import encode_result
 
 SEED = int(os.environ.get("MPITASKS_TEST_SEED", "20261126"))
 SHARE = 8  # so many tests have a share of the rounds each
@@ -75,7 +75,7 @@ def cut_off(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("DELETE FROM results WHERE id=?", (number,))
     for number in range(50):
         entry = Entry(None, digest(b"new %d" % number), 1)
-        outcome = encode_value([number] * 900, "here")
+        outcome = encode_result([[number] * 900], "here")
         row = to_row(Record(entry, *outcome, at=2e9), Folder(other))
         run(
             f"INSERT INTO results VALUES (NULL{',?' * 13})",

@@ -1,4 +1,4 @@
-"""The parts of a journal's files, each alone: header, salvage, lock, writer, summary."""
+"""The parts of a journal's files, each alone."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ from mpitasks.master.journal.store import (
 from mpitasks.master.journal.summary import Summary
 from mpitasks.master.journal.walk import digest
 from mpitasks.master.journal.writer import LARGE_BYTES, Writer
+from mpitasks.options import DEFAULTS
 from mpitasks.wire import codec
 from mpitasks.wire.messages import PLAIN, VALUE
-from mpitasks.wire.outcomes import encode_value
+from mpitasks.wire.outcomes import encode_result
 
 Shown = pytest.CaptureFixture[str]
 
@@ -400,14 +401,14 @@ def test_buffers_count_for_a_file_too(path: Path) -> None:
     folder = Folder(path)
     for count, file in ((LARGE_BYTES // 8 - 100, False), (LARGE_BYTES // 8, True)):
         array = np.arange(count)
-        outcome = encode_value([array, array + 1], "")
+        outcome = encode_result([[array, array + 1]], "")
         assert len(outcome[2]) == 2
         record = Record(Entry(None, b"k" * 16, 1), *outcome, 0.0)
         assert record.nbytes() == sum(map(len, [outcome[1], *outcome[2]])) + 300
         kept = to_row(record, folder)
         if not file:
             array = np.arange(count // 4)
-            outcome = encode_value([array, array + 1], "")
+            outcome = encode_result([[array, array + 1]], "")
             kept = to_row(Record(Entry(None, b"k" * 16, 1), *outcome, 0.0), folder)
             assert kept.file is None
         got = decode_row(kept, folder)
@@ -545,10 +546,8 @@ def test_copies_are_copies() -> None:
 
 def test_arrays_may_be_changed_before_they_are_written(path: Path) -> None:
     journal = opened(path)
-    entry, _ = journal.find(
-        np.zeros, (20_000,), {}, __import__("mpitasks.options").options.DEFAULTS
-    )
-    form, payload, buffers = encode_value(np.zeros(20_000), "")
+    entry, _ = journal.find(np.zeros, None, (20_000,), {}, DEFAULTS)
+    form, payload, buffers = encode_result([np.zeros(20_000)], "")
     array = np.frombuffer(buffers[0], np.float64)
     assert entry is not None
     journal.note(entry, form, payload, buffers)

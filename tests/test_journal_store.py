@@ -28,7 +28,7 @@ from mpitasks.master.journal.records import Entry, Record, decode_row, to_row
 from mpitasks.master.journal.salvage import salvage
 from mpitasks.master.journal.store import FunctionRow, Store, sealed
 from mpitasks.master.journal.walk import digest
-from mpitasks.wire.outcomes import Failure, encode_error, encode_value
+from mpitasks.wire.outcomes import Failure, encode_error, encode_result
 
 HERE = Path(__file__).parent
 SEED = int(os.environ.get("MPITASKS_TEST_SEED", "20261123"))
@@ -48,7 +48,7 @@ def value(number: int) -> Any:
 
 def record(number: int) -> Record:
     entry = Entry(None, digest(b"%d" % number), 1, args=(number,), label="some label")
-    form, payload, buffers = encode_value(value(number), "here")
+    form, payload, buffers = encode_result([value(number)], "here")
     return Record(entry, form, payload, buffers, 1e9 + number)
 
 

@@ -21,7 +21,7 @@ from mpitasks.master.journal.opening import open_locked
 from mpitasks.master.journal.records import Entry, Record, encode_failure, to_row
 from mpitasks.master.journal.store import FunctionRow, sealed
 from mpitasks.master.journal.walk import digest
-from mpitasks.wire.outcomes import encode_value
+from mpitasks.wire.outcomes import encode_result
 
 Shown = pytest.CaptureFixture[str]
 
@@ -60,13 +60,15 @@ def path(tmp_path: Path) -> Path:
         outcome = (
             encode_failure(value)
             if isinstance(value, Exception)
-            else encode_value(value, "here")
+            else encode_result([value], "here")
         )
         rows.append(to_row(Record(entry, *outcome, at=1e9), folder))
     entry = Entry(None, digest(b"old"), 1, given="('case', 7)")
-    rows.append(to_row(Record(entry, *encode_value(1, ""), at=0.0), folder))
+    rows.append(to_row(Record(entry, *encode_result([1], ""), at=0.0), folder))
     entry = Entry(None, digest(b"other"), 3)
-    rows.append(to_row(Record(entry, *encode_value(np.ones(300_000), ""), 0.0), folder))
+    rows.append(
+        to_row(Record(entry, *encode_result([np.ones(300_000)], ""), 0.0), folder)
+    )
     folder.sync()
     store.write([*map(sealed, rows)])
     store.close()

@@ -6,31 +6,13 @@ KeyboardInterrupt in the midst of any code.
 
 from __future__ import annotations
 
-import dis
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import mpitasks
 from mpitasks.wire.diagnose import describe
+from mpitasks.wire.interrupts import interrupts
 
-__all__ = ["BadKey", "is_interrupt", "key_of_user", "told"]
-
-_OURS = str(Path(mpitasks.__file__).parent)
-_RAISE = dis.opmap["RAISE_VARARGS"]
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether it comes of Ctrl-C: no statement of the user's has raised it."""
-    if not isinstance(error, KeyboardInterrupt):
-        return False
-    trace = error.__traceback__
-    if trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    return code.co_code[trace.tb_lasti] != _RAISE or code.co_filename.startswith(_OURS)
+__all__ = ["BadKey", "key_of_user", "told"]
 
 
 class BadKey(Exception):
@@ -56,7 +38,7 @@ def key_of_user(
     try:
         return function(*args, **kwargs)
     except BaseException as error:
-        if is_interrupt(error):
+        if interrupts(error):
             raise
         raise BadKey(error) from error
 
@@ -66,6 +48,6 @@ def told(error: BaseException) -> str:
     try:
         return describe(error)
     except BaseException as another:
-        if is_interrupt(another):
+        if interrupts(another):
             raise
         return type(error).__name__

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpitasks.errors import RemoteError, RemoteTraceback
+from mpitasks.errors import RemoteTraceback
 from mpitasks.master.journal.folder import Damaged, Folder
-from mpitasks.master.journal.guard import is_interrupt, told
+from mpitasks.master.journal.guard import told
 from mpitasks.master.journal.store import Row
 from mpitasks.master.journal.text import call_text, fit
 from mpitasks.master.journal.walk import digest
 from mpitasks.master.journal.writer import LARGE_BYTES
 from mpitasks.wire import codec
 from mpitasks.wire.buffers import BufferPool
+from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import ERROR, PLAIN, VALUE
 from mpitasks.wire.outcomes import Failure, Form, decode_outcome, encode_error
 
@@ -232,7 +233,7 @@ def decode_row(row: Row, folder: Folder) -> Any:
             row.form == VALUE or not isinstance(value.error.__cause__, RemoteTraceback)
         )
     except BaseException as error:
-        if is_interrupt(error):
+        if interrupts(error):
             raise
         raise Damaged(f"it cannot be unpickled any more: {told(error)}") from error
     if lost:
@@ -247,13 +248,7 @@ def encode_failure(error: BaseException) -> Form:
     """Return an error that came from a worker as what a worker would send."""
     cause = error.__cause__
     text = cause.text if isinstance(cause, RemoteTraceback) else None
-    try:
-        return encode_error(error, "rank 0", text)
-    except BaseException as unfit:  # of the exception's own __reduce__, say
-        if is_interrupt(unfit):
-            raise
-        stand_in = RemoteError(f"{type(error).__name__} [sent as text: {told(unfit)}]")
-        return encode_error(stand_in, "rank 0", text)
+    return encode_error(error, "rank 0", text)
 
 
 def _split(body: bytes, sizes: Sequence[int]) -> list[Any]:
