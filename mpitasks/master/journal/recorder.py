@@ -40,6 +40,7 @@ from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
 from mpitasks.wire import codec
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import ERROR, PLAIN
+from mpitasks.wire.missing import Missing
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -387,7 +388,7 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
         form, count = forms.get(at, (PLAIN, 0))
         own = buffers[start : start + count]
         start += count
-        if form == ERROR:
+        if form == ERROR or _missing(own):
             continue  # it may get another attempt
         if type(task) is Call:
             entry = task.future.entry
@@ -397,6 +398,11 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
             job = task.job
             if isinstance(job, RecordedJob):
                 job.record(task, form, outcomes.values[at], own)
+
+
+def _missing(buffers: Sequence[Any]) -> bool:
+    """Whether a result did not fit into memory."""
+    return any(type(buffer) is Missing for buffer in buffers)
 
 
 def record_failure(task: Call | Chunk, error: BaseException) -> None:
