@@ -74,6 +74,9 @@ FRAMES_UNREAPED = 32
 """So many sent frames are kept before MPI is asked which are gone: asking costs as
 much for one as for all."""
 
+LOOKS_NOWHERE = 256
+"""The same for what is received into nowhere, which moves in small pieces."""
+
 LOOKS = 8
 """So often in all MPI is asked in a row whether buffers are there: over TCP it moves a
 part of them at each look. With one look a turn 16 MiB take half as long again."""
@@ -87,7 +90,7 @@ _NOWHERE = bytearray(64 << 10)
 class _Incoming:
     """A message whose buffers are still arriving."""
 
-    __slots__ = ("buffers", "message", "requests")
+    __slots__ = ("buffers", "lost", "message", "requests")
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class _Incoming:
         self.message = message
         self.buffers = buffers
         self.requests = requests
+        self.lost = any(type(buffer) is Missing for buffer in buffers)
 
 
 class MpiTransport:
@@ -337,7 +341,10 @@ class MpiTransport:
         if nbytes < THRESHOLD:
             return bytearray(nbytes)
         if self._pool is None:  # NumPy is loaded when the first array arrives
-            from mpitasks.wire.buffers import BufferPool
+            try:
+                from mpitasks.wire.buffers import BufferPool
+            except ImportError as error:  # as the loader says it that has no memory
+                raise MemoryError(f"NumPy cannot be loaded: {error}") from error
 
             self._pool = BufferPool()
         return self._pool.take(nbytes)
@@ -355,9 +362,10 @@ class MpiTransport:
 
     def _next_complete(self) -> tuple[int, Message] | None:
         """Return a message that is first in its line and has all its buffers."""
-        looks = max(LOOKS // max(len(self._incoming), 1), 1)
+        fewer = max(LOOKS // max(len(self._incoming), 1), 1)
         for source, line in self._incoming.items():
             first = line[0]
+            looks = LOOKS_NOWHERE if first.lost else fewer
             if first.requests and not _all_there(first.requests, looks):
                 continue
             line.popleft()
