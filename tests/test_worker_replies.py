@@ -69,7 +69,7 @@ def test_results_that_do_not_fit_into_a_message_fail_alone() -> None:
     assert (outcomes[0], outcomes[3]) == (2, 6)
     assert type(error_of(outcomes[1])) is MemoryError
     assert type(error_of(outcomes[2])) is MemoryError
-    assert sum([reply.failed for reply in master.replies], []) == [1, 2]
+    assert [id for reply in master.replies for id in reply.failed] == [1, 2]
 
 
 def _batches(master: Master) -> list[int]:
