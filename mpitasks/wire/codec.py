@@ -256,6 +256,8 @@ def _encode_script(
 
 def decode_kept(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     """As `decode`, for what a worker keeps: it may refer to globals of the script."""
+    if buffers:
+        check(buffers)
     return _Unpickler(io.BytesIO(frame), buffers=buffers).load()
 
 
