@@ -298,3 +298,20 @@ def test_a_future_cannot_be_sent(future: Future) -> None:
         pickle.dumps(future)
     with pytest.raises(SerializationError, match=r"it\[0\] is a .*Future"):
         codec.encode([future], "it")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda future: future.set_result(1),
+        lambda future: future.set_exception(OSError()),
+        lambda future: future.set_running_or_notify_cancel(),
+    ],
+)
+def test_nobody_else_sets_a_result(either: Future, spoil: Any) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidStateError, match="its result from the worker"):
+            spoil(either)
+        if not either.done():
+            settle([either], [5])
+    assert either.result() == 5

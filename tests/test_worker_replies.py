@@ -15,6 +15,8 @@ from mpitasks.wire.local import LocalTransport
 from mpitasks.wire.messages import (
     Dismissal,
     Goodbye,
+    Message,
+    Outcomes,
     Welcome,
 )
 from mpitasks.worker import replies
@@ -24,7 +26,9 @@ from working import (
     Master,
     chunk,
     double,
+    error_of,
     framed,
+    framed_chunk,
     plain,
 )
 
@@ -44,6 +48,28 @@ def test_costs_are_counted_by_runs_of_one_function() -> None:
     assert all(cost[2] >= 0 for cost in costs)
     assert costs[0][3] == 0
     assert costs[2][3] >= array.nbytes
+
+
+class _Full(LocalTransport):
+    """Has no room for a message with large results."""
+
+    def send(self, rank: int, message: Message) -> None:
+        if isinstance(message, Outcomes) and message.buffers:
+            raise MemoryError("no room")
+        super().send(rank, message)
+
+
+def test_results_that_do_not_fit_into_a_message_fail_alone() -> None:
+    master = Master()
+    master.worker_end.__class__ = _Full
+    array = np.zeros(THRESHOLD)
+    master.send(plain(0, double, 1), framed(1, double, array))
+    master.send(framed_chunk(2, double, [array, 1]), plain(3, double, 3))
+    outcomes = master.serve()
+    assert (outcomes[0], outcomes[3]) == (2, 6)
+    assert type(error_of(outcomes[1])) is MemoryError
+    assert type(error_of(outcomes[2])) is MemoryError
+    assert [id for reply in master.replies for id in reply.failed] == [1, 2]
 
 
 def _batches(master: Master) -> list[int]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mpitasks import forks, randomness, walltime
-from mpitasks.errors import ConfigurationError, Stopped
+from mpitasks.errors import ConfigurationError, Stopped, TransportError
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.environment import (
     launch_hint,
@@ -45,11 +45,13 @@ if TYPE_CHECKING:
     from mpitasks.launch.environment import LaunchHint
     from mpitasks.master.executor import Executor
     from mpitasks.wire.messages import Welcome
+    from mpitasks.worker.loop import Worker
 
 __all__ = ["Leaving", "Role", "finish", "join", "leave", "run"]
 
 T = TypeVar("T")
 
+EXIT_INTERNAL = 70
 EXIT_SETUP = 78
 
 FORWARD_SECONDS = 0.1
@@ -241,7 +243,7 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
         bound_to(answer.master, run),
         watched_over(answer.fellows, worker.report, survives=survives_losses()),
     ):
-        worker.serve()
+        _serve(worker, where)
     rebuild.set_side(None)
     if worker.maimed:
         mpi.note_gone(-1, reported=True)
@@ -264,6 +266,19 @@ def _refuse_finalize() -> None:
         "a task called MPI.Finalize(), and its rank has more tasks to run: leave that "
         "to mpitasks, which ends MPI after the script"
     )
+
+
+def _serve(worker: Worker, where: str) -> None:
+    """Serve until rank 0 lets this rank go; if that fails, end the job and say so."""
+    try:
+        worker.serve()
+    except BaseException as error:
+        if not isinstance(error, TransportError):
+            import traceback
+
+            traceback.print_exc()
+        print(f"mpitasks: {where} cannot go on: {error!r}", file=sys.stderr, flush=True)
+        _abort(EXIT_INTERNAL)
 
 
 def finish() -> None:

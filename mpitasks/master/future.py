@@ -13,7 +13,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Iterable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -141,7 +141,19 @@ class Future(concurrent.futures.Future[Any]):
                 self._result = value
                 self._state = FINISHED
                 return
-        self.set_result(value)
+        super().set_result(value)
+
+    def set_result(self, result: Any) -> NoReturn:
+        """Not for anybody else: the result comes from the call's worker."""
+        raise InvalidStateError(f"set_result: {_NOT_YOURS}")
+
+    def set_exception(self, exception: BaseException | None) -> NoReturn:
+        """Not for anybody else: the result comes from the call's worker."""
+        raise InvalidStateError(f"set_exception: {_NOT_YOURS}")
+
+    def set_running_or_notify_cancel(self) -> NoReturn:
+        """Not for anybody else: the call's worker says when it runs."""
+        raise InvalidStateError(f"set_running_or_notify_cancel: {_NOT_YOURS}")
 
     def _settle_cancelled(self) -> None:
         """Become cancelled, and tell who watches."""
@@ -165,6 +177,14 @@ class Future(concurrent.futures.Future[Any]):
         )
 
 
+_NOT_YOURS = (
+    "this future gets its result from the worker that runs its call; for one that you "
+    "set yourself make a concurrent.futures.Future"
+)
+
+_settle_watched = concurrent.futures.Future.set_result
+_settle_failed = concurrent.futures.Future.set_exception
+
 _CANCELLED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED})
 _OVER = _CANCELLED | {FINISHED}
 
@@ -185,6 +205,6 @@ def settle(futures: Iterable[Future], outcomes: Iterable[Any]) -> None:
                 future._state = FINISHED
     for future, outcome in watched:
         if type(outcome) is Failure:
-            future.set_exception(outcome.error)
+            _settle_failed(future, outcome.error)
         else:
-            future.set_result(outcome)
+            _settle_watched(future, outcome)

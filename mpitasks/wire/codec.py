@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
 from mpitasks.wire.interrupts import interrupts
+from mpitasks.wire.missing import check
 from mpitasks.wire.rebuild import find_global, reduce_object
 
 if TYPE_CHECKING:
@@ -198,8 +199,11 @@ def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     """Return the object of a frame and its buffers, which become part of it.
 
     Raises:
+        MemoryError: A buffer did not fit into memory.
         Exception: Whatever the object's own unpickling raises.
     """
+    if buffers:
+        check(buffers)
     return pickle.loads(frame, buffers=buffers)
 
 
@@ -252,6 +256,8 @@ def _encode_script(
 
 def decode_kept(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     """As `decode`, for what a worker keeps: it may refer to globals of the script."""
+    if buffers:
+        check(buffers)
     return _Unpickler(io.BytesIO(frame), buffers=buffers).load()
 
 

@@ -25,6 +25,7 @@ from mpitasks.wire.codec import THRESHOLD, Buffer
 from mpitasks.wire.failures import Failures, Send, still_pending
 from mpitasks.wire.inboxes import FRAME_BYTES, TAG_FRAME, Deaf, Posted, Probed
 from mpitasks.wire.messages import Announcement, Lost, Message
+from mpitasks.wire.missing import Missing
 from mpitasks.wire.patience import SLEEP_LAST, Patience
 from mpitasks.wire.world import (
     abort,
@@ -73,17 +74,23 @@ FRAMES_UNREAPED = 32
 """So many sent frames are kept before MPI is asked which are gone: asking costs as
 much for one as for all."""
 
+LOOKS_NOWHERE = 256
+"""The same for what is received into nowhere, which moves in small pieces."""
+
 LOOKS = 8
 """So often in all MPI is asked in a row whether buffers are there: over TCP it moves a
 part of them at each look. With one look a turn 16 MiB take half as long again."""
 
 TAG_BUFFER = 2
 
+_NOWHERE = bytearray(64 << 10)
+"""What is received over and over where a buffer does not fit into memory."""
+
 
 class _Incoming:
     """A message whose buffers are still arriving."""
 
-    __slots__ = ("buffers", "message", "requests")
+    __slots__ = ("buffers", "lost", "message", "requests")
 
     def __init__(
         self,
@@ -94,6 +101,7 @@ class _Incoming:
         self.message = message
         self.buffers = buffers
         self.requests = requests
+        self.lost = any(type(buffer) is Missing for buffer in buffers)
 
 
 class MpiTransport:
@@ -313,12 +321,19 @@ class MpiTransport:
         """Post the receives for a message's buffers and put it in its line."""
         if source in self._gone:
             return
-        buffers: list[Buffer] = [self._take_buffer(size) for size in sizes]
-        requests = [
-            self._comm.Irecv([segment, MPI.BYTE], source, TAG_BUFFER)
-            for buffer in buffers
-            for segment in _segments(buffer)
-        ]
+        buffers: list[Buffer] = []
+        requests: list[MPI.Request] = []
+        for size in sizes:
+            try:
+                buffer = self._take_buffer(size)
+            except MemoryError:
+                buffers.append(Missing(size, self.rank))
+                requests += self._receive_nowhere(source, size)
+                continue
+            buffers.append(buffer)
+            for segment in _segments(buffer):
+                request = self._comm.Irecv([segment, MPI.BYTE], source, TAG_BUFFER)
+                requests.append(request)
         line = self._incoming.setdefault(source, deque())
         line.append(_Incoming(message, buffers, requests))
 
@@ -326,16 +341,31 @@ class MpiTransport:
         if nbytes < THRESHOLD:
             return bytearray(nbytes)
         if self._pool is None:  # NumPy is loaded when the first array arrives
-            from mpitasks.wire.buffers import BufferPool
+            try:
+                from mpitasks.wire.buffers import BufferPool
+            except ImportError as error:  # as the loader says it that has no memory
+                raise MemoryError(f"NumPy cannot be loaded: {error}") from error
 
             self._pool = BufferPool()
         return self._pool.take(nbytes)
 
+    def _receive_nowhere(self, source: int, nbytes: int) -> list[MPI.Request]:
+        """Receive a buffer that there is no memory for, each piece over the last."""
+        requests = []
+        for start in range(0, nbytes, SEGMENT_BYTES):
+            pieces = -(-min(SEGMENT_BYTES, nbytes - start) // len(_NOWHERE))
+            layered = MPI.BYTE.Create_hvector(pieces, len(_NOWHERE), 0).Commit()
+            where = [_NOWHERE, 1, layered]
+            requests.append(self._comm.Irecv(where, source, TAG_BUFFER))
+            layered.Free()  # MPI does so once the message is there
+        return requests
+
     def _next_complete(self) -> tuple[int, Message] | None:
         """Return a message that is first in its line and has all its buffers."""
-        looks = max(LOOKS // max(len(self._incoming), 1), 1)
+        fewer = max(LOOKS // max(len(self._incoming), 1), 1)
         for source, line in self._incoming.items():
             first = line[0]
+            looks = LOOKS_NOWHERE if first.lost else fewer
             if first.requests and not _all_there(first.requests, looks):
                 continue
             line.popleft()
@@ -343,6 +373,11 @@ class MpiTransport:
                 del self._incoming[source]
             message, buffers = first.message, first.buffers
             if type(message) is Announcement:
+                if type(buffers[0]) is Missing:
+                    raise TransportError(
+                        f"a message of {len(buffers[0]) / 1e9:.3g} GB from rank "
+                        f"{source} does not fit into the memory of rank {self.rank}"
+                    )
                 message, _ = messages.unpack(buffers[0])
                 buffers = buffers[1:]
             if buffers:

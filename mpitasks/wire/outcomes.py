@@ -162,6 +162,8 @@ def decode_outcome(
     except BaseException as error:
         if interrupts(error):
             raise
+        if isinstance(error, MemoryError):
+            return Failure(error)
         what = "exception" if form == ERROR else "result"
         failure = SerializationError(
             f"the {what} of a task cannot be unpickled on rank 0: {describe(error)}"

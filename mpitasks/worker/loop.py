@@ -41,6 +41,7 @@ from mpitasks.wire.messages import (
     Revocation,
     Sign,
 )
+from mpitasks.wire.missing import check
 from mpitasks.wire.outcomes import (
     Form,
     Sealed,
@@ -532,6 +533,13 @@ class Worker:
 
     def _isolate(self, batch: Batch, buffers: list[Buffer]) -> None:
         """Run the call that comes next in a child process of this rank."""
+        try:
+            check(buffers)
+        except MemoryError as error:
+            task_id, function_id, *_ = batch.calls[self._at - 1]
+            form = encode_error(error, self._where)
+            self.replies.add(task_id, function_id, 1, form, 0.0)
+            return
         if self._isolation is None:
             from mpitasks.worker.isolation import Isolation
 

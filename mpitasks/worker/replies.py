@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.wire.messages import ERROR, MASTER, PLAIN, Outcomes, Result
-from mpitasks.wire.outcomes import form_bytes
+from mpitasks.wire.outcomes import encode_error, form_bytes
 
 if TYPE_CHECKING:
     from mpitasks.wire.outcomes import Form
@@ -108,7 +108,11 @@ class Replies:
         reply = self._reply
         if batches or reply.ids:
             reply.batches = batches
-            self._transport.send(MASTER, reply)
+            try:
+                self._transport.send(MASTER, reply)
+            except MemoryError as error:
+                _spare(reply, error, f"rank {self._transport.rank}")
+                self._transport.send(MASTER, reply)
             self._reply = self._empty()
             self._leaving, self._nbytes = self._nbytes, 0
 
@@ -143,3 +147,14 @@ class Replies:
 
     def _empty(self) -> Any:
         return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [], [])
+
+
+def _spare(reply: Outcomes, error: MemoryError, where: str) -> None:
+    """Let tasks fail whose results do not fit into memory once more, to be sent."""
+    _, payload, _ = encode_error(error, where)
+    for at in reply.forms:
+        reply.forms[at] = ERROR, 0
+        reply.values[at] = payload
+        if reply.ids[at] not in reply.failed:
+            reply.failed.append(reply.ids[at])
+    reply.buffers.clear()

@@ -41,6 +41,7 @@ from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
 from mpitasks.wire import codec
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import ERROR, PLAIN
+from mpitasks.wire.missing import Missing
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -435,7 +436,7 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
         form, count = forms.get(at, (PLAIN, 0))
         own = buffers[start : start + count]
         start += count
-        if form == ERROR:
+        if form == ERROR or _missing(own):
             continue  # it may get another attempt
         if type(task) is Call:
             entry = task.future.entry
@@ -457,6 +458,11 @@ def _note_drawn(tasks: Sequence[Task | None], drawn: set[TaskId]) -> None:
                 task.future.entry.note_drawn()
         elif isinstance(task, Chunk) and isinstance(task.job, RecordedJob):
             task.job.note_drawn(task)
+
+
+def _missing(buffers: Sequence[Any]) -> bool:
+    """Whether a result did not fit into memory."""
+    return any(type(buffer) is Missing for buffer in buffers)
 
 
 def record_failure(task: Call | Chunk, error: BaseException) -> None:
