@@ -352,6 +352,10 @@ def test_a_task_means_what_the_call_means(name: str, stage: Make) -> None:
 
 VALUES = """
 import dataclasses, enum
+from math import floor
+Auto = enum.Enum("OtherName", "P Q")
+cube = lambda x: floor(x) ** 3
+Made = type("AnotherName", (), {})
 class Color(enum.Enum):
     RED = 1
 class Perm(enum.Flag):
@@ -368,7 +372,7 @@ def square(x): return x * x
 @dataclasses.dataclass
 class Holder:
     value: object
-THINGS = [Color.RED, Perm(6), Point, Node.Inner, Busy, SENTINEL, square, Point.__init__]
+THINGS = [Color.RED, Perm(6), Auto.P, Auto, cube, Made, Point, Node.Inner, Busy, SENTINEL, square, Point.__init__]
 def things(): return THINGS
 def point(): return Point(1.0)
 def both(thing): return thing is THINGS[0], [thing]
@@ -510,6 +514,11 @@ CHANGES = {
     "keyword default": (
         "def f(*, k=1): return k",
         "f.__kwdefaults__ = dict(k={})",
+        "f",
+    ),
+    "keyword default in place": (
+        "def f(*, k=1): return k",
+        "f.__kwdefaults__['k'] = {}",
         "f",
     ),
     "code": (
@@ -661,6 +670,27 @@ def get(): return TABLE
     assert on.TABLE is None
     on.run("TABLE = 5")
     assert on.call(on.get) == 5
+
+
+def test_an_object_that_is_replaced_is_replaced_wherever_it_is_held(
+    stage: Make,
+) -> None:
+    import functools
+
+    on = stage("""
+A = {"n": 0}
+B = A
+class S: c = A
+s = S()
+s.c = A
+def only_a(): return A["n"]
+def both(a=None): return A is B, A is s.c, S.c is A, A["n"], a is None or a is A
+""")
+    part = functools.partial(on.both, on.A)
+    assert on.call(on.both) == on.call(part) == (True, True, True, 0, True)
+    on.run("A['n'] = 8")
+    assert on.call(on.only_a, whole=True) == 8
+    assert on.call(on.both) == on.call(part) == (True, True, True, 8, True)
 
 
 def test_what_the_script_deletes_is_gone_on_the_worker(stage: Make) -> None:

@@ -193,7 +193,8 @@ class Functions:
         tracked = [*self._globals.resolve(names, level).values()]
         needs = (*self._set_up, *[each.definition for each in tracked])
         wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
-        wider.refers = self._globals.missing(names, tracked)
+        missing = self._globals.missing(names, tracked)
+        wider.refers = tuple(dict.fromkeys((*entry.refers, *missing)))
         return self._watch(wider, names, [], tracked)
 
     def _capture(
@@ -213,7 +214,8 @@ class Functions:
             label = getattr(function, "__qualname__", None) or repr(type(function))
             copies = memory.copies(buffers)
             entry = Function(self, frame, copies, str(label), needs)
-            entry.refers = self._globals.missing(names, tracked)
+            held = () if notes is None else notes.refers
+            entry.refers = (*held, *self._globals.missing(names, tracked))
             memory.keep(key, buffers, entry)
         if notes is None:
             entry.names, entry.epoch = names, self.epoch

@@ -114,6 +114,8 @@ class Watch:
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             value = self._constant(getattr(function, name))
             self._terms.append(f"{own}.{name} is {value}")
+        if function.__kwdefaults__:
+            self._watch_items(function.__kwdefaults__, f"{own}.__kwdefaults__")
         for cell in function.__closure__ or ():
             with contextlib.suppress(ValueError):  # it is empty
                 content = self._constant(cell.cell_contents)

@@ -220,7 +220,8 @@ def _prepared(value: Any) -> Any:
 def _registered() -> bool:
     """Whether some modules are to go by value: plain pickle would not know."""
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
-    return cloudpickle is not None and bool(cloudpickle._PICKLE_BY_VALUE_MODULES)
+    # Another thread may be importing it.
+    return bool(getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None))
 
 
 def _may_share(value: Any) -> bool:

@@ -46,9 +46,9 @@ __all__ = [
     "make_rlock",
     "name_of_object",
     "reduce_object",
-    "set_attributes",
     "set_class",
     "set_function",
+    "set_member",
     "set_side",
     "side",
 ]
@@ -361,17 +361,21 @@ def make_foreign_class(
     return kind
 
 
-def make_member(kind: Any, value: Any) -> Any:
+def make_member(kind: Any, value: Any, name: str | None) -> Any:
     """Return a member of an enumeration that is being made, without its attributes."""
+    found = vars(kind).get("_member_map_", {}).get(name)
+    if found is not None:
+        return found  # of an enumeration that was here
     base = kind._member_type_ if "_member_type_" in vars(kind) else type(value)
     if base is object or value is None:
         return object.__new__(kind)
     return base.__new__(kind, value)
 
 
-def set_attributes(value: Any, attributes: dict[str, Any]) -> None:
-    """Give an object its attributes, whatever it thinks of that."""
-    value.__dict__.update(attributes)
+def set_member(member: Any, attributes: dict[str, Any]) -> None:
+    """Give a member of an enumeration its attributes, unless it is rank 0's own."""
+    if side().follows or "_value_" not in vars(member):
+        member.__dict__.update(attributes)
 
 
 IMPLIED = frozenset(

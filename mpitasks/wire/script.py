@@ -78,11 +78,18 @@ _names_of_code: weakref.WeakKeyDictionary[types.CodeType, tuple[str, ...]] = (
 
 
 def main_name(value: Any, main: dict[str, Any]) -> str | None:
-    """Return the global of the script under which a function or a class is found."""
+    """Return the global of the script under which a function or a class is found.
+
+    That of its own name, or another one that it is bound to.
+    """
     if getattr(value, "__module__", None) != MAIN:
         return None
     path = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    return _found(value, path, main)
+    return _found(value, path, main) or _alias(value, main)
+
+
+def _alias(value: Any, main: dict[str, Any]) -> str | None:
+    return next((name for name, each in [*main.items()] if each is value), None)
 
 
 def _found(value: Any, path: Any, main: dict[str, Any]) -> str | None:
@@ -196,11 +203,22 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         self.names[name] = None
         return True
 
+    def _by_name(self, value: Any) -> Any:
+        """Return how a function or class of the script is pickled by name, or None."""
+        if not self._named(value):
+            return None
+        if _found(value, value.__qualname__, self._main):
+            return NotImplemented  # as pickle does it
+        return rebuild.find_global, (MAIN, _alias(value, self._main))
+
     def _own_root(self, value: Any) -> str | None:
         return self._root if value is self._value else None
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
-        if self._named(function) or library._should_pickle_by_reference(function):
+        named = self._by_name(function)
+        if named is not None:
+            return named
+        if library._should_pickle_by_reference(function):
             return NotImplemented
         if getattr(function, "_clear_cache", None) and hasattr(function, "registry"):
             return self._reduce_dispatcher(function)
@@ -285,7 +303,10 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
 
     def _reduce_cached(self, cached: Any) -> Any:
         """What `functools.lru_cache` has made."""
-        if self._named(cached) or library._lookup_module_and_qualname(cached):
+        named = self._by_name(cached)
+        if named is not None:
+            return cached.__qualname__ if named is NotImplemented else named
+        if library._lookup_module_and_qualname(cached):
             return cached.__qualname__
         attributes = {k: v for k, v in vars(cached).items() if k != "__wrapped__"}
         attributes.pop("cache_parameters", None)
@@ -295,7 +316,10 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
     def _reduce_class(self, kind: type) -> Any:
         if kind in _SINGLETON_TYPES or kind in library._BUILTIN_TYPE_NAMES:
             return library._class_reduce(kind)
-        if self._named(kind) or library._should_pickle_by_reference(kind):
+        named = self._by_name(kind)
+        if named is not None:
+            return named
+        if library._should_pickle_by_reference(kind):
             return NotImplemented
         self._by_value.add(kind)
         self.classes.append(kind)
@@ -343,8 +367,8 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         base: Any = getattr(type(member), "_member_type_", object)
         plain = _PLAIN_BASES.get(base)
         value = None if plain is None else plain(member)
-        made = type(member), value
-        setter = rebuild.set_attributes
+        made = type(member), value, member._name_
+        setter = rebuild.set_member
         return rebuild.make_member, made, dict(vars(member)), None, None, setter
 
     def _reduce_instance(self, value: Any) -> Any:
@@ -353,7 +377,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         if type(reduced) is not str:
             return self._begun(value, reduced)
         module = getattr(value, "__module__", None)
-        if self._main.get(reduced) is value or module == MAIN:
+        if module == MAIN or (module is None and self._main.get(reduced) is value):
             if self._named(value, reduced):
                 return reduced
             if value is self._value:

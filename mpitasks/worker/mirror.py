@@ -222,9 +222,10 @@ class Functions(dict[int, Callable[..., Any]]):
         self._entered = -1
         versions = self._versions
         needs = [self.sent[each] for each in function.needs]
-        for gone in function.refers:
-            if versions.pop(gone, None) is not None:
-                self.main.__dict__.pop(gone, None)
+        present = {need.name for need in needs}
+        for name in function.refers:
+            if name not in present and versions.pop(name, None) is not None:
+                self.main.__dict__.pop(name, None)  # the script has it no longer
         if needs and needs[0].name == SURROUNDINGS:
             around = needs.pop(0)
             if versions.get(SURROUNDINGS) != around.id:
@@ -257,12 +258,23 @@ class Functions(dict[int, Callable[..., Any]]):
     def _add_referring(self, needs: list[Sent]) -> None:
         """Load anew what holds objects that are to be replaced."""
         pending = self._pending
+        stale = {*pending}
         count = 0
-        while count != len(pending):
-            count = len(pending)
-            for need in needs:
-                if need.name is not None and not pending.keys().isdisjoint(need.refers):
-                    pending.setdefault(need.name, need)
+        while count != len(stale):
+            count = len(stale)
+            stale.update(
+                name
+                for name, version in self._versions.items()
+                if not stale.isdisjoint(self.sent[version].refers)
+            )
+        for name in stale:
+            self._versions.pop(name, None)  # those that are not needed now: later
+        for need in needs:
+            if need.name in stale:
+                pending.setdefault(need.name, need)
+        for function_id in [*self]:
+            if not stale.isdisjoint(self.sent[function_id].refers):
+                del self[function_id]
 
     def _initialize(self, initializer: Sent) -> None:
         if initializer.id not in self._initialized:
