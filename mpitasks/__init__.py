@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mpitasks.errors import (
         ConfigurationError,
         ExecutorClosedError,
+        InitializerError,
         InternalError,
         JournalError,
         LaunchError,
@@ -59,6 +60,7 @@ _HOMES = {
         [
             "ConfigurationError",
             "ExecutorClosedError",
+            "InitializerError",
             "InternalError",
             "JournalError",
             "LaunchError",
@@ -87,6 +89,7 @@ __all__ = [
     "Executor",
     "ExecutorClosedError",
     "Future",
+    "InitializerError",
     "InternalError",
     "JournalError",
     "LaunchError",
