@@ -19,7 +19,7 @@ from mpitasks.core.policy import BATCH_BYTES
 from mpitasks.errors import SerializationError, TooManyFailures
 from mpitasks.master.calls import Chunk
 from mpitasks.master.keeping import Keeper, nbytes_of
-from mpitasks.master.pulling import Packed, pack, take_steady
+from mpitasks.master.pulling import Packed, is_steady, pack, take_steady
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Unsendable
 from mpitasks.wire.diagnose import describe
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
 __all__ = ["Job"]
+
+_END: Any = object()
 
 PACKED_AT_ONCE = 256
 """Pickling takes time: after so many items, the workers get them."""
@@ -152,6 +154,18 @@ class Job(Bulk):
     ) -> bool:
         """Append items, ready to be sent, to a list; return whether that was all."""
         for _ in range(PACKED_AT_ONCE):
+            if self._left_over is None and fresh and type(fresh[-1]) is Packed:
+                # The next may be such a one, too.
+                if len(fresh) == limit:
+                    break
+                item = next(iterator, _END)
+                if item is _END:
+                    return True
+                if is_steady(item, self._star):
+                    fresh.append(item)
+                    continue
+                self._set_left_over(item, self.pulled + len(fresh))
+                del item  # nobody else may have it, and then it is not copied
             if self._left_over is None:
                 rest = None if limit is None else limit - len(fresh)
                 if not take_steady(islice(iterator, rest), fresh, self._star):

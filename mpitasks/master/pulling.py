@@ -43,7 +43,9 @@ class Packed:
         self.frame = frame
         self.names = names
         self.buffers = buffers
-        self.nbytes = len(frame) + sum(memoryview(one).nbytes for one in buffers)
+        self.nbytes = len(frame)
+        if buffers:
+            self.nbytes += sum(memoryview(one).nbytes for one in buffers)
 
 
 def pack(item: Any, name: str) -> Packed:
