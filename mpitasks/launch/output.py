@@ -44,7 +44,7 @@ def empty_input() -> None:
 
 
 def drop_unflushable() -> None:
-    """At the very end: have Python flush nothing that cannot be, and then exit with 120.
+    """At the very end: let Python flush nothing that cannot be, and so exit with 120.
 
     Errors of files stay: output that is lost is worth that exit code.
     """
