@@ -86,9 +86,20 @@ def _after_fork() -> None:
     global _forked
     if _begun:
         _forked = True
+        _disown_pools()
         for hook in _hooks:
             with contextlib.suppress(Exception):
                 hook()
+
+
+def _disown_pools() -> None:
+    """The processes of `multiprocessing` are the parent's: an exit must not end them.
+
+    It would, in the middle of their work, and the parent could hang.
+    """
+    processes: Any = sys.modules.get("multiprocessing.process")
+    if processes is not None:
+        processes._children = set()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -21,7 +21,7 @@ from mpitasks import forks
 from mpitasks.errors import ConfigurationError, LaunchError, Stopped
 from mpitasks.launch import signals
 from mpitasks.launch.environment import launch_hint
-from mpitasks.launch.output import buffer_lines, flush
+from mpitasks.launch.output import buffer_lines, drop_unflushable, flush
 from mpitasks.launch.parting import bound_exit, tell_end
 from mpitasks.launch.script import VERBS, Program, Script
 from mpitasks.settings import Settings
@@ -67,6 +67,7 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     buffer_lines()
     hint = launch_hint()
     forks.begin()
+    forks.at_exit(drop_unflushable)
     signals.expect(leads=hint is None or hint.rank == 0)
     # Our own message comes before, and is the one that helps.
     set_for_launch("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")

@@ -12,7 +12,7 @@ import sys
 
 from mpitasks.launch.environment import launch_hint
 
-__all__ = ["buffer_lines", "empty_input", "flush"]
+__all__ = ["buffer_lines", "drop_unflushable", "empty_input", "flush"]
 
 
 def buffer_lines() -> None:
@@ -41,6 +41,19 @@ def empty_input() -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
+
+
+def drop_unflushable() -> None:
+    """At the very end: let Python flush nothing that cannot be, and so exit with 120.
+
+    Errors of files stay: output that is lost is worth that exit code.
+    """
+    for name in ("stdout", "stderr"):
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                getattr(sys, name).flush()
+        except (AttributeError, TypeError):
+            setattr(sys, name, None)
 
 
 def flush() -> None:

@@ -90,12 +90,22 @@ def bound_exit() -> None:
         text = f"mpitasks: worker (pid {os.getpid()}) ended before {what}\n"
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
+        _kill_pools()
         sys.modules["mpitasks.wire.world"].finalize()
         os._exit(0)
 
     timer = threading.Timer(EXIT_SECONDS, end)
     timer.daemon = True
     timer.start()
+
+
+def _kill_pools() -> None:
+    """End processes of `multiprocessing`, which would keep the launcher waiting."""
+    if "multiprocessing.process" in sys.modules:
+        import multiprocessing
+
+        for process in multiprocessing.active_children():
+            process.kill()
 
 
 def _limit_farewell() -> None:

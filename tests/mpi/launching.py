@@ -21,7 +21,7 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parent / "scripts"
 MPIS = ("mpich", "openmpi")
-MARKER = "MPITASKS_TEST_JOB"
+MARKER = "TEST_JOB_OF_MPITASKS"  # not MPITASKS_, which programs do not inherit
 
 NO_START = "The PMIx server's listener thread failed to start"
 """What Open MPI's mpiexec says in one of some hundred starts, if several start at the
