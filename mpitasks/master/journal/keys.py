@@ -67,11 +67,7 @@ class Keys:
         return _guarded(lambda: self._identity(function), _plainly)
 
     def renew(self) -> None:
-        """Look anew at files, and at functions and classes among the arguments.
-
-        In between only what is bound anew is noticed of these, not what changes in
-        place.
-        """
+        """Look anew at files, and at what functions and classes among arguments are."""
         self._seen.clear()
         self._covered.clear()
 
