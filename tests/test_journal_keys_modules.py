@@ -244,7 +244,7 @@ WAYS = {
     "a start of a name": """
         import importlib
         def task(x, name="inner"):
-            return importlib.import_module(f"pkg.{name}").go(x)
+            return importlib.import_module(f"plugins.{name}").go(x)
     """,
     "a subclass": """
         import helper
@@ -314,6 +314,8 @@ FILES = {
     "outer.py": "import middle\ngo = middle.go",
     "pkg/__init__.py": "from .inner import go",
     "pkg/inner.py": HELPER,
+    "plugins/__init__.py": "",
+    "plugins/inner.py": HELPER,
     "stars/__init__.py": "from stars import *\n__all__ = ['middle']",
     "stars/middle.py": HELPER,
 }
@@ -353,6 +355,15 @@ def test_what_a_function_does_not_use_does_not_count(
     assert project.identity().digest == before.digest
     project.write("work.py", "# moved\nimport helper\ndef task(x): return helper.go(x)")
     assert project.identity().digest == before.digest
+
+
+def test_the_package_of_a_module_counts_as_well(project: Project) -> None:
+    project.write("plugins/__init__.py", "")
+    project.write("plugins/inner.py", HELPER)
+    before = modules.cover("plugins.inner")
+    assert modules.cover("plugins.inner") == before
+    project.write("plugins/__init__.py", "import sys")
+    assert modules.cover("plugins.inner") != before
 
 
 def test_a_covered_module_says_so(project: Project) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dis
 import functools
 import types
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ __all__ = ["DOC", "Import", "Uses", "uses_of", "walk_bytecode"]
 HAS_DOCSTRING = 0x4000000  # a flag of code objects since Python 3.14
 
 DOC = "__doc__"
+
+_PLACES = frozenset({"__firstlineno__", "__static_attributes__"})
 
 _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
@@ -144,11 +147,14 @@ def walk_bytecode(walker: Walker, code: types.CodeType, *, docstrings: bool) -> 
     """Write what runs, and its docstrings if somebody may look at them."""
     walker.tag("code")
     flags = code.co_flags
-    constants = code.co_consts
+    constants = list(code.co_consts)
     if not docstrings and (flags & HAS_DOCSTRING or _has_docstring(code)):
-        constants = (None, *constants[1:])
+        constants[0] = None
+    own, places = _without_places(code)
+    for place in places:
+        constants[place] = None
     walker.walk((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount))
-    walker.walk((code.co_name, flags & ~HAS_DOCSTRING, code.co_code))
+    walker.walk((code.co_name, flags & ~HAS_DOCSTRING, own))
     walker.walk(getattr(code, "co_exceptiontable", b""))
     for names in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars):
         walker.walk(names)
@@ -158,6 +164,28 @@ def walk_bytecode(walker: Walker, code: types.CodeType, *, docstrings: bool) -> 
             walk_bytecode(walker, constant, docstrings=docstrings)
         else:
             walker.walk(constant)
+
+
+@functools.lru_cache(maxsize=4096)
+def _without_places(code: types.CodeType) -> tuple[bytes, tuple[int, ...]]:
+    """Return the bytecode of a class without its line number, and constants to omit.
+
+    Since Python 3.13 the body of a class stores its line, and the attributes that its
+    methods set, in no order.
+    """
+    data = bytearray(code.co_code)
+    places = []
+    if not _PLACES.isdisjoint(code.co_names):
+        steps = [s for s in dis.get_instructions(code) if s.opname not in _NOTHING]
+        used = Counter(step.arg for step in steps if step.opcode in dis.hasconst)
+        for before, step in pairwise(steps):
+            if step.opname != "STORE_NAME" or step.argval not in _PLACES:
+                continue
+            if before.opname == "LOAD_SMALL_INT":
+                data[before.offset + 1] = 0
+            elif before.opcode in dis.hasconst and used[before.arg] == 1:
+                places.append(before.arg or 0)
+    return bytes(data), tuple(places)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -186,6 +186,7 @@ def _function_pieces(
     code, scope = function.__code__, function.__globals__
     reached.looks_at_docstrings |= uses_of(code).docstrings
     docstrings = reached.docstrings
+    reached.read_function(function)
     yield "code", walk(walk_bytecode, walker, code, docstrings=docstrings)
     if docstrings:
         yield "docstring", walk(walker.walk, function.__doc__)
@@ -210,7 +211,7 @@ def _global_pieces(
     scope = function.__globals__
     for name, chains in sorted(uses_of(function.__code__).reads.items()):
         value = scope.get(name, MISSING)
-        reached.watch.append((scope, name, value))
+        reached.read(scope, name, value)
         if value is MISSING:
             value = _builtin(function, name)
             if value is None:
@@ -257,7 +258,7 @@ def _walk_cell(walker: Walker, reached: Reached, cell: types.CellType) -> None:
     except ValueError:  # not bound yet
         walker.tag("empty")
         return
-    reached.cells.append((cell, value))
+    reached.read_cell(cell, value)
     walker.walk(value)
 
 
@@ -280,7 +281,7 @@ def _class_pieces(walker: Walker, reached: Reached, kind: type) -> _Pieces:
     reached.sizes.append((members, len(members)))
     yield "order", walk(walker.walk, tuple(names))
     for name in names:
-        reached.watch.append((members, name, members[name]))
+        reached.read(members, name, members[name])
         yield name, walk(walker.walk, members[name])
     make = members.get("__annotate_func__")
     told = members.get("__annotations__") if make is None else make

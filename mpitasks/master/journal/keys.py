@@ -67,11 +67,7 @@ class Keys:
         return _guarded(lambda: self._identity(function), _plainly)
 
     def renew(self) -> None:
-        """Look anew at files, and at functions and classes among the arguments.
-
-        In between only what is bound anew is noticed of these, not what changes in
-        place.
-        """
+        """Look anew at files, and at what functions and classes among arguments are."""
         self._seen.clear()
         self._covered.clear()
 
@@ -93,7 +89,7 @@ class Keys:
                 pass
         own = kwargs or {}
         return _guarded(
-            lambda: self._key("call", function, (args, own)),
+            lambda: self._key(function, args, own),
             lambda error: self._blame(args, own, error),
         )
 
@@ -103,7 +99,7 @@ class Keys:
         Raises:
             Unkeyable: What was given has no content to go by.
         """
-        return _guarded(lambda: self._key("given", function, given), _plainly)
+        return _guarded(lambda: self._user_key(function, given), _plainly)
 
     def number(self, key: bytes) -> bytes:
         """Return the key of this occurrence of a call."""
@@ -117,11 +113,20 @@ class Keys:
         """Count the occurrences from the start again."""
         self._counts.clear()
 
-    def _key(self, tag: str, function: Identity, value: Any) -> bytes:
+    def _key(
+        self, function: Identity, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes:
         walker = Walker(self)
-        walker.tag(tag)
         walker.add(function.digest)
-        walker.walk(value)
+        walker.items(b"call", args)
+        walker.pairs(b"{", list(kwargs.items()))
+        return walker.digest()
+
+    def _user_key(self, function: Identity, given: Any) -> bytes:
+        walker = Walker(self)
+        walker.tag("given")
+        walker.add(function.digest)
+        walker.walk(given)
         return walker.digest()
 
     def _blame(

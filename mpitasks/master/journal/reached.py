@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import sys
 import types
@@ -9,7 +10,7 @@ from typing import Any
 
 from mpitasks.master.journal import modules
 from mpitasks.master.journal.bytecode import walk_bytecode
-from mpitasks.master.journal.walk import Unkeyable, Walker
+from mpitasks.master.journal.walk import ATOMS, Unkeyable, Walker
 
 __all__ = ["MISSING", "Parts", "Reached", "is_named", "name_of"]
 
@@ -18,6 +19,23 @@ Parts = dict[str, bytes]
 
 MISSING: Any = object()
 """In the place of the value of a name that stands for nothing."""
+
+# Names in classes of what Python makes there, and nobody changes in place.
+_OURS = frozenset(
+    {
+        *("__dataclass_fields__", "__dataclass_params__", "__match_args__"),
+        *("__orig_bases__", "__parameters__", "__slots__"),
+        *("_hashable_values_", "_member_map_", "_member_names_"),
+        *("_unhashable_values_", "_unhashable_values_map_"),
+    }
+)
+
+_LASTING = ATOMS | {
+    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+    *(types.MemberDescriptorType, types.GetSetDescriptorType, range, slice),
+    *(types.WrapperDescriptorType, types.MethodDescriptorType, type(Ellipsis)),
+    *(enum.EnumMeta, types.DynamicClassAttribute, staticmethod, classmethod, property),
+}
 
 _HEAP_TYPE = 1 << 9  # made at run time, by Python code mostly
 
@@ -35,9 +53,11 @@ class Reached:
         packages: What tells each package from another version.
         covered: The modules that count by their files.
         scope: The globals of what is walked now.
+        lasting: Whether nothing of it changes without a name for it changing.
         watch: What was read: a namespace, a name in it, its value or `MISSING`.
         sizes: What was read in full: a namespace, and how many names it has.
         cells: What was read of closures.
+        functions: The functions, with the code and the defaults of each.
     """
 
     def __init__(self, *, docstrings: bool) -> None:
@@ -47,16 +67,39 @@ class Reached:
         self.packages: dict[str, bytes] = {}
         self.covered: set[str] = set()
         self.scope: dict[str, Any] | None = None
+        self.lasting = True
         self.watch: list[tuple[Any, str, Any]] = []
         self.sizes: list[tuple[Any, int]] = []
         self.cells: list[tuple[types.CellType, Any]] = []
+        self.functions: list[tuple[types.FunctionType, types.CodeType, Any]] = []
         self._numbers: dict[int, int] = {}
 
+    def read(self, space: Any, name: str, value: Any) -> None:
+        """Note what a name stands for."""
+        self.watch.append((space, name, value))
+        self.lasting &= name in _OURS or _lasts(value)
+
+    def read_function(self, function: types.FunctionType) -> None:
+        """Note what a function holds itself."""
+        defaults, named = function.__defaults__, function.__kwdefaults__
+        self.functions.append((function, function.__code__, defaults))
+        self.lasting &= not (vars(function) or named) and _lasts(defaults)
+
+    def read_cell(self, cell: types.CellType, value: Any) -> None:
+        """Note what a closure holds."""
+        self.cells.append((cell, value))
+        self.lasting &= _lasts(value)
+
     def holds(self) -> bool:
-        """Whether each name that was read still stands for what it stood for."""
+        """Whether all that was read is surely what it was."""
         try:
             return (
-                all(
+                self.lasting
+                and all(
+                    each.__code__ is code and each.__defaults__ is defaults
+                    for each, code, defaults in self.functions
+                )
+                and all(
                     space.get(name, MISSING) is value
                     for space, name, value in self.watch
                 )
@@ -111,6 +154,13 @@ class Reached:
         name = self.scope.get("__name__")
         if isinstance(name, str) and modules.home_of(name).path is not None:
             self.cover(walker, name)
+
+
+def _lasts(value: Any) -> bool:
+    """Whether a value cannot change in place, but for what is watched by itself."""
+    if isinstance(value, tuple):
+        return all(map(_lasts, value))
+    return value is MISSING or type(value) in _LASTING or isinstance(value, enum.Enum)
 
 
 def is_named(value: Any) -> bool:

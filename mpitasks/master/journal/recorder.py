@@ -39,7 +39,6 @@ from mpitasks.master.journal.text import fit, key_name
 from mpitasks.master.journal.walk import Unkeyable, digest
 from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
 from mpitasks.wire import codec
-from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import ERROR, PLAIN
 from mpitasks.wire.missing import Missing
 from mpitasks.wire.outcomes import Failure
@@ -102,7 +101,8 @@ class Journal:
         self._lock, self._store = open_locked(self.path, self._load)
         self._folder = Folder(self._store.path)  # beside the file, not beside a link
         self._keys = Keys()
-        self._keys_lock = threading.RLock()  # user code runs in it: it may submit
+        self._keys_lock = threading.Lock()
+        self._last: tuple[Callable[[], Any], Met | None] = lambda: None, None
         self._base_lock = threading.Lock()
         self._writer = Writer(self._write, self._cannot_write, str(path), QUEUE_BYTES)
         self._writer.start()
@@ -184,6 +184,8 @@ class Journal:
         """
         if renew:
             self._keys.renew()
+        elif target is not None and self._last[0]() is target:
+            return self._last[1]
         identity = None if target is None else _identities.get(target)
         if identity is None:
             try:
@@ -195,7 +197,10 @@ class Journal:
             if target is not None:
                 _identities[target] = identity
         with self._keys_lock:
-            return identity, self._number(identity)
+            met = identity, self._number(identity)
+        if target is not None:
+            self._last = weakref.ref(target), met
+        return met
 
     def enter(
         self,
@@ -230,13 +235,9 @@ class Journal:
                 if callable(given):
                     given = key_of_user(given, args, kwargs)
                 key = self._keys.user_key(identity, given)
-        except BadKey:
-            raise
-        except BaseException as error:  # of user code too: pickling hooks run here
-            if interrupts(error):
-                raise
+        except Unkeyable as error:
             with self._keys_lock:
-                self.summary.unkeyable(identity.name, told(error))
+                self.summary.unkeyable(identity.name, str(error))
             return None, 0
         with self._keys_lock:
             key = self._keys.number(key)
