@@ -1,0 +1,98 @@
+"""A task means what the same call in the script means: scripts of users, as they stand.
+
+Each program of `tests/programs` compares what its tasks give with what the same calls
+give in the script itself. Where the messages or the processes of the MPI play a part, it
+runs under both. Where an isolated child, or the run without MPI, could make a difference,
+it runs there as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launching import Launch, Mpi, Outcome
+
+PROGRAMS = Path(__file__).parents[1] / "programs"
+THREE_RANKS = {
+    "across_executors",
+    "arguments_reused",
+    "forks",
+    "hooks_run_once",
+    "initializers",
+    "lazy_maps",
+    "pickling_hooks",
+    "pickling_hooks_in_maps",
+    "results_reused",
+    "threads_of_the_script",
+}
+
+NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py") if path.stem != "checking")
+BOTH = [
+    "across_executors",
+    "aliasing_and_layout",
+    "arguments_pandas",
+    "arguments_reused",
+    "forks",
+    "initializers",
+    "many_large_alive",
+    "path_and_chdir",
+    "pickling_hooks",
+    "pickling_hooks_in_maps",
+    "pools_in_tasks",
+    "rebound_while_queued",
+    "recycled_ids",
+    "results_borrowed",
+    "results_reused",
+    "spawn_in_tasks",
+    "threads_of_the_script",
+]
+OTHERWISE = [
+    "bound_and_partial",
+    "classes_changed",
+    "closures_in_loops",
+    "containers_in_place",
+    "enums_of_every_make",
+    "hooks_run_once",
+    "initializers",
+    "journalled_values",
+    "language",
+    "main_of_worker",
+    "pickling_hooks_in_maps",
+    "rebound_while_queued",
+    "results_reused",
+    "same_name",
+]
+
+
+def assert_held(outcome: Outcome) -> None:
+    assert outcome.code == 0, outcome
+    assert outcome.out.splitlines()[-1:] == ["ok"], outcome
+
+
+def run_on_workers(mpi: Mpi, launch: Launch, name: str, *options: str) -> None:
+    ranks = 3 if name in THREE_RANKS else 2
+    command = mpi.runner(ranks, *options, PROGRAMS / f"{name}.py")
+    assert_held(launch(command, seconds=60))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(BOTH)))
+def test_program_holds_on_workers(any_mpi: Mpi, launch: Launch, name: str) -> None:
+    run_on_workers(any_mpi, launch, name)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_program_holds_under_each_mpi(mpi: Mpi, launch: Launch, name: str) -> None:
+    run_on_workers(mpi, launch, name)
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_program_holds_isolated(any_mpi: Mpi, launch: Launch, name: str) -> None:
+    run_on_workers(any_mpi, launch, name, "--isolate")
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_program_holds_without_mpi(any_mpi: Mpi, launch: Launch, name: str) -> None:
+    command = [any_mpi.python, PROGRAMS / f"{name}.py"]
+    assert_held(launch(command, seconds=60))
