@@ -372,7 +372,8 @@ def square(x): return x * x
 @dataclasses.dataclass
 class Holder:
     value: object
-THINGS = [Color.RED, Perm(6), Auto.P, Auto, cube, Made, Point, Node.Inner, Busy, SENTINEL, square, Point.__init__]
+THINGS = [Color.RED, Perm(6), Auto.P, Auto, cube, Made, Point, Node.Inner, Busy]
+THINGS += [SENTINEL, square, Point.__init__]
 def things(): return THINGS
 def point(): return Point(1.0)
 def both(thing): return thing is THINGS[0], [thing]
@@ -814,3 +815,105 @@ def test_pickles_of_results_are_plain(stage: Make) -> None:
         value = on.worker.main.P()
         frame, _ = codec.encode(value, "it")
         assert frame == pickle.dumps(value, 5)
+
+
+def test_workers_follow_what_the_script_has_changed(
+    stage: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage("""
+import decimal, os, sys
+import numpy as np
+def around():
+    return (os.getcwd(), sys.path[0], os.environ.get("SETTING_OF_A_TEST"),
+            sys.getrecursionlimit(), decimal.getcontext().prec, np.geterr()["divide"])
+""")
+    import decimal
+    import os
+
+    import numpy as np
+
+    limit = sys.getrecursionlimit()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    on.open()
+    with decimal.localcontext() as context, np.errstate(divide="raise"):
+        context.prec = 7
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("SETTING_OF_A_TEST", "x")
+        sys.setrecursionlimit(limit + 11)
+        call = on.submit(on.around)  # the first use
+        expected = on.around()
+        monkeypatch.undo()
+        sys.setrecursionlimit(limit)
+        monkeypatch.setattr(sys, "path", sys.path.copy())
+        context.prec = 9
+        np.seterr(divide="warn")
+        assert "SETTING_OF_A_TEST" not in os.environ
+        try:
+            assert call.result() == expected
+        finally:
+            sys.setrecursionlimit(limit)
+            os.environ.pop("SETTING_OF_A_TEST", None)
+            os.chdir(tmp_path.parent)
+
+
+def test_a_folder_that_a_worker_cannot_enter_fails_the_task(
+    stage: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mpitasks.errors import SerializationError
+
+    on = stage("def f(): return 1")
+    on.open()
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    call = on.submit(on.f)
+    monkeypatch.undo()
+    folder.rmdir()
+    with pytest.raises(SerializationError, match="cannot enter"):
+        call.result()
+
+
+@pytest.mark.parametrize("change", ["delete", "replace", "in place"])
+def test_a_large_global_is_let_go_of_when_the_script_has_another(
+    change: str, stage: Make
+) -> None:
+    import functools
+    import gc
+
+    on = stage("""
+import numpy as np
+table = np.ones(100_000)
+def f(): return float(table[0])
+def g(t): return float(t[0])
+""")
+    part = functools.partial(on.g, on.table)
+    assert on.call(on.f) == on.call(part) == 1.0
+    old = [each for each, nbytes in on.sent.items() if nbytes > 500_000]
+    if change == "delete":
+        del on.script.table, part
+        on.open()
+    else:
+        code = (
+            "table[:] = 2" if change == "in place" else "table = np.full(100_000, 2.0)"
+        )
+        on.run(code)
+        assert on.call(on.f, whole=True) == 2.0
+    gc.collect()
+    assert old
+    assert {*old} <= {*on.functions.dropped}
+
+
+def test_a_partial_is_let_go_of_with_its_array(stage: Make) -> None:
+    import functools
+
+    import numpy as np
+
+    on = stage("def f(table, i): return float(table[i])")
+    part = functools.partial(on.f, np.ones(100_000))
+    target = on.submit(part, 1).target
+    assert target.nbytes > 500_000
+    id = target.id
+    del part, target
+    assert id in on.functions.dropped

@@ -113,10 +113,11 @@ class Functions:
         self.ids = itertools.count()
         self.dropped: deque[int] = deque()
         self.epoch = 0
-        self._globals = Globals(self.ids, self.dropped)
+        self._globals = Globals(self.ids, self.dropped, self._forget_users)
         self._start = Start()
         self._set_up: tuple[Definition, ...] = ()  # what every function needs
         self._found: dict[str, Any] = {}
+        self._opened = True  # since what surrounds the script was looked at
         self._by_object: weakref.WeakKeyDictionary[Any, Function] = (
             weakref.WeakKeyDictionary()
         )
@@ -136,19 +137,40 @@ class Functions:
             SerializationError: They cannot be pickled.
         """
         self.epoch = self._globals.epoch = self.epoch + 1
-        self._last = (None, None)
         self._globals.forget_missing()
+        around = self._around()
+        if initializer is not None:
+            call = initializer, initargs
+            around = (*around, self._define(INITIALIZER, call, around))
+        self._set_up_by(around)
+        self._opened = True
+
+    def _around(self) -> tuple[Definition, ...]:
+        """Return what tells workers what the script has changed around itself."""
         found = changes(self._start)
-        initializers = [each for each in self._set_up if each.name == INITIALIZER]
-        if found != self._found or initializers or initializer is not None:
-            self._found = found
+        if found == self._found:
+            return tuple(each for each in self._set_up if each.name == SURROUNDINGS)
+        self._found = found
+        return (self._define(SURROUNDINGS, found, ()),) if found else ()
+
+    def _set_up_by(self, set_up: tuple[Definition, ...]) -> None:
+        self._last = (None, None)
+        if set_up != self._set_up:
+            self._set_up = set_up
             self._by_object.clear()
-            self._set_up = ()
-            if found:
-                self._set_up = (self._define(SURROUNDINGS, found),)
-            if initializer is not None:
-                call = initializer, initargs
-                self._set_up = (*self._set_up, self._define(INITIALIZER, call))
+
+    def _look_around(self) -> None:
+        """Look once more, when the first function comes: it may have been prepared."""
+        self._opened = False
+        initializers = [each for each in self._set_up if each.name == INITIALIZER]
+        self._set_up_by((*self._around(), *initializers))
+
+    def _forget_users(self, old: Definition) -> None:
+        """Forget the functions that need a version of a global that is no more."""
+        self._memory.forget_users(old)
+        for function, entry in [*self._by_object.items()]:
+            if old in entry.needs:
+                self._by_object.pop(function, None)
 
     def valid(self, entry: Function, *, whole: bool) -> bool:
         """Whether a function is known to be what it was."""
@@ -178,6 +200,8 @@ class Functions:
                 and watch.same()
             ):
                 return entry  # type: ignore[no-any-return]
+        if self._opened:
+            self._look_around()
         entry = self._by_object.get(function) if _is_kept(function) else None
         if entry is None or not self.valid(entry, whole=whole):
             entry, watched = self._capture(function, whole=whole)
@@ -223,14 +247,16 @@ class Functions:
             self._watch(entry, names, [notes], tracked)
         return entry, watched
 
-    def _define(self, name: str, value: Any) -> Definition:
+    def _define(
+        self, name: str, value: Any, before: tuple[Definition, ...]
+    ) -> Definition:
         """Return what a process is set up by, before it runs tasks."""
         what = "the initializer" if name == INITIALIZER else "what the script has set"
         frame, buffers, notes = codec.encode_noting(value, what, kept=True)
         made = Definition(next(self.ids), name, frame, copies_of(buffers), self.dropped)
         names = () if notes is None else notes.names
         tracked = self._globals.resolve(names, WHOLE).values()
-        made.needs = (*self._set_up, *[each.definition for each in tracked])
+        made.needs = (*before, *[each.definition for each in tracked])
         return made
 
     def _watch(

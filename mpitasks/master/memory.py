@@ -18,6 +18,7 @@ from mpitasks.master.script import copies_of, same_bytes
 
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
+    from mpitasks.master.script import Definition
     from mpitasks.wire.codec import Buffer
 
 __all__ = ["Memory"]
@@ -94,6 +95,12 @@ class Memory:
             return False
         self._watched.add(id(owner))
         return True
+
+    def forget_users(self, old: Definition) -> None:
+        """Forget the functions that need a version of a global that is no more."""
+        for full, (entry, _) in [*self._recent.items()]:
+            if old in entry.needs:
+                self._drop(full)
 
     def _copy(self, buffer: Buffer) -> Buffer:
         mark = _mark_of(buffer)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.watch import ABSENT, Watch
@@ -42,6 +42,9 @@ _NEVER_SENT = frozenset(
 )
 
 COMPARED_BYTES = 1 << 20
+
+LARGE_BYTES = 64 << 10
+"""What weighs more is let go of as soon as the script has another one."""
 
 QUICK, FRAMES, WHOLE = range(3)
 """How a global is compared with what was sent: by its `Watch` alone; also by its frame,
@@ -160,12 +163,19 @@ class Globals:
     Args:
         ids: Where definitions get their ids from.
         dropped: Gets the ids of definitions that nobody on rank 0 needs any more.
+        on_replaced: Called with a large definition that the script has no use for now.
 
     Attributes:
         epoch: Each global is compared in full once in each.
     """
 
-    def __init__(self, ids: Iterable[int], dropped: deque[int]) -> None:
+    def __init__(
+        self,
+        ids: Iterable[int],
+        dropped: deque[int],
+        on_replaced: Callable[[Definition], None] = lambda definition: None,
+    ) -> None:
+        self._on_replaced = on_replaced
         self._ids = iter(ids)
         self._dropped = dropped
         self._tracked: dict[str, Tracked] = {}
@@ -227,6 +237,11 @@ class Globals:
         for name, tracked in [*self._tracked.items()]:
             if main.get(name, ABSENT) is not tracked.value:
                 self._tracked.pop(name, None)
+                self._replaced(tracked)
+
+    def _replaced(self, old: Tracked) -> None:
+        if old.definition.nbytes > LARGE_BYTES:
+            self._on_replaced(old.definition)
 
     def _define(
         self,
@@ -253,6 +268,8 @@ class Globals:
             definition = Definition(next(self._ids), name, frame, copies, self._dropped)
             definition.head = head
             definition.refers = tuple(notes.refers)
+        if last is not None and last.definition is not definition:
+            self._replaced(last)
         tracked = Tracked(definition, value, buffers, notes, watch, self.epoch)
         self._tracked[name] = tracked
         self._sent.add(name)

@@ -200,10 +200,9 @@ class Functions(dict[int, Callable[..., Any]]):
 
         This runs code of the user. What it raises, the function raises when called.
         """
-        if function_id == self._entered:
-            return self[function_id]
         try:
-            self._enter(self.sent[function_id])
+            if function_id != self._entered:
+                self._enter(self.sent[function_id])
             return self[function_id]
         except BaseException as error:
             return Unloadable(error)
