@@ -157,7 +157,7 @@ def test_what_is_of_the_script_means_nothing_where_the_script_is_not(
     stage = Stage(SCRIPT + f"value = {expression}", tmp_path)
     with stage.on_rank_0():
         frame, buffers = encode(stage.value, "it")
-    with stage.on_worker(), pytest.raises(AttributeError, match="Thing|helper"):
+    with stage.on_worker(), pytest.raises(AttributeError, match=r"Thing|helper"):
         decode(frame, buffers)
 
 
