@@ -7,8 +7,6 @@ import dataclasses
 import functools
 import operator
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +16,16 @@ import pytest
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire import codec
-from mpitasks.wire.codec import THRESHOLD, all_plain, decode, encode, is_plain
+from mpitasks.wire.codec import (
+    THRESHOLD,
+    all_plain,
+    decode,
+    encode,
+    encode_noting,
+    is_plain,
+)
 from sending import send
+from staging import Stage
 
 
 @dataclasses.dataclass
@@ -109,38 +115,50 @@ def test_a_cycle_arrives_as_a_cycle() -> None:
     assert again[0] is again
 
 
-MAIN = """
-import dataclasses, pickle, sys
-from mpitasks.wire.codec import encode
+SCRIPT = """
+import dataclasses
 @dataclasses.dataclass
 class Thing:
     value: int
     def double(self): return helper(self.value)
 def helper(x): return 2 * x
-for value in (Thing(21), Thing, Thing(21).double, helper, [{"deep": Thing(21)}]):
-    frame, buffers = encode(value, "it")
-    assert not buffers
-    pickle.dump(frame, sys.stdout.buffer)
 """
 
 
-def test_what_is_of_the_script_arrives_where_the_script_is_not() -> None:
-    import pickle
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("Thing(21)", {"Thing"}),
+        ("Thing", {"Thing"}),
+        ("Thing(21).double", {"Thing"}),
+        ("helper", {"helper"}),
+        ("[{'deep': Thing(21), 'too': helper}]", {"Thing", "helper"}),
+        ("abs, 5", None),
+        ("lambda: helper(21)", {"helper"}),  # by value, and what it refers to by name
+    ],
+)
+def test_what_is_of_the_script_goes_by_name(
+    expression: str, names: set[str] | None, tmp_path: Path
+) -> None:
+    stage = Stage(SCRIPT + f"value = {expression}", tmp_path)
+    with stage.on_rank_0():
+        frame, buffers, notes = encode_noting(stage.value, "it")
+        if not callable(stage.value) or expression in names:
+            assert decode(frame, buffers) == stage.value
+        assert not buffers
+    assert (None if notes is None else set(notes.names)) == names
+    assert b"double" not in frame.replace(b"double\x94", b"")  # nothing of the class
 
-    command = [sys.executable, "-c", MAIN]
-    done = subprocess.run(command, capture_output=True, check=True)
-    frames = []
-    stream = done.stdout
-    while stream:
-        frame = pickle.loads(stream)
-        stream = stream[len(pickle.dumps(frame)) :]
-        frames.append(frame)
-    thing, cls, method, function, nested = map(decode, frames)
-    assert thing.double() == 42
-    assert cls(4).double() == 8
-    assert method() == 42
-    assert function(5) == 10
-    assert nested[0]["deep"].value == 21
+
+@pytest.mark.parametrize("expression", ["Thing(21)", "Thing", "helper"])
+def test_what_is_of_the_script_means_nothing_where_the_script_is_not(
+    expression: str, tmp_path: Path
+) -> None:
+    stage = Stage(SCRIPT + f"value = {expression}", tmp_path)
+    with stage.on_rank_0():
+        frame, buffers = encode(stage.value, "it")
+    with stage.on_worker(), pytest.raises(AttributeError, match=r"Thing|helper"):
+        decode(frame, buffers)
 
 
 class Registered:
@@ -166,7 +184,7 @@ def test_reducers_registered_with_copyreg_are_used(
 
 
 def test_a_copyreg_type_needs_no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "_cloud_pickler", None)
+    monkeypatch.setattr(codec, "_script_pickler", None)
     assert send(re.compile("x")) == re.compile("x")
 
 

@@ -13,7 +13,7 @@ from hands import Hands
 from mpitasks.errors import SerializationError
 from mpitasks.master.executor import Executor
 from mpitasks.wire.codec import THRESHOLD
-from mpitasks.wire.messages import PLAIN, VALUE, Batch, Request
+from mpitasks.wire.messages import PLAIN, SURROUNDINGS, VALUE, Batch, Request
 
 
 @pytest.fixture
@@ -71,7 +71,9 @@ def test_a_function_that_is_new_to_the_worker_goes_in_a_batch(hands: Hands) -> N
     executor.submit(abs, -1)
     (message,) = hands.messages(1)
     assert isinstance(message, Batch)
-    assert len(message.functions) == 1
+    *ahead, (number, name, *_) = message.functions
+    assert (number, name) == (message.calls[0][1], None)
+    assert [entry[1] for entry in ahead] == [SURROUNDINGS]
 
 
 def test_one_that_it_has_is_requested(hands: Hands) -> None:
