@@ -151,6 +151,7 @@ class Tracked:
         self.definition = definition
         self.value = value
         self.buffers = buffers
+        notes.clear_memo()  # or the objects that were pickled would live on
         self.notes = notes
         self.names = [*notes.names]
         self.watch = watch

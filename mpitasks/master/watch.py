@@ -18,6 +18,7 @@ import gc
 import marshal
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -53,7 +54,7 @@ class Watch:
         settled: Whether `same` sees every change.
     """
 
-    __slots__ = ("_constants", "_terms", "same", "settled")
+    __slots__ = ("__weakref__", "_constants", "_terms", "same", "settled")
 
     def __init__(
         self,
@@ -66,7 +67,8 @@ class Watch:
         self._terms: list[str] = []
         # An identity means something only as long as its object lives: here.
         self._constants: list[Any] = [main, id, map, ABSENT]
-        self.same: Callable[[], bool] = self._compile_and_compare
+        own = weakref.ref(self)  # for the same reason
+        self.same: Callable[[], bool] = lambda: own()._compile_and_compare()  # type: ignore[union-attr]
         for name in names:
             self._watch_name(main, name)
         for function in functions:
@@ -97,7 +99,9 @@ class Watch:
         )
         namespace = dict(zip(names, self._constants, strict=True))
         exec(source, namespace)
-        return namespace["same"]  # type: ignore[no-any-return]
+        # Taken out: in a circle with its globals it would outlive the watch, and with
+        # it what the user has let go of.
+        return namespace.pop("same")  # type: ignore[no-any-return]
 
     def _constant(self, value: Any) -> str:
         self._constants.append(value)
