@@ -562,6 +562,10 @@ def test_a_package_that_was_edited_in_place_counts(own: Project, text: str) -> N
         packages.package_of.cache_clear()
         modules._owner.cache_clear()
         assert own.identity().digest != before.digest
+        path.write_text(TWO + "\n")
+        os.utime(path, (0, 0))  # older than the list, and of another size
+        assert packages._changed(path, "sha256=x", str(len(TWO)), 1) is not None
+        assert packages._changed(path, "sha256=x", str(len(TWO) + 1), 1) is None
         path.unlink()
         assert packages._changed(path, "sha256=x", "1", 0) == "FileNotFoundError"
     finally:
