@@ -1,9 +1,9 @@
 """A task means what the same call in the script means: scripts of users, as they stand.
 
 Each program of `tests/programs` compares what its tasks give with what the same calls
-give in the script itself. Where the messages or the processes of the MPI play a part, it
-runs under both. Where an isolated child, or the run without MPI, could make a difference,
-it runs there as well.
+give in the script itself. Where the messages or the processes of the MPI play a part,
+it runs under both. Where an isolated child, or the run without MPI, could make a
+difference, it runs there as well.
 """
 
 from __future__ import annotations
