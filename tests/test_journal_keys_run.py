@@ -115,3 +115,56 @@ def test_what_has_no_key_is_said_and_nothing_escapes(
     said = capsys.readouterr().err
     assert "argument 0 cannot be told apart: SystemExit: no" in said
     assert said.count("not kept in the journal") == 2  # each function once
+
+
+def set_up(n: int) -> None:
+    """Set a process up."""
+
+
+def other_set_up(n: int) -> None:
+    """Set a process up, and do something else."""
+    print(n)
+
+
+def test_a_result_depends_on_how_processes_are_set_up(journal: Journal) -> None:
+    import decimal
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    pump: Any = SimpleNamespace(
+        engine=SimpleNamespace(keep=lambda *_: None), abandon=None
+    )
+    function = function_of({"N": 1})
+
+    def key(*initializer: Any) -> bytes:
+        journal.attach(pump, *initializer)
+        met = journal.meet(function, Target())  # type: ignore[arg-type]
+        assert met is not None
+        return met[0].digest
+
+    plain = key()
+    keys = {plain, key(set_up, (1,)), key(set_up, (2,)), key(other_set_up, (1,))}
+    with decimal.localcontext() as context:
+        context.prec = 50
+        keys.add(key())
+    with np.errstate(divide="raise"):
+        keys.add(key())
+    assert len(keys) == 6
+    assert key() == plain
+    assert key(set_up, (1,)) in keys
+
+
+def test_with_an_initializer_that_cannot_be_told_nothing_is_recorded(
+    journal: Journal,
+) -> None:
+    import threading
+    from types import SimpleNamespace
+
+    pump: Any = SimpleNamespace(
+        engine=SimpleNamespace(keep=lambda *_: None), abandon=None
+    )
+    journal.attach(pump, set_up, (threading.Lock(),))
+    function = function_of({"N": 1})
+    for _ in range(2):
+        assert journal.meet(function, Target()) is None  # type: ignore[arg-type]

@@ -917,3 +917,25 @@ def test_a_partial_is_let_go_of_with_its_array(stage: Make) -> None:
     id = target.id
     del part, target
     assert id in on.functions.dropped
+
+
+def test_nothing_is_kept_alive_by_a_watch(stage: Make) -> None:
+    """Not until the collector comes by: it may be some 100 MB."""
+    import gc
+    import weakref
+
+    from mpitasks.master.watch import Watch
+
+    on = stage("class C: pass\nc = C()\ndef f(): return c")
+    for look in (False, True):
+        value = on.C()
+        watch = Watch({"c": value}, ["c"], [on.f], [on.C], [value])
+        if look:
+            assert watch.same()
+        ref = weakref.ref(value)
+        gc.disable()
+        try:
+            del watch, value
+            assert ref() is None
+        finally:
+            gc.enable()

@@ -156,7 +156,7 @@ class Session:
                 lease.journal = open_journal()
                 lease.owns = True
             if lease.journal is not None:
-                lease.journal.attach(self.pump)
+                lease.journal.attach(self.pump, initializer, initargs)
             self.pump.functions.open(initializer, initargs)
             logs = self._log().setup() if logging else None
             lease.origin = self.pump.open(*self._seed(lease, seed), logs)

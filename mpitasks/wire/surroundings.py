@@ -13,7 +13,7 @@ from typing import Any
 
 from mpitasks.errors import ConfigurationError
 
-__all__ = ["Start", "apply", "changes"]
+__all__ = ["Start", "apply", "arithmetic", "changes"]
 
 _LAUNCHERS = (
     *("HYD", "MPI", "MV2_", "OMPI_", "PALS_", "PMI", "PRTE_", "SLURM", "PWD", "OLDPWD"),
@@ -57,6 +57,18 @@ def changes(start: Start) -> dict[str, Any]:
         errors = numpy.geterr()
         if errors != _NUMPY_ERRORS:
             found["numpy_errors"] = errors
+    return found
+
+
+def arithmetic() -> dict[str, str]:
+    """Return, as text, what of it changes how numbers are computed."""
+    found: dict[str, str] = {}
+    context = _decimal_context()
+    if context is not None:
+        found["decimal"] = repr(context)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and numpy.geterr() != _NUMPY_ERRORS:
+        found["numpy_errors"] = repr(sorted(numpy.geterr().items()))
     return found
 
 

@@ -19,6 +19,7 @@ from mpitasks.master.journal.code import parts_of
 from mpitasks.master.journal.reached import Parts, Reached, name_of
 from mpitasks.master.journal.walk import ATOMS, Unkeyable, Walker, digest, flat
 from mpitasks.wire.diagnose import describe
+from mpitasks.wire.surroundings import arithmetic
 
 __all__ = ["Identity", "Keys"]
 
@@ -41,6 +42,15 @@ class Identity:
     name: str
     digest: bytes
     parts: Parts
+
+    def within(self, set_up: Parts) -> Identity:
+        """Return the identity of the function where processes are set up like that."""
+        if not set_up:
+            return self
+        told = self.digest + b"".join(
+            name.encode() + part for name, part in sorted(set_up.items())
+        )
+        return Identity(self.name, digest(told), {**self.parts, **set_up})
 
 
 class Keys:
@@ -65,6 +75,19 @@ class Keys:
             Unkeyable: It holds something that has no content to go by.
         """
         return _guarded(lambda: self._identity(function), _plainly)
+
+    def set_up(
+        self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
+    ) -> Parts:
+        """Return what a task depends on that neither function nor arguments tell.
+
+        Raises:
+            Unkeyable: The initializer, or an argument of it, has no content to go by.
+        """
+        parts = {name: digest(text.encode()) for name, text in arithmetic().items()}
+        if initializer is not None:
+            parts["initializer"] = self.key(self.identify(initializer), initargs)
+        return parts
 
     def renew(self) -> None:
         """Look anew at files, and at what functions and classes among arguments are."""

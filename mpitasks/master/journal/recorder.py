@@ -46,6 +46,7 @@ from mpitasks.wire.outcomes import Failure
 if TYPE_CHECKING:
     from mpitasks.core.events import Task, TaskId
     from mpitasks.master.functions import Function
+    from mpitasks.master.journal.reached import Parts
     from mpitasks.master.pump import Pump
     from mpitasks.options import TaskOptions
     from mpitasks.terms import Place
@@ -101,6 +102,7 @@ class Journal:
         self._lock, self._store = open_locked(self.path, self._load)
         self._folder = Folder(self._store.path)  # beside the file, not beside a link
         self._keys = Keys()
+        self._set_up: Parts | Unkeyable = {}
         self._keys_lock = threading.Lock()
         self._last: tuple[Callable[[], Any], Met | None] = lambda: None, None
         self._base_lock = threading.Lock()
@@ -128,9 +130,24 @@ class Journal:
 
     # For the executor, from any thread.
 
-    def attach(self, pump: Pump) -> None:
-        """Be told of what is done, and know how to stop the run."""
+    def attach(
+        self,
+        pump: Pump,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        """Be told of what is done, and know how to stop the run.
+
+        Args:
+            pump: The run's.
+            initializer: What each process calls before it runs tasks, if anything.
+            initargs: Its arguments.
+        """
         self._keys.renew()
+        try:
+            self._set_up = self._keys.set_up(initializer, initargs)
+        except Unkeyable as error:
+            self._set_up = error  # so no call has a key
         pump.engine.keep(record, record_failure)
         self._stop = pump.abandon
         if self.error is not None and not self.goes_on:
@@ -189,7 +206,9 @@ class Journal:
         identity = None if target is None else _identities.get(target)
         if identity is None:
             try:
-                identity = self._keys.identify(function)
+                if isinstance(self._set_up, Unkeyable):
+                    raise self._set_up
+                identity = self._keys.identify(function).within(self._set_up)
             except Unkeyable as error:
                 with self._keys_lock:
                     self.summary.unkeyable(_shown(function), str(error))
