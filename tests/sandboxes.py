@@ -12,6 +12,7 @@ from typing import Any
 from mpitasks.wire import codec
 from mpitasks.wire.messages import CALL, CALL_PLAIN, MAP, MAP_PLAIN
 from mpitasks.wire.outcomes import Failure, decode_outcome
+from mpitasks.worker.mirror import Sent
 from mpitasks.worker.order import Order
 from mpitasks.worker.sandbox import Sandbox
 
@@ -69,8 +70,9 @@ class Sandboxed:
         if function not in self._functions:
             self._functions.append(function)
         number = self._functions.index(function)
-        sent = codec.encode(function, "the function")
-        return Order(number, sent, mode, payload, **terms)
+        frame, own = codec.encode(function, "the function")
+        sent = Sent(number, None, frame, None, own, (), ())
+        return Order(number, [sent], mode, payload, **terms)
 
     def call(self, function: Any, *args: Any, watch: Any = None, **terms: Any) -> Any:
         """Call the function; return its value or a `Failure`."""

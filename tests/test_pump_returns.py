@@ -12,7 +12,7 @@ from hands import Hands
 from mpitasks.errors import WorkerLost
 from mpitasks.master.executor import Executor
 from mpitasks.wire import codec
-from mpitasks.wire.messages import MAP, MAP_PLAIN, Goodbye, Returned
+from mpitasks.wire.messages import MAP, MAP_PLAIN, SURROUNDINGS, Goodbye, Returned
 
 
 @pytest.fixture
@@ -103,7 +103,8 @@ def test_a_worker_that_lacks_the_function_is_sent_it(two: Hands) -> None:
     two.say(stuck, Returned(stuck, [], (call[0], 4)))
     (other,) = (rank for rank in two.ends if rank != stuck)
     (batch,) = two.batches(other)
-    assert [function[0] for function in batch.functions] == [call[1]]
+    sent = [(number, name) for number, name, *_ in batch.functions]
+    assert sent == [(0, SURROUNDINGS), (call[1], None)]
 
 
 def test_a_returned_call_can_be_cancelled(one: Hands) -> None:
