@@ -140,11 +140,12 @@ def helper(x): return 2 * x
 def test_what_is_of_the_script_goes_by_name(
     expression: str, names: set[str] | None, tmp_path: Path
 ) -> None:
-    stage = Stage(SCRIPT + f"value = {expression}", tmp_path)
+    stage = Stage(SCRIPT, tmp_path)
     with stage.on_rank_0():
-        frame, buffers, notes = encode_noting(stage.value, "it")
-        if not callable(stage.value) or expression in names:
-            assert decode(frame, buffers) == stage.value
+        value = eval(expression, stage.script.__dict__)
+        frame, buffers, notes = encode_noting(value, "it")
+        if names is None or not callable(value) or expression in names:
+            assert decode(frame, buffers) == value
         assert not buffers
     assert (None if notes is None else set(notes.names)) == names
     assert b"double" not in frame.replace(b"double\x94", b"")  # nothing of the class
@@ -154,9 +155,9 @@ def test_what_is_of_the_script_goes_by_name(
 def test_what_is_of_the_script_means_nothing_where_the_script_is_not(
     expression: str, tmp_path: Path
 ) -> None:
-    stage = Stage(SCRIPT + f"value = {expression}", tmp_path)
+    stage = Stage(SCRIPT, tmp_path)
     with stage.on_rank_0():
-        frame, buffers = encode(stage.value, "it")
+        frame, buffers = encode(eval(expression, stage.script.__dict__), "it")
     with stage.on_worker(), pytest.raises(AttributeError, match=r"Thing|helper"):
         decode(frame, buffers)
 
