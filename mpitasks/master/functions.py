@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Function", "Functions"]
 
+_NOTHING = object()
+"""What nobody can submit: None is something that one can, and gets a TypeError for."""
+
 
 class Function(Definition):
     """A function as it is sent.
@@ -122,7 +125,7 @@ class Functions:
             weakref.WeakKeyDictionary()
         )
         self._memory = Memory()
-        self._last: tuple[Any, Any] = (None, None)
+        self._last: tuple[Any, Any] = (_NOTHING, None)
 
     def open(
         self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
@@ -154,7 +157,7 @@ class Functions:
         return (self._define(SURROUNDINGS, found, ()),) if found else ()
 
     def _set_up_by(self, set_up: tuple[Definition, ...]) -> None:
-        self._last = (None, None)
+        self._last = (_NOTHING, None)
         if set_up != self._set_up:
             self._set_up = set_up
             self._by_object.clear()

@@ -58,7 +58,7 @@ def test_ranks_are_on_both_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> 
 def test_contract_over_two_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> None:
     words = [str(SCRIPTS / "contract.py"), "3"]
     command = over_hosts(mpi, two_hosts, 2, words)
-    outcome = launch(command, environ=WIRE, seconds=60)
+    outcome = launch(command, environ=WIRE, seconds=110)
     assert outcome.code == 0, str(outcome)
     assert " passed, 0 failed" in outcome.out, str(outcome)
 

@@ -220,7 +220,7 @@ print(sum(ref() is not None for ref in known))
 
 def test_the_executors_contract(openmpi: Mpi, launch: Launch) -> None:
     words = ["-m", "mpitasks", "-n", "3", "--survive", SCRIPTS / "contract.py", "2"]
-    outcome = launch([openmpi.python, *words], seconds=90)
+    outcome = launch([openmpi.python, *words], seconds=110)
     assert outcome.code == 0, str(outcome)
     assert " passed, 0 failed" in outcome.out, str(outcome)
 

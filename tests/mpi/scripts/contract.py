@@ -38,7 +38,7 @@ MODULES = [
 
 def main() -> int:
     """Run the checks."""
-    faulthandler.dump_traceback_later(50.0, exit=False)
+    faulthandler.dump_traceback_later(100.0, exit=False)
     workers = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     if workers:
         import mpitasks
