@@ -283,21 +283,21 @@ def main() -> None:
     comparison = Comparison()
     for number in range(words.rounds or (1 if words.quick else 5)):
         comparison.run_round(plan, sides, number, words.quick)
+        # After each round, so that a run that is cut off has not been for nothing.
+        record = {
+            "benchmark": "compare",
+            "quick": words.quick,
+            "sides": {who: side.about for who, side in sides.items()},
+            "failed": comparison.failures,
+            "figures": comparison.figures(),
+        }
+        words.out.write_text(json.dumps(record, indent=1) + "\n")
         print(f"round {number + 1} done", file=sys.stderr, flush=True)
-    figures = comparison.figures()
-    record = {
-        "benchmark": "compare",
-        "quick": words.quick,
-        "sides": {who: side.about for who, side in sides.items()},
-        "failed": comparison.failures,
-        "figures": figures,
-    }
-    words.out.write_text(json.dumps(record, indent=1) + "\n")
     for who, side in sides.items():
         about = side.about
         print(f"{who}: {about['commit of mpitasks'] or about['folder']}")
     print("compare" + (", quick: no figures" * words.quick))
-    print("\n".join(table(figures)))
+    print("\n".join(table(comparison.figures())))
     for line in comparison.failures:
         print(f"failed: {line}", file=sys.stderr)
     sys.exit(bool(comparison.failures))
