@@ -180,7 +180,9 @@ class Executor(concurrent.futures.Executor):
         id = next(pump.ids)  # its place in the program, also if it need not run
         entry = None
         try:
-            target = pump.functions.register(fn)
+            function, target, is_same = pump.functions.latest
+            if function is not fn or not is_same():
+                target = pump.functions.register(fn)
             if lease.journal is not None:
                 entry, found = self._find(id, fn, target, args, kwargs)
                 if found is not None:

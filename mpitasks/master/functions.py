@@ -47,7 +47,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Function", "Functions"]
 
-_NOTHING = object()
+
+def _always() -> bool:
+    return True
+
+
+def _never() -> bool:
+    return False
+
+
+Latest = tuple[Any, Any, Callable[[], bool]]
+
+_NOTHING_YET: Latest = (object(), None, _never)
 """What nobody can submit: None is something that one can, and gets a TypeError for."""
 
 
@@ -109,6 +120,8 @@ class Functions:
     Attributes:
         ids: Where definitions get their ids from.
         dropped: Ids of definitions that nobody here needs any more.
+        latest: The function that was registered again last, how it is sent, and what
+            tells whether that still holds for a `submit`: which saves it a look-up.
         epoch: Each function is compared in full once in each.
     """
 
@@ -125,7 +138,7 @@ class Functions:
             weakref.WeakKeyDictionary()
         )
         self._memory = Memory()
-        self._last: tuple[Any, Any] = (_NOTHING, None)
+        self.latest: Latest = _NOTHING_YET
 
     def open(
         self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
@@ -157,7 +170,7 @@ class Functions:
         return (self._define(SURROUNDINGS, found, ()),) if found else ()
 
     def _set_up_by(self, set_up: tuple[Definition, ...]) -> None:
-        self._last = (_NOTHING, None)
+        self.latest = _NOTHING_YET
         if set_up != self._set_up:
             self._set_up = set_up
             self._by_object.clear()
@@ -195,23 +208,16 @@ class Functions:
         Raises:
             SerializationError: It cannot be pickled.
         """
-        key, entry = self._last
-        if key is function:  # as `valid`, without a call of it
-            watch = entry.watch
-            if watch is None or (
-                (entry.settled or (not whole and entry.epoch == self.epoch))
-                and watch.same()
-            ):
-                return entry  # type: ignore[no-any-return]
         if self._opened:
             self._look_around()
         entry = self._by_object.get(function) if _is_kept(function) else None
         if entry is None or not self.valid(entry, whole=whole):
             entry, watched = self._capture(function, whole=whole)
-            if not watched:
-                return entry
-            self._by_object[function] = entry
-        self._last = (function, entry)
+            if watched:
+                self._by_object[function] = entry
+            return entry
+        watch = entry.watch
+        self.latest = function, entry, _always if watch is None else watch.same
         return entry
 
     def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Function:
