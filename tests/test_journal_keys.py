@@ -332,7 +332,7 @@ def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
     tests = str(Path(__file__).parent)
     script.write_text(PROGRAM.format(tests=tests, here=str(Path.cwd())))
     outputs = set()
-    for seed in ("0", "1", "12345", "random"):
+    for seed in ("0", "12345", "random"):
         environ = {**os.environ, "PYTHONHASHSEED": seed}
         command = [sys.executable, str(script)]
         done = subprocess.run(

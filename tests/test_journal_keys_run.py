@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -72,22 +72,32 @@ def test_a_target_that_is_gone_takes_its_identity_along(journal: Journal) -> Non
     assert len(digests) == 20
 
 
+class Hooked:
+    """Calls something when it is pickled, which is no part of it."""
+
+    def __init__(self, hook: Callable[[], None]) -> None:
+        self.hook = hook
+
+    def __reduce__(self) -> Any:
+        self.hook()
+        return Hooked, (None,)
+
+
 def test_hooks_may_use_the_journal(journal: Journal) -> None:
     met = journal.meet(function_of({"N": 1}))
     assert met is not None
 
-    class Nested:
-        def __reduce__(self) -> Any:
-            journal.enter(met, (5,), {}, OPTIONS)
-            other = Thread(
-                target=journal.enter, args=(met, (6,), {}, OPTIONS), daemon=True
-            )
-            other.start()
-            other.join(20)
-            assert not other.is_alive(), "the keys are locked"
-            return Nested, ()
+    def use() -> None:
+        journal.enter(met, (5,), {}, OPTIONS)
+        other = Thread(target=journal.enter, args=(met, (6,), {}, OPTIONS), daemon=True)
+        other.start()
+        other.join(20)
+        assert not other.is_alive(), "the keys are locked"
+        used.append(1)
 
-    entry, found = journal.enter(met, (Nested(),), {}, OPTIONS)
+    used: list[int] = []
+    entry, found = journal.enter(met, (Hooked(use),), {}, OPTIONS)
+    assert used
     assert entry is not None
     assert not found
 

@@ -35,6 +35,13 @@ SEED = int(os.environ.get("MPITASKS_TEST_SEED", "20261123"))
 KILLS = int(os.environ.get("MPITASKS_TEST_KILLS", "200"))
 
 
+def seeds(first: int, all_of_them: int) -> list[Any]:
+    """Return seeds, of which those after the first ones are for slow runs."""
+    rest = range(SEED + first, SEED + all_of_them)
+    slow = [pytest.param(seed, marks=pytest.mark.slow) for seed in rest]
+    return [*range(SEED, SEED + first), *slow]
+
+
 def value(number: int) -> Any:
     """Return what stands in the journal under a number."""
     if number % 20 == 19:
@@ -167,7 +174,7 @@ def test_killed_at_random_instants_it_opens_clean(tmp_path: Path) -> None:
     print(json.loads(done.stdout))  # the age of the oldest result lost, and the median
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + 40))
+@pytest.mark.parametrize("seed", seeds(12, 40))
 def test_cut_off_it_opens(
     whole: Path, path: Path, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,7 +193,7 @@ def test_cut_off_it_opens(
     assert (path.parent / "run.db.damaged-1").stat().st_size == size
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + 80))
+@pytest.mark.parametrize("seed", seeds(24, 80))
 def test_overwritten_somewhere_it_opens(
     whole: Path, path: Path, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
