@@ -939,3 +939,33 @@ def test_nothing_is_kept_alive_by_a_watch(stage: Make) -> None:
             assert ref() is None
         finally:
             gc.enable()
+
+
+def test_a_name_that_was_bound_for_a_while_is_free_again(stage: Make) -> None:
+    on = stage("def f(): return max(1, 2)\ndef g(): return later()")
+    assert on.call(on.f) == 2
+    on.run("max = min\ndef later(): return 5")
+    assert (on.call(on.f), on.call(on.g)) == (1, 5)
+    on.run("del max, later")
+    assert on.call(on.f) == 2
+    with pytest.raises(NameError, match="later"):
+        on.call(on.g)
+
+
+def test_what_holds_an_object_keeps_it_when_the_name_gets_another(
+    stage: Make,
+) -> None:
+    on = stage("""
+MISSING = object()
+A = {"n": 1}
+class S: pass
+s = S()
+s.conf = A
+def one(x=MISSING): return x is MISSING
+def two(): return s.conf is A, s.conf["n"], A["n"]
+""")
+    assert (on.call(on.one), on.call(on.two)) == (True, (True, 1, 1))
+    on.run('MISSING = object()\nA = {"n": 2}')
+    with on.on_rank_0():
+        assert (on.one(), on.two()) == (False, (False, 1, 2))
+    assert (on.call(on.one), on.call(on.two)) == (False, (False, 1, 2))

@@ -240,7 +240,8 @@ class Functions:
         level = WHOLE if whole else QUICK if watched else FRAMES
         tracked = [*self._globals.resolve(names, level).values()]
         needs = (*self._set_up, *[each.definition for each in tracked])
-        key = (frame, *sorted([need.id for need in needs]))
+        missing = self._globals.missing(names, tracked)
+        key = (frame, missing, *sorted([need.id for need in needs]))
         memory = self._memory
         entry = memory.find(key, buffers, self.epoch, whole=whole)
         if entry is None:
@@ -248,7 +249,7 @@ class Functions:
             copies = memory.copies(buffers)
             entry = Function(self, frame, copies, str(label), needs)
             held = () if notes is None else notes.refers
-            entry.refers = (*held, *self._globals.missing(names, tracked))
+            entry.refers = (*held, *missing)
             memory.keep(key, buffers, entry)
         if notes is None:
             entry.names, entry.epoch = names, self.epoch

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpitasks import forks
 from mpitasks.core.events import TaskState
+from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -168,8 +169,20 @@ class Future(concurrent.futures.Future[Any]):
     def _invoke_callbacks(self) -> None:
         """Called when settled. User code runs when the pump has let go of its lock."""
         if self._done_callbacks:
-            # mypy: the stdlib's stubs leave the private method out.
-            self._pump.call_back(super()._invoke_callbacks)  # type: ignore[misc]
+            self._pump.call_back(self._call_back)
+
+    def _call_back(self) -> None:
+        """As in the standard library, but whatever a callback raises is its own."""
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException as error:
+                if interrupts(error):
+                    raise
+                import logging  # slow to load
+
+                logger = logging.getLogger("concurrent.futures")
+                logger.exception("exception calling callback for %r", self)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -253,9 +253,10 @@ class Globals:
         level: int,
     ) -> Tracked:
         frame, buffers, notes, head = codec.encode_global(name, value)
-        watch = watch_of(main, (), [notes], [value])
+        watch = watch_of(main, notes.refers, [notes], [value])
         if (
             last is not None
+            and (last.value is value or not _is_identity(value))
             and frame == last.definition.frame
             and head == last.definition.head
             and (
@@ -275,6 +276,11 @@ class Globals:
         self._tracked[name] = tracked
         self._sent.add(name)
         return tracked
+
+
+def _is_identity(value: Any) -> bool:
+    """Whether nothing but its identity tells an object from another."""
+    return type(value) is object
 
 
 def watch_of(

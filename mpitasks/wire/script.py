@@ -513,7 +513,7 @@ def _reduce_object(pickler: ScriptPickler, value: object) -> Any:
     name = rebuild.name_of_object(value)
     if name is None or name == pickler._root:
         return object, ()
-    pickler.names[name] = None
+    pickler.names[name] = pickler.refers[name] = None
     return rebuild.find_global, (MAIN, name)
 
 
