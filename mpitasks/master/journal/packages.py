@@ -87,7 +87,7 @@ def _recorded(info: str) -> Package:
     own = os.path.realpath(folder) in _own_folders()
     with record.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = sorted(row[:3] for row in csv.reader(file) if len(row) > 2)
-    files = [row for row in rows if row[0].endswith(_SUFFIXES) and row[1]]
+    files = [row for row in rows if row[0].endswith(_SUFFIXES)]
     told = [name, version]
     if not own or Path(info, "direct_url.json").exists():
         told += [f"{path},{sum}" for path, sum, _ in files]
@@ -110,6 +110,8 @@ def _changed(file: Path, sum: str, size: str, written: int) -> str | None:
         written: When the list was written. An older file of that size is not read.
     """
     try:
+        if not sum:  # whoever wrote the list did not look at the file
+            return hashlib.sha256(file.read_bytes()).hexdigest()
         found = file.stat()
         if str(found.st_size) == size and found.st_mtime_ns <= written:
             return None
