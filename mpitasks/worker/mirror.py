@@ -156,7 +156,7 @@ class Functions(dict[int, Callable[..., Any]]):
             former=self._former,
             find=self._find,
         )
-        self._versions: dict[str, int] = {}
+        self._versions: dict[str, int] = {}  # ids of what is in the module
         self._pending: dict[str, Sent] = {}  # to be put into the module
         self._replaced: dict[str, Any] = {}  # what was there before
         self._begun: dict[str, Any] = {}  # functions and classes, not yet complete
@@ -181,9 +181,10 @@ class Functions(dict[int, Callable[..., Any]]):
         for each in ids:
             sent = self.sent.pop(each)
             self.pop(each, None)
-            if sent.name is not None and self._versions.get(sent.name) == each:
-                del self._versions[sent.name]
-                self.main.__dict__.pop(sent.name, None)
+            name = sent.name
+            if name is not None and self._versions.get(name) in (each, _stale(each)):
+                del self._versions[name]
+                self.main.__dict__.pop(name, None)
             if self._entered == each:
                 self._entered = -1
 
@@ -256,18 +257,19 @@ class Functions(dict[int, Callable[..., Any]]):
 
     def _add_referring(self, needs: list[Sent]) -> None:
         """Load anew what holds objects that are to be replaced."""
-        pending = self._pending
+        pending, versions = self._pending, self._versions
         stale = {*pending}
         count = 0
         while count != len(stale):
             count = len(stale)
             stale.update(
                 name
-                for name, version in self._versions.items()
-                if not stale.isdisjoint(self.sent[version].refers)
+                for name, version in versions.items()
+                if version >= 0 and not stale.isdisjoint(self.sent[version].refers)
             )
-        for name in stale:
-            self._versions.pop(name, None)  # those that are not needed now: later
+        for name in stale.difference(pending).intersection(versions):
+            if versions[name] >= 0:  # to be loaded again once it is needed
+                versions[name] = _stale(versions[name])
         for need in needs:
             if need.name in stale:
                 pending.setdefault(need.name, need)
@@ -338,6 +340,11 @@ class Functions(dict[int, Callable[..., Any]]):
 
     def _former(self, name: str) -> Any:
         return self._replaced.get(name)
+
+
+def _stale(version: int) -> int:
+    """Return what stands for a version that holds objects which were replaced."""
+    return -1 - version
 
 
 def unpickle(frame: Any, buffers: list[Buffer], what: str, where: str) -> Any:
