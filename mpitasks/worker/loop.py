@@ -455,9 +455,13 @@ class Worker:
         self.lock.release()
         try:
             # Pickling is user code, too: it may take long, and raise anything.
-            function = self.functions.ready(function_id)
-            if type(function) is Unloadable:
-                function()  # or the arguments would be blamed, which need the same
+            functions = self.functions
+            if function_id == functions.entered:
+                function = functions[function_id]
+            else:
+                function = functions.ready(function_id)
+                if type(function) is Unloadable:
+                    function()  # or the arguments are blamed, which need the same
             if self._terms is not None:
                 function = self._within_limits(function)
             args, kwargs = payload, None

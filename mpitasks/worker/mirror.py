@@ -143,6 +143,7 @@ class Functions(dict[int, Callable[..., Any]]):
 
     Attributes:
         sent: Functions, and globals of the script, as they came.
+        entered: The function that is loaded, and has its globals in place.
     """
 
     def __init__(self, main: ModuleType | None = None) -> None:
@@ -161,7 +162,7 @@ class Functions(dict[int, Callable[..., Any]]):
         self._replaced: dict[str, Any] = {}  # what was there before
         self._begun: dict[str, Any] = {}  # functions and classes, not yet complete
         self._beginning = 0
-        self._entered = -1
+        self.entered = -1
         self._initialized: dict[int, BaseException | None] = {}  # what it raised
 
     def learn(self, told: tuple[Any, ...], buffers: list[Buffer]) -> None:
@@ -185,8 +186,8 @@ class Functions(dict[int, Callable[..., Any]]):
             if name is not None and self._versions.get(name) in (each, _stale(each)):
                 del self._versions[name]
                 self.main.__dict__.pop(name, None)
-            if self._entered == each:
-                self._entered = -1
+            if self.entered == each:
+                self.entered = -1
 
     def needed(self, function_id: int) -> list[Sent]:
         """Return a function, behind all that it needs, as they came."""
@@ -202,11 +203,13 @@ class Functions(dict[int, Callable[..., Any]]):
         This runs code of the user. What it raises, the function raises when called.
         """
         try:
-            if function_id != self._entered:
+            if function_id != self.entered:
                 self._enter(self.sent[function_id])
-            return self[function_id]
+            function = self[function_id]
         except BaseException as error:
             return Unloadable(error)
+        self.entered = function_id
+        return function
 
     def __missing__(self, function_id: int) -> Callable[..., Any]:
         sent = self.sent[function_id]
@@ -219,7 +222,7 @@ class Functions(dict[int, Callable[..., Any]]):
 
         Before the first function of an Executor, call its initializer.
         """
-        self._entered = -1
+        self.entered = -1
         versions = self._versions
         needs = [self.sent[each] for each in function.needs]
         present = {need.name for need in needs}
@@ -253,7 +256,6 @@ class Functions(dict[int, Callable[..., Any]]):
                 self._pending = {}
                 self._replaced = {}
                 self._begun = {}
-        self._entered = function.id
 
     def _add_referring(self, needs: list[Sent]) -> None:
         """Load anew what holds objects that are to be replaced."""
