@@ -183,6 +183,7 @@ class Functions:
 
     def _forget_users(self, old: Definition) -> None:
         """Forget the functions that need a version of a global that is no more."""
+        self.latest = _NOTHING_YET
         self._memory.forget_users(old)
         for function, entry in [*self._by_object.items()]:
             if old in entry.needs:
@@ -213,6 +214,7 @@ class Functions:
         entry = self._by_object.get(function) if _is_kept(function) else None
         if entry is None or not self.valid(entry, whole=whole):
             entry, watched = self._capture(function, whole=whole)
+            self.latest = _NOTHING_YET  # it may be this function, as it was
             if watched:
                 self._by_object[function] = entry
             return entry

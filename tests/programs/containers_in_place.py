@@ -1,6 +1,6 @@
 """Containers of the script changed in place.
 
-Each map and each new Executor sees them.
+Each map and each new Executor sees them, and submit from then on.
 """
 
 import collections
@@ -14,6 +14,7 @@ from checking import check, finish
 D, S, Q = {}, set(), collections.deque()
 B, N = bytearray(2), types.SimpleNamespace(v=0)
 DD = collections.defaultdict(list)
+DEEP = {"a": {"b": {"c": [0]}}, "table": [0] * 5000}
 NESTED = {"a": [{"b": (1, [2])}]}
 A, BIG, OBJ = np.zeros(3), np.zeros(300_000), np.array([1, [2]], dtype=object)
 REC = np.zeros(2, dtype=[("x", "i4"), ("y", "f8")])
@@ -33,6 +34,10 @@ def look(_=0):
         OBJ.tolist(),
         REC.tolist(),
     )
+
+
+def look_deep(_=0):
+    return DEEP["a"]["b"]["c"][0]
 
 
 def change(i):
@@ -60,4 +65,10 @@ if __name__ == "__main__":
                 check(
                     "unordered", [v for _, v in ex.map_unordered(look, [0])], [look()]
                 )
+    with mt.Executor() as ex:
+        for i in range(3):
+            DEEP["a"]["b"]["c"][0] = i
+            check("deep", list(ex.map(look_deep, [0])), [i])
+            for _ in range(3):
+                check("submit after the map", ex.submit(look_deep).result(), i)
     finish()
