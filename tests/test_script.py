@@ -969,3 +969,17 @@ def two(): return s.conf is A, s.conf["n"], A["n"]
     with on.on_rank_0():
         assert (on.one(), on.two()) == (False, (False, 1, 2))
     assert (on.call(on.one), on.call(on.two)) == (False, (False, 1, 2))
+
+
+def test_what_a_map_has_noticed_every_submit_sees(stage: Make) -> None:
+    on = stage("""
+import numpy as np
+table = np.ones(10_000)
+def f(): return float(table[0])
+def g(): return float(table[1])
+""")
+    for _ in range(3):
+        assert on.call(on.f) == 1.0
+    on.run("table[:] = 2")
+    assert on.call(on.g, whole=True) == 2.0
+    assert on.call(on.f) == 2.0

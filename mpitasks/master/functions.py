@@ -56,6 +56,10 @@ def _never() -> bool:
     return False
 
 
+LARGE_BYTES = 64 << 10
+"""A version of a global that weighs more is let go of as soon as there is another; of
+others some are kept, for a value that comes back."""
+
 Latest = tuple[Any, Any, Callable[[], bool]]
 
 _NOTHING_YET: Latest = (object(), None, _never)
@@ -184,7 +188,8 @@ class Functions:
     def _forget_users(self, old: Definition) -> None:
         """Forget the functions that need a version of a global that is no more."""
         self.latest = _NOTHING_YET
-        self._memory.forget_users(old)
+        if old.nbytes > LARGE_BYTES:
+            self._memory.forget_users(old)
         for function, entry in [*self._by_object.items()]:
             if old in entry.needs:
                 self._by_object.pop(function, None)

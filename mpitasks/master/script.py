@@ -43,9 +43,6 @@ _NEVER_SENT = frozenset(
 
 COMPARED_BYTES = 1 << 20
 
-LARGE_BYTES = 64 << 10
-"""What weighs more is let go of as soon as the script has another one."""
-
 QUICK, FRAMES, WHOLE = range(3)
 """How a global is compared with what was sent: by its `Watch` alone; also by its frame,
 if the watch does not see all, and by where its large arrays are; or by what is in them
@@ -164,7 +161,7 @@ class Globals:
     Args:
         ids: Where definitions get their ids from.
         dropped: Gets the ids of definitions that nobody on rank 0 needs any more.
-        on_replaced: Called with a large definition that the script has no use for now.
+        on_replaced: Called with a definition that the script has no use for now.
 
     Attributes:
         epoch: Each global is compared in full once in each.
@@ -241,8 +238,7 @@ class Globals:
                 self._replaced(tracked)
 
     def _replaced(self, old: Tracked) -> None:
-        if old.definition.nbytes > LARGE_BYTES:
-            self._on_replaced(old.definition)
+        self._on_replaced(old.definition)
 
     def _define(
         self,
