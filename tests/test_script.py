@@ -969,3 +969,13 @@ def two(): return s.conf is A, s.conf["n"], A["n"]
     with on.on_rank_0():
         assert (on.one(), on.two()) == (False, (False, 1, 2))
     assert (on.call(on.one), on.call(on.two)) == (False, (False, 1, 2))
+
+
+def test_watch_holds_what_was_pickled_and_not_what_another_thread_gave_since() -> None:
+    from mpitasks.master.watch import Watch
+
+    main = {"tick": 2}
+    watch = Watch(main, ["tick"], [], [], [], {"tick": 1})
+    assert not watch.same()
+    main["tick"] = 1
+    assert watch.same()

@@ -281,7 +281,8 @@ class Functions:
         noted = [*notes, *(each.notes for each in tracked)]
         every = names.union(*(each.names for each in tracked)).difference(BASICS)
         main = rebuild.side().module().__dict__
-        watch = watch_of(main, every, noted, [each.value for each in tracked])
+        seen = {str(each.definition.name): each.value for each in tracked}
+        watch = watch_of(main, every, noted, seen.values(), seen)
         entry.watch = watch
         entry.settled = watch.settled and all(each.settled for each in tracked)
         entry.names, entry.epoch = names, self.epoch

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.watch import ABSENT, Watch
@@ -288,6 +288,7 @@ def watch_of(
     names: Iterable[str],
     notes: Iterable[ScriptPickler],
     values: Iterable[Any] = (),
+    seen: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Watch:
     """Return what notices changes of all that some picklers have noted."""
     noted = [*notes]
@@ -297,6 +298,7 @@ def watch_of(
         itertools.chain.from_iterable(each.functions for each in noted),
         itertools.chain.from_iterable(each.classes for each in noted),
         itertools.chain(values, *(each.parts for each in noted)),
+        seen,
     )
 
 
