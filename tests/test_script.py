@@ -983,3 +983,13 @@ def g(): return float(table[1])
     on.run("table[:] = 2")
     assert on.call(on.g, whole=True) == 2.0
     assert on.call(on.f) == 2.0
+
+
+def test_watch_holds_what_was_pickled_and_not_what_another_thread_gave_since() -> None:
+    from mpitasks.master.watch import Watch
+
+    main = {"tick": 2}
+    watch = Watch(main, ["tick"], [], [], [], {"tick": 1})
+    assert not watch.same()
+    main["tick"] = 1
+    assert watch.same()

@@ -28,6 +28,7 @@ from mpitasks.master.memory import Memory
 from mpitasks.master.script import (
     BASICS,
     FRAMES,
+    NEVER_SENT,
     QUICK,
     WHOLE,
     Definition,
@@ -284,9 +285,11 @@ class Functions:
         tracked: list[Tracked],
     ) -> Function:
         noted = [*notes, *(each.notes for each in tracked)]
-        every = names.union(*(each.names for each in tracked)).difference(BASICS)
+        every = names.union(*(each.names for each in tracked))
+        every = every.difference(BASICS, NEVER_SENT)
         main = rebuild.side().module().__dict__
-        watch = watch_of(main, every, noted, [each.value for each in tracked])
+        seen = {str(each.definition.name): each.value for each in tracked}
+        watch = watch_of(main, every, noted, seen.values(), seen)
         entry.watch = watch
         entry.settled = watch.settled and all(each.settled for each in tracked)
         entry.names, entry.epoch = names, self.epoch

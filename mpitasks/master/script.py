@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.watch import ABSENT, Watch
@@ -37,7 +37,7 @@ __all__ = [
 BASICS = ("__file__", "__package__", "__spec__", "__doc__")
 """What a module has beside its names: goes along with the first of these."""
 
-_NEVER_SENT = frozenset(
+NEVER_SENT = frozenset(
     {"__builtins__", "__name__", "__loader__", "__cached__", "__annotations__"}
 )
 
@@ -198,7 +198,7 @@ class Globals:
         while todo:
             name = todo.pop()
             value = main.get(name, ABSENT)
-            if name in found or value is ABSENT or name in _NEVER_SENT:
+            if name in found or value is ABSENT or name in NEVER_SENT:
                 continue
             tracked = self._tracked.get(name)
             if (
@@ -284,6 +284,7 @@ def watch_of(
     names: Iterable[str],
     notes: Iterable[ScriptPickler],
     values: Iterable[Any] = (),
+    seen: Mapping[str, Any] | None = None,
 ) -> Watch:
     """Return what notices changes of all that some picklers have noted."""
     noted = [*notes]
@@ -293,6 +294,7 @@ def watch_of(
         itertools.chain.from_iterable(each.functions for each in noted),
         itertools.chain.from_iterable(each.classes for each in noted),
         itertools.chain(values, *(each.parts for each in noted)),
+        seen,
     )
 
 

@@ -19,7 +19,7 @@ import marshal
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mpitasks.wire.rebuild import implied
@@ -48,6 +48,8 @@ class Watch:
         functions: Functions that went by value.
         classes: Classes that went by value.
         parts: What may be changed in place.
+        seen: What the names were when they were pickled, if that is known: other
+            threads may have given them something else since.
 
     Attributes:
         same: Returns whether nothing has changed, as far as that is seen quickly.
@@ -63,6 +65,7 @@ class Watch:
         functions: Iterable[types.FunctionType],
         classes: Iterable[type],
         parts: Iterable[Any],
+        seen: Mapping[str, Any] | None = None,
     ) -> None:
         self._terms: list[str] = []
         # An identity means something only as long as its object lives: here.
@@ -70,7 +73,7 @@ class Watch:
         own = weakref.ref(self)  # for the same reason
         self.same: Callable[[], bool] = lambda: own()._compile_and_compare()  # type: ignore[union-attr]
         for name in names:
-            self._watch_name(main, name)
+            self._watch_name(main if seen is None else seen, name)
         for function in functions:
             self._watch_function(function)
         for kind in classes:
@@ -107,7 +110,7 @@ class Watch:
         self._constants.append(value)
         return f"k{len(self._constants) - 1}"
 
-    def _watch_name(self, main: dict[str, Any], name: str) -> None:
+    def _watch_name(self, main: Mapping[str, Any], name: str) -> None:
         if name in main:
             self._terms.append(f"k0[{name!r}] is {self._constant(main[name])}")
         else:
