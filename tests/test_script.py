@@ -993,3 +993,26 @@ def test_watch_holds_what_was_pickled_and_not_what_another_thread_gave_since() -
     assert not watch.same()
     main["tick"] = 1
     assert watch.same()
+
+
+def test_two_functions_that_are_sent_as_one_go_their_own_ways(stage: Make) -> None:
+    on = stage("""
+def make():
+    k = 1
+    def set_k(value):
+        nonlocal k
+        k = value
+    def get(): return k
+    return set_k, get
+set_1, get_1 = make()
+set_2, get_2 = make()
+pair = [(set_1, get_1), (set_2, get_2)]
+del set_1, get_1, set_2, get_2
+""")
+    (set_1, get_1), (set_2, get_2) = on.pair
+    for _ in range(3):
+        assert (on.call(get_1), on.call(get_2)) == (1, 1)
+    set_1(5)
+    assert (on.call(get_1), on.call(get_2)) == (5, 1)
+    set_2(7)
+    assert (on.call(get_1), on.call(get_2)) == (5, 7)

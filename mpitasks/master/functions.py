@@ -74,12 +74,10 @@ class Function(Definition):
         label: What messages call it.
         names: The globals of the script that it refers to, and those that its
             arguments do.
-        settled: Whether the watch sees every change.
-        watch: Notices changes of what it was made of; None if nothing can change.
         epoch: When it was last compared in full.
     """
 
-    __slots__ = ("_variants", "epoch", "label", "names", "owner", "settled", "watch")
+    __slots__ = ("_variants", "epoch", "label", "names", "owner")
 
     def __init__(
         self,
@@ -94,10 +92,8 @@ class Function(Definition):
         self.label = label
         self.needs = needs
         self.names: frozenset[str] = frozenset()
-        self.settled = True
         self.epoch = owner.epoch
-        self.watch: Watch | None = None
-        self._variants: dict[frozenset[str], Function] = {}
+        self._variants: dict[frozenset[str], Known] = {}
 
     def including(self, names: Iterable[str], *, whole: bool = False) -> Function:
         """Return the same function for calls whose arguments refer to some globals.
@@ -112,11 +108,39 @@ class Function(Definition):
         wanted = self.names.union(names)
         if wanted == self.names:
             return self
-        variant = self._variants.get(wanted)
-        if variant is None or not self.owner.valid(variant, whole=whole):
-            variant = self.owner.widen(self, wanted, whole=whole)
-            self._variants[wanted] = variant
-        return variant
+        known = self._variants.get(wanted)
+        if known is None or not known.valid(self.owner.epoch, whole=whole):
+            known = self.owner.widen(self, wanted, whole=whole)
+            self._variants[wanted] = known
+        return known.function
+
+
+class Known:
+    """What an object was when it was registered: two may be sent as one function.
+
+    Attributes:
+        function: How it is sent.
+        watch: Notices changes of what it was made of; None if nothing can change.
+        settled: Whether the watch sees every change.
+        epoch: When it was last compared in full.
+    """
+
+    __slots__ = ("epoch", "function", "settled", "watch")
+
+    def __init__(
+        self, function: Function, watch: Watch | None, settled: bool, epoch: int
+    ) -> None:
+        self.function = function
+        self.watch = watch
+        self.settled = settled
+        self.epoch = epoch
+
+    def valid(self, epoch: int, *, whole: bool) -> bool:
+        """Whether the object is known to be what it was."""
+        watch = self.watch
+        return watch is None or (
+            (self.settled or (not whole and self.epoch == epoch)) and watch.same()
+        )
 
 
 class Functions:
@@ -139,7 +163,7 @@ class Functions:
         self._set_up: tuple[Definition, ...] = ()  # what every function needs
         self._found: dict[str, Any] = {}
         self._opened = True  # since what surrounds the script was looked at
-        self._by_object: weakref.WeakKeyDictionary[Any, Function] = (
+        self._by_object: weakref.WeakKeyDictionary[Any, Known] = (
             weakref.WeakKeyDictionary()
         )
         self._memory = Memory()
@@ -191,17 +215,9 @@ class Functions:
         self.latest = _NOTHING_YET
         if old.nbytes > LARGE_BYTES:
             self._memory.forget_users(old)
-        for function, entry in [*self._by_object.items()]:
-            if old in entry.needs:
+        for function, known in [*self._by_object.items()]:
+            if old in known.function.needs:
                 self._by_object.pop(function, None)
-
-    def valid(self, entry: Function, *, whole: bool) -> bool:
-        """Whether a function is known to be what it was."""
-        watch = entry.watch
-        return watch is None or (
-            (entry.settled or (not whole and entry.epoch == self.epoch))
-            and watch.same()
-        )
 
     def register(
         self, function: Callable[..., Any], *, whole: bool = False
@@ -217,18 +233,19 @@ class Functions:
         """
         if self._opened:
             self._look_around()
-        entry = self._by_object.get(function) if _is_kept(function) else None
-        if entry is None or not self.valid(entry, whole=whole):
-            entry, watched = self._capture(function, whole=whole)
+        known = self._by_object.get(function) if _is_kept(function) else None
+        if known is None or not known.valid(self.epoch, whole=whole):
+            known, watched = self._capture(function, whole=whole)
             self.latest = _NOTHING_YET  # it may be this function, as it was
             if watched:
-                self._by_object[function] = entry
-            return entry
-        watch = entry.watch
-        self.latest = function, entry, _always if watch is None else watch.same
-        return entry
+                self._by_object[function] = known
+            return known.function
+        watch = known.watch
+        same = _always if watch is None else watch.same
+        self.latest = function, known.function, same
+        return known.function
 
-    def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Function:
+    def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Known:
         """Return a function for calls whose arguments refer to more globals."""
         level = WHOLE if whole else QUICK
         tracked = [*self._globals.resolve(names, level).values()]
@@ -236,11 +253,12 @@ class Functions:
         wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
         missing = self._globals.missing(names, tracked)
         wider.refers = tuple(dict.fromkeys((*entry.refers, *missing)))
-        return self._watch(wider, names, [], tracked)
+        wider.names = names
+        return self._known(wider, names, [], tracked)
 
     def _capture(
         self, function: Callable[..., Any], *, whole: bool
-    ) -> tuple[Function, bool]:
+    ) -> tuple[Known, bool]:
         """Return the function as it is now; and whether its changes can be noticed."""
         frame, buffers, notes = codec.encode_noting(function, "the function", kept=True)
         names = frozenset(() if notes is None else notes.names)
@@ -258,12 +276,12 @@ class Functions:
             entry = Function(self, frame, copies, str(label), needs)
             held = () if notes is None else notes.refers
             entry.refers = (*held, *missing)
+            entry.names = names
             memory.keep(key, buffers, entry)
+        entry.epoch = self.epoch
         if notes is None:
-            entry.names, entry.epoch = names, self.epoch
-        else:
-            self._watch(entry, names, [notes], tracked)
-        return entry, watched
+            return Known(entry, None, True, self.epoch), watched
+        return self._known(entry, names, [notes], tracked), watched
 
     def _define(
         self, name: str, value: Any, before: tuple[Definition, ...]
@@ -277,23 +295,21 @@ class Functions:
         made.needs = (*before, *[each.definition for each in tracked])
         return made
 
-    def _watch(
+    def _known(
         self,
         entry: Function,
         names: frozenset[str],
         notes: list[ScriptPickler],
         tracked: list[Tracked],
-    ) -> Function:
+    ) -> Known:
         noted = [*notes, *(each.notes for each in tracked)]
         every = names.union(*(each.names for each in tracked))
         every = every.difference(BASICS, NEVER_SENT)
         main = rebuild.side().module().__dict__
         seen = {str(each.definition.name): each.value for each in tracked}
         watch = watch_of(main, every, noted, seen.values(), seen)
-        entry.watch = watch
-        entry.settled = watch.settled and all(each.settled for each in tracked)
-        entry.names, entry.epoch = names, self.epoch
-        return entry
+        settled = watch.settled and all(each.settled for each in tracked)
+        return Known(entry, watch, settled, self.epoch)
 
 
 def _is_kept(function: Any) -> bool:
