@@ -15,18 +15,12 @@ not run again, and several kinds of objects that it does not know.
 from __future__ import annotations
 
 import abc
-import contextvars
-import dataclasses
 import enum
 import functools
-import importlib
 import io
-import marshal
 import re
 import sys
-import threading
 import types
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,31 +28,12 @@ import cloudpickle
 from cloudpickle import cloudpickle as library
 
 from mpitasks.wire import rebuild
+from mpitasks.wire.kinds import KINDS
+from mpitasks.wire.names import MAIN, alias, found_as, global_names, main_name
 from mpitasks.wire.rebuild import implied
 from mpitasks.wire.settled import settled
 
-__all__ = [
-    "MAIN",
-    "AliasingPickler",
-    "Head",
-    "ScriptPickler",
-    "global_names",
-    "main_name",
-]
-
-MAIN = "__main__"
-
-_SENTINELS = {
-    type(dataclasses.MISSING): (dataclasses, "MISSING"),
-    type(dataclasses.KW_ONLY): (dataclasses, "KW_ONLY"),
-    type(dataclasses._HAS_DEFAULT_FACTORY): (  # type: ignore[attr-defined]
-        dataclasses,
-        "_HAS_DEFAULT_FACTORY",
-    ),
-}
-
-_CODE_VERSION = 2
-"""Of `marshal`: later ones tell equal code apart by who else refers to its parts."""
+__all__ = ["AliasingPickler", "Head", "ScriptPickler"]
 
 _PLAIN_BASES: dict[type, Callable[[Any], Any]] = {
     int: lambda value: int.__add__(value, 0),
@@ -71,66 +46,6 @@ _PLAIN_BASES: dict[type, Callable[[Any], Any]] = {
 """Take off an enumeration's member what it is beside one."""
 
 _WORD = re.compile(r"[^\W\d]\w*")
-
-_names_of_code: weakref.WeakKeyDictionary[types.CodeType, tuple[str, ...]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def main_name(value: Any, main: dict[str, Any]) -> str | None:
-    """Return the global of the script under which a function or a class is found.
-
-    That of its own name, or another one that it is bound to.
-    """
-    if getattr(value, "__module__", None) != MAIN:
-        return None
-    path = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    return _found(value, path, main) or _alias(value, main)
-
-
-def _alias(value: Any, main: dict[str, Any]) -> str | None:
-    return next((name for name, each in [*main.items()] if each is value), None)
-
-
-def _found(value: Any, path: Any, main: dict[str, Any]) -> str | None:
-    if type(path) is not str:
-        return None
-    first, *rest = path.split(".")
-    found = main.get(first)
-    for part in rest:
-        found = getattr(found, part, None)
-    return first if found is value else None
-
-
-def global_names(code: types.CodeType) -> tuple[str, ...]:
-    """Return the globals that a function reads or sets, and those inside it."""
-    names = _names_of_code.get(code)
-    if names is None:
-        names = tuple(dict.fromkeys(_walk(code)))
-        _names_of_code[code] = names
-    return names
-
-
-_GLOBAL_OPERATIONS = frozenset(
-    {
-        "LOAD_GLOBAL",
-        "STORE_GLOBAL",
-        "DELETE_GLOBAL",
-        "LOAD_NAME",
-        "LOAD_FROM_DICT_OR_GLOBALS",
-    }
-)
-
-
-def _walk(code: types.CodeType) -> Iterator[str]:
-    import dis
-
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in _GLOBAL_OPERATIONS:
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _walk(constant)
 
 
 class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
@@ -145,6 +60,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         value: What it is.
 
     Attributes:
+        root: As given.
         names: The globals of the script that the receiver must have.
         refers: Those of them that are objects which the frame's own objects hold.
         functions: The functions that went by value.
@@ -166,7 +82,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
     ) -> None:
         super().__init__(sink, protocol=protocol, buffer_callback=buffer_callback)
         self._main = rebuild.side().module().__dict__
-        self._root = root
+        self.root = root
         self._value = value
         self._cells: dict[int, _Cell] = {}
         self._by_value: set[type] = set()
@@ -197,8 +113,8 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
     def _named(self, value: Any, path: Any = None) -> bool:
         """Whether a value of the script goes by its name, which is noted then."""
         main = self._main
-        name = main_name(value, main) if path is None else _found(value, path, main)
-        if name is None or name == self._root:
+        name = main_name(value, main) if path is None else found_as(value, path, main)
+        if name is None or name == self.root:
             return False
         self.names[name] = None
         return True
@@ -207,12 +123,12 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         """Return how a function or class of the script is pickled by name, or None."""
         if not self._named(value):
             return None
-        if _found(value, value.__qualname__, self._main):
+        if found_as(value, value.__qualname__, self._main):
             return NotImplemented  # as pickle does it
-        return rebuild.find_global, (MAIN, _alias(value, self._main))
+        return rebuild.find_global, (MAIN, alias(value, self._main))
 
     def _own_root(self, value: Any) -> str | None:
-        return self._root if value is self._value else None
+        return self.root if value is self._value else None
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
         named = self._by_name(function)
@@ -415,14 +331,14 @@ class AliasingPickler(ScriptPickler):
         name = self._shared.get(id(value))
         if name is None:
             return None
-        if value is self._value and name == self._root:
+        if value is self._value and name == self.root:
             return name if type(value) in _CONTAINERS else None
         self.names[name] = self.refers[name] = None
         return name
 
     def dump(self, value: Any) -> None:
         """Write the frame of a value."""
-        root = self._root
+        root = self.root
         if root and type(value) in _CONTAINERS and self._shared.get(id(value)) == root:
             value = Container(root, value)
         super().dump(value)
@@ -489,70 +405,9 @@ def _is_definition(value: Any) -> bool:
     return isinstance(value, kinds) or type(value).__module__ in ("typing", "types")
 
 
-def _reduce_code(pickler: ScriptPickler, code: types.CodeType) -> Any:
-    for version in (_CODE_VERSION, marshal.version):
-        try:
-            return rebuild.make_code, (marshal.dumps(code, version),)
-        except ValueError:  # a constant that somebody has put there, or a new kind
-            continue
-    return library._code_reduce(code)
-
-
-def _reduce_module(pickler: ScriptPickler, module: types.ModuleType) -> Any:
-    if library._should_pickle_by_reference(module):
-        return importlib.import_module, (module.__name__,)
-    pickler.watched = False
-    return library._module_reduce(module)
-
-
-def _reduce_cached_property(pickler: ScriptPickler, value: Any) -> Any:
-    return rebuild.make_cached_property, (value.func, value.attrname)
-
-
-def _reduce_object(pickler: ScriptPickler, value: object) -> Any:
-    name = rebuild.name_of_object(value)
-    if name is None or name == pickler._root:
-        return object, ()
-    pickler.names[name] = pickler.refers[name] = None
-    return rebuild.find_global, (MAIN, name)
-
-
-def _reduce_sentinel(pickler: ScriptPickler, value: Any) -> Any:
-    return getattr, _SENTINELS[type(value)]
-
-
-def _reduce_new(make: Callable[[], Any]) -> Callable[[ScriptPickler, Any], Any]:
-    def reduce(pickler: ScriptPickler, value: Any) -> Any:
-        if pickler._root is None:
-            return NotImplemented  # an argument that holds one is refused
-        return make, ()
-
-    return reduce
-
-
-def _reduce_context_variable(pickler: ScriptPickler, value: Any) -> Any:
-    if pickler._root is None:
-        return NotImplemented
-    default: tuple[Any, ...]
-    try:
-        default = (contextvars.Context().run(value.get),)
-    except LookupError:
-        default = ()
-    return rebuild.make_context_variable, (value.name, *default)
-
-
 _SINGLETON_TYPES = frozenset({type(None), type(Ellipsis), type(NotImplemented)})
 
 _REDUCERS: dict[type, Callable[[Any, Any], Any]] = {
-    object: _reduce_object,
-    types.CodeType: _reduce_code,
-    types.ModuleType: _reduce_module,
+    **KINDS,
     functools._lru_cache_wrapper: ScriptPickler._reduce_cached,
-    type(threading.Lock()): _reduce_new(rebuild.make_lock),
-    type(threading.RLock()): _reduce_new(rebuild.make_rlock),
-    threading.local: _reduce_new(rebuild.make_local),
-    contextvars.ContextVar: _reduce_context_variable,
-    **dict.fromkeys(_SENTINELS, _reduce_sentinel),
 }
-if sys.version_info < (3, 12):
-    _REDUCERS[functools.cached_property] = _reduce_cached_property
