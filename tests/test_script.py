@@ -1016,3 +1016,132 @@ del set_1, get_1, set_2, get_2
     assert (on.call(get_1), on.call(get_2)) == (5, 1)
     set_2(7)
     assert (on.call(get_1), on.call(get_2)) == (5, 7)
+
+
+REDEFINED = """
+import enum, functools
+def h(x): return 0
+TABLE = [h]
+def t(): return TABLE[0](0)
+def g(f=h): return f(0)
+class A:
+    def m(self): return 0
+OBJ = A()
+def o(): return OBJ.m(), type(OBJ) is A
+class D: op = staticmethod(h)
+def d(): return D.op(0)
+PART = functools.partial(h, 0)
+def p(): return PART()
+class E(enum.Enum): X = 0
+EX = E.X
+def e(): return EX is E.X, EX.value
+"""
+
+
+def test_what_holds_a_redefined_function_or_class_is_made_anew(stage: Make) -> None:
+    on = stage(REDEFINED)
+    names = "tgodpe"
+    for i in range(3):
+        on.run(
+            REDEFINED.replace("return 0", f"return {i}").replace("X = 0", f"X = {i}")
+        )
+        with on.on_rank_0():
+            expected = [on.script.__dict__[name]() for name in names]
+        assert [on.call(on.script.__dict__[name]) for name in names] == expected
+        # And where the holder stays, it keeps what it had.
+        on.run("def h(x): return 77\nclass A:\n    def m(self): return 77")
+        with on.on_rank_0():
+            expected = [on.script.__dict__[name]() for name in "tgodp"]
+        assert [on.call(on.script.__dict__[name]) for name in "tgodp"] == expected
+
+
+def test_a_function_that_was_submitted_is_let_go_of(stage: Make) -> None:
+    import gc
+    import weakref
+
+    on = stage("""
+class Large: pass
+def make(recursive):
+    large = Large()
+    def plain(): return large is None
+    def again(n=1): return large is None if n == 0 else again(n - 1)
+    return (again if recursive else plain), large
+""")
+    for recursive in (False, True):
+        function, large = on.make(recursive)
+        for _ in range(3):
+            assert on.call(function) is False
+        ref = weakref.ref(large)
+        for _ in range(3):
+            on.call(abs, 1)  # which takes the place of the latest one
+        del function, large
+        gc.collect()
+        assert ref() is None, recursive
+
+
+def test_settings_that_are_set_back_are_set_back_on_workers(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import decimal
+    import os
+
+    on = stage("""
+import decimal, os
+def look(): return decimal.getcontext().prec, os.environ.get("SETTING_OF_A_TEST")
+""")
+    usual = decimal.getcontext().prec
+    on.open()
+    with decimal.localcontext() as context:
+        context.prec = 5
+        monkeypatch.setenv("SETTING_OF_A_TEST", "a")
+        call = on.submit(on.look)
+        monkeypatch.delenv("SETTING_OF_A_TEST")
+        context.prec = usual
+        assert call.result() == (5, "a")
+        # Which was here, too: so the script sets it back once more.
+        decimal.getcontext().prec = usual
+        os.environ.pop("SETTING_OF_A_TEST", None)
+        on.open()
+        back = on.submit(on.look)
+        decimal.getcontext().prec = 9
+        os.environ["SETTING_OF_A_TEST"] = "b"
+        assert back.result() == (usual, None)
+    os.environ.pop("SETTING_OF_A_TEST", None)
+
+
+def test_items_of_script_classes_do_not_renew_what_the_function_needs(
+    stage: Make,
+) -> None:
+    on = stage("""
+alpha = 1
+class P:
+    def __init__(self, x): self.x = x
+def f(p): return alpha * p.x
+p = P(1)
+""")
+    with on.on_rank_0():
+        target = on.functions.register(on.f, whole=True)
+        on.script.alpha = 100
+        wider = target.including(["P"])
+    old = {need.name: need.id for need in target.needs}
+    new = {need.name: need.id for need in wider.needs}
+    assert new["alpha"] == old["alpha"]
+    assert "P" in new
+
+
+def test_a_view_that_is_bound_anew_is_looked_into(stage: Make) -> None:
+    on = stage("""
+import numpy as np
+buf = np.zeros(20_000)
+A = buf[:]
+def g(): return float(A[0])
+def make():
+    view = buf[:]
+    return lambda: float(view[0])
+""")
+    for i in range(4):
+        on.run(f"buf[:] = {i}\nA = buf[:]")
+        assert on.call(on.g) == i
+        with on.on_rank_0():
+            inner = on.make()
+        assert on.call(inner) == i

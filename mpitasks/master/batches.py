@@ -140,8 +140,9 @@ class Batches:
         """Have a worker forget what needs something that it forgets."""
         known = self._known[rank]
         for other in [o for o, (_, needs) in known.items() if each in needs]:
-            self._drop(rank, other)
-            self._drop_users(rank, other)
+            if other in known:  # it may have gone with another one
+                self._drop(rank, other)
+                self._drop_users(rank, other)
 
     def _drop(self, rank: Rank, each: int) -> None:
         self._bytes[rank] -= self._known[rank].pop(each)[0]

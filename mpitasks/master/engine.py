@@ -227,6 +227,8 @@ class Engine:
             rank = self.scheduler.start(call, time.monotonic())
             if rank is None:
                 return False
+            if rank in self._untold:
+                self._tell(rank)
             self.transport.send(rank, self._batches.single(rank, call))
         except BaseException as error:
             self.fail(error)

@@ -192,8 +192,8 @@ class Functions:
 
     def _around(self) -> tuple[Definition, ...]:
         """Return what tells workers what the script has changed around itself."""
-        found = changes(self._start)
-        if found == self._found:
+        found = changes(self._start, self._found)
+        if _same_around(found, self._found):
             return tuple(each for each in self._set_up if each.name == SURROUNDINGS)
         self._found = found
         return (self._define(SURROUNDINGS, found, ()),) if found else ()
@@ -207,17 +207,24 @@ class Functions:
     def _look_around(self) -> None:
         """Look once more, when the first function comes: it may have been prepared."""
         self._opened = False
+        around = self._around()
         initializers = [each for each in self._set_up if each.name == INITIALIZER]
-        self._set_up_by((*self._around(), *initializers))
+        for each in initializers:  # which was not sent yet
+            rest = [need for need in each.needs if need.name != SURROUNDINGS]
+            each.needs = (*around, *rest)
+        self._set_up_by((*around, *initializers))
 
     def _forget_users(self, old: Definition) -> None:
         """Forget the functions that need a version of a global that is no more."""
         self.latest = _NOTHING_YET
         if old.nbytes > LARGE_BYTES:
             self._memory.forget_users(old)
-        for function, known in [*self._by_object.items()]:
-            if old in known.function.needs:
-                self._by_object.pop(function, None)
+        try:
+            for function, known in [*self._by_object.items()]:
+                if old in known.function.needs:
+                    self._by_object.pop(function, None)
+        except RuntimeError:  # another thread has registered one meanwhile
+            self._by_object.clear()
 
     def register(
         self, function: Callable[..., Any], *, whole: bool = False
@@ -248,13 +255,16 @@ class Functions:
     def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Known:
         """Return a function for calls whose arguments refer to more globals."""
         level = WHOLE if whole else QUICK
-        tracked = [*self._globals.resolve(names, level).values()]
-        needs = (*self._set_up, *[each.definition for each in tracked])
+        tracked = [*self._globals.resolve(names - entry.names, level).values()]
+        # What the function itself needs stays as it was when that was registered.
+        own = {need.name for need in entry.needs}
+        more = [each.definition for each in tracked if each.definition.name not in own]
+        needs = (*entry.needs, *more)
         wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
-        missing = self._globals.missing(names, tracked)
+        missing = self._globals.missing(names - entry.names, tracked)
         wider.refers = tuple(dict.fromkeys((*entry.refers, *missing)))
         wider.names = names
-        return self._known(wider, names, [], tracked)
+        return self._known(wider, names - entry.names, [], tracked)
 
     def _capture(
         self, function: Callable[..., Any], *, whole: bool
@@ -269,7 +279,8 @@ class Functions:
         missing = self._globals.missing(names, tracked)
         key = (frame, missing, *sorted([need.id for need in needs]))
         memory = self._memory
-        entry = memory.find(key, buffers, self.epoch, whole=whole)
+        fresh = watched and self._by_object.get(function) is None
+        entry = memory.find(key, buffers, self.epoch, whole=whole or fresh)
         if entry is None:
             label = getattr(function, "__qualname__", None) or repr(type(function))
             copies = memory.copies(buffers)
@@ -281,7 +292,7 @@ class Functions:
         entry.epoch = self.epoch
         if notes is None:
             return Known(entry, None, True, self.epoch), watched
-        return self._known(entry, names, [notes], tracked), watched
+        return self._known(entry, names, [notes], tracked, function), watched
 
     def _define(
         self, name: str, value: Any, before: tuple[Definition, ...]
@@ -301,15 +312,21 @@ class Functions:
         names: frozenset[str],
         notes: list[ScriptPickler],
         tracked: list[Tracked],
+        own: Any = None,
     ) -> Known:
         noted = [*notes, *(each.notes for each in tracked)]
         every = names.union(*(each.names for each in tracked))
         every = every.difference(BASICS, NEVER_SENT)
         main = rebuild.side().module().__dict__
         seen = {str(each.definition.name): each.value for each in tracked}
-        watch = watch_of(main, every, noted, seen.values(), seen)
+        watch = watch_of(main, every, noted, seen.values(), seen, own)
         settled = watch.settled and all(each.settled for each in tracked)
         return Known(entry, watch, settled, self.epoch)
+
+
+def _same_around(found: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the surroundings are the same; contexts of `decimal` go by their text."""
+    return repr(found) == repr(other)
 
 
 def _is_kept(function: Any) -> bool:

@@ -183,7 +183,9 @@ class Job(Bulk):
         packed = pack(item, f"item {index}")
         if packed.names:
             try:
-                self.target = self.target.including(packed.names)
+                # All that items of this kind need is looked into once, as by a map.
+                first = not self.target.names.issuperset(packed.names)
+                self.target = self.target.including(packed.names, whole=first)
                 self.function = self.target.id
             except SerializationError as error:  # of what its class needs
                 packed = Packed(*codec.encode(Unsendable(error), "the error"))

@@ -256,7 +256,11 @@ class Globals:
             and frame == last.definition.frame
             and head == last.definition.head
             and (
-                (level < WHOLE and _same_places(buffers, last.buffers))
+                (
+                    level < WHOLE
+                    and last.value is value
+                    and _same_places(buffers, last.buffers)
+                )
                 or same_bytes(buffers, last.definition.buffers)
             )
         ):
@@ -285,6 +289,7 @@ def watch_of(
     notes: Iterable[ScriptPickler],
     values: Iterable[Any] = (),
     seen: Mapping[str, Any] | None = None,
+    root: Any = None,
 ) -> Watch:
     """Return what notices changes of all that some picklers have noted."""
     noted = [*notes]
@@ -295,6 +300,7 @@ def watch_of(
         itertools.chain.from_iterable(each.classes for each in noted),
         itertools.chain(values, *(each.parts for each in noted)),
         seen,
+        root,
     )
 
 

@@ -50,6 +50,7 @@ class Watch:
         parts: What may be changed in place.
         seen: What the names were when they were pickled, if that is known: other
             threads may have given them something else since.
+        root: The function whose watch it is, if any: that is not kept alive by it.
 
     Attributes:
         same: Returns whether nothing has changed, as far as that is seen quickly.
@@ -66,6 +67,7 @@ class Watch:
         classes: Iterable[type],
         parts: Iterable[Any],
         seen: Mapping[str, Any] | None = None,
+        root: types.FunctionType | None = None,
     ) -> None:
         self._terms: list[str] = []
         # An identity means something only as long as its object lives: here.
@@ -75,7 +77,7 @@ class Watch:
         for name in names:
             self._watch_name(main if seen is None else seen, name)
         for function in functions:
-            self._watch_function(function)
+            self._watch_function(function, root)
         for kind in classes:
             self._watch_class(kind)
         unsettled = {id(part): part for part in parts if not settled(part)}
@@ -116,17 +118,29 @@ class Watch:
         else:
             self._terms.append(f"{name!r} not in k0")
 
-    def _watch_function(self, function: types.FunctionType) -> None:
-        own = self._constant(function)
+    def _watch_function(
+        self, function: types.FunctionType, root: types.FunctionType | None
+    ) -> None:
+        if function is root:
+            own = "own"
+            self._terms.append(
+                f"(own := {self._constant(weakref.ref(function))}()) is not None"
+            )
+        else:
+            own = self._constant(function)
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             value = self._constant(getattr(function, name))
             self._terms.append(f"{own}.{name} is {value}")
         if function.__kwdefaults__:
             self._watch_items(function.__kwdefaults__, f"{own}.__kwdefaults__")
-        for cell in function.__closure__ or ():
+        for at, cell in enumerate(function.__closure__ or ()):
             with contextlib.suppress(ValueError):  # it is empty
-                content = self._constant(cell.cell_contents)
-                self._terms.append(f"{self._constant(cell)}.cell_contents is {content}")
+                inside = cell.cell_contents
+                recursive = inside is function and function is root
+                content = "own" if recursive else self._constant(inside)
+                self._terms.append(
+                    f"{own}.__closure__[{at}].cell_contents is {content}"
+                )
         if function.__dict__:
             self._watch_items(function.__dict__, f"{own}.__dict__")
         else:

@@ -116,7 +116,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         name = main_name(value, main) if path is None else found_as(value, path, main)
         if name is None or name == self.root:
             return False
-        self.names[name] = None
+        self.names[name] = self.refers[name] = None
         return True
 
     def _by_name(self, value: Any) -> Any:
@@ -322,7 +322,7 @@ class AliasingPickler(ScriptPickler):
         super().__init__(sink, **options)
         self._shared = {
             id(value): name
-            for name, value in reversed(self._main.items())
+            for name, value in [*self._main.items()][::-1]
             if not settled(value) and not name.startswith("__")
         }
 

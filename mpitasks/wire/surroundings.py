@@ -31,13 +31,18 @@ class Start:
         self.recursion_limit = sys.getrecursionlimit()
 
 
-def changes(start: Start) -> dict[str, Any]:
-    """Return what is different now; an empty dictionary if nothing is."""
+def changes(start: Start, told: dict[str, Any]) -> dict[str, Any]:
+    """Return what is different now; an empty dictionary if nothing is.
+
+    Args:
+        start: What every rank started with.
+        told: What workers were told before, which they keep until they are told again.
+    """
     found: dict[str, Any] = {}
-    if sys.path != start.path:
+    if sys.path != start.path or "path" in told:
         found["path"] = [entry for entry in sys.path if isinstance(entry, str)]
     folder = _folder()
-    if folder != start.folder:
+    if folder != start.folder or "folder" in told:
         found["folder"] = folder
     environment = {
         name: os.environ.get(name)
@@ -45,17 +50,22 @@ def changes(start: Start) -> dict[str, Any]:
         if os.environ.get(name) != start.environment.get(name)
         and not name.startswith(_LAUNCHERS)
     }
+    environment.update(
+        (name, os.environ.get(name)) for name in told.get("environment", ())
+    )
     if environment:
         found["environment"] = environment
-    if sys.getrecursionlimit() != start.recursion_limit:
+    if sys.getrecursionlimit() != start.recursion_limit or "recursion_limit" in told:
         found["recursion_limit"] = sys.getrecursionlimit()
     context = _decimal_context()
+    if context is None and "decimal" in told:
+        context = sys.modules["decimal"].DefaultContext.copy()
     if context is not None:
         found["decimal"] = context
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         errors = numpy.geterr()
-        if errors != _NUMPY_ERRORS:
+        if errors != _NUMPY_ERRORS or "numpy_errors" in told:
             found["numpy_errors"] = errors
     return found
 

@@ -323,6 +323,7 @@ class Sandbox:
             run.drew = run.drew or child.slate.drew
         child.close()
         self._child = None
+        self._forget = []  # the next one knows nothing
         return ending
 
 
