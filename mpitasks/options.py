@@ -6,14 +6,15 @@ Everything behind `Executor.with_options` and `Executor(...)` may trust a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
 import operator
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpitasks.errors import OptionError
-from mpitasks.terms import Terms
+from mpitasks.task_spec import TaskSpec
+from mpitasks.values import integer, seconds, size
 
 __all__ = ["DEFAULTS", "TaskOptions"]
 
@@ -37,12 +38,14 @@ class TaskOptions:
             cannot be interrupted.
         isolate: Run the task in a child process of its rank, so that a crash costs
             nothing but the task.
-        memory_limit: Bytes of resident memory that an isolated task may hold.
+        memory_limit: Bytes of resident memory that an isolated task may hold, or text
+            such as "2G", as on the command line.
         max_crashes: How many times a task may lose its rank before it fails with
             `mpitasks.WorkerLost`, where the MPI survives such a loss. What was lost
             together counts once for each; then they run one by one.
         max_failures: How many items of a map may fail; with one more the map ends
-            with `mpitasks.TooManyFailures`. None for any number.
+            with `mpitasks.TooManyFailures`. None for any number. Where some may fail,
+            `return_exceptions` says what stands in their places.
         fail_fast: A map raises the first exception that arrives, in whatever place,
             and runs nothing more.
         return_exceptions: A map yields exceptions as values instead of raising them,
@@ -50,7 +53,7 @@ class TaskOptions:
         key: What tells the calls apart in a journal, in the place of their arguments:
             a value for `submit`; for a map a function of the same arguments that
             returns one. See ``docs/resume.md``.
-        terms: What a worker must know of these options; None if nothing.
+        task_spec: What a worker must know of these options; None if nothing.
 
     Raises:
         OptionError: A value is out of its range or of a wrong type.
@@ -70,17 +73,21 @@ class TaskOptions:
     fail_fast: bool = False
     return_exceptions: bool = False
     key: Any = None
-    terms: Terms | None = field(init=False, repr=False, compare=False, default=None)
+    task_spec: TaskSpec | None = field(
+        init=False, repr=False, compare=False, default=None
+    )
 
     def __post_init__(self) -> None:
         for name, least in _INTEGERS.items():
             value = getattr(self, name)
             if value is not None or name in _REQUIRED:
-                _require_int(name, value, least)
+                self._set(name, integer(name, value, least))
         for name in ("retry_delay", "timeout"):
             value = getattr(self, name)
             if value is not None or name == "retry_delay":
-                _require_seconds(name, value, above_zero=name == "timeout")
+                self._set(name, seconds(name, value, above_zero=name == "timeout"))
+        if self.memory_limit is not None:
+            self._set("memory_limit", size("memory_limit", self.memory_limit))
         for name in ("isolate", "fail_fast", "return_exceptions"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(
@@ -89,15 +96,34 @@ class TaskOptions:
         if self.label is not None and not isinstance(self.label, str):
             raise OptionError(f"label must be a string, not {self.label!r}")
         _require_exceptions(self.retry_on)
-        _require_key(self.key)
+        self._set("key", _plain_key(self.key))
         if self.memory_limit is not None and not self.isolate:
             raise OptionError(
                 "memory_limit needs isolate=True: only a task in a process of its own "
                 "can be watched and ended without its rank"
             )
-        terms = Terms(self.label, 1, self.timeout, self.isolate, self.memory_limit)
-        # The frozen dataclass lets nobody else set it.
-        object.__setattr__(self, "terms", None if terms == Terms() else terms)
+        task_spec = TaskSpec(
+            self.label, 1, self.timeout, self.isolate, self.memory_limit
+        )
+        self._set("task_spec", None if task_spec == TaskSpec() else task_spec)
+
+    def _set(self, name: str, value: Any) -> None:
+        """Set a field, as the frozen dataclass lets nobody else do."""
+        object.__setattr__(self, name, value)
+
+    def check_for_map(self) -> None:
+        """See to it that a map can do what is asked.
+
+        Raises:
+            OptionError: Failures are allowed, and nothing stands for their results.
+        """
+        if self.max_failures and not (self.return_exceptions or self.fail_fast):
+            raise OptionError(
+                f"max_failures={self.max_failures} allows items of a map to fail, and "
+                f"return_exceptions=False raises the first failure: say "
+                f"return_exceptions=True as well, and exceptions stand in the places "
+                f"of items that failed; or leave max_failures out"
+            )
 
     def replace(self, **changes: Any) -> TaskOptions:
         """Return a copy with the given options changed.
@@ -121,7 +147,6 @@ _INTEGERS: dict[str, int | None] = {
     "chunksize": 1,
     "priority": None,
     "retries": 0,
-    "memory_limit": 1,
     "max_crashes": 1,
     "max_failures": 0,
 }
@@ -129,29 +154,6 @@ _INTEGERS: dict[str, int | None] = {
 
 _REQUIRED = frozenset({"priority", "retries", "max_crashes"})
 """Those of them that cannot be None."""
-
-
-def _require_int(name: str, value: object, least: int | None) -> None:
-    """Accept what can serve as an index, NumPy's integers too."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise OptionError(f"{name} must be an integer, not {value!r}") from None
-    if isinstance(value, bool):
-        raise OptionError(f"{name} must be an integer, not {value!r}")
-    if least is not None and number < least:
-        raise OptionError(f"{name} must be at least {least}, not {value}")
-
-
-def _require_seconds(name: str, value: Any, *, above_zero: bool) -> None:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if isinstance(value, (bool, str)) or not math.isfinite(seconds) or seconds < 0:
-        raise OptionError(f"{name} must be a number of seconds, not {value!r}")
-    if above_zero and not seconds:
-        raise OptionError(f"{name} must be more than 0 seconds; None is no limit")
 
 
 def _require_exceptions(kinds: object) -> None:
@@ -163,17 +165,18 @@ def _require_exceptions(kinds: object) -> None:
             )
 
 
-def _require_key(key: Any) -> None:
-    """Accept what is the same in the next run: text, numbers, tuples of them."""
+def _plain_key(key: Any) -> Any:
+    """Return what is the same in the next run: text, numbers, tuples of them."""
     if key is None or callable(key) or isinstance(key, (str, bytes, int, float)):
-        return
-    if not isinstance(key, tuple):
-        raise OptionError(
-            f"key must be text, a number, a tuple of them, or a function of the "
-            f"arguments that returns one, not {key!r}"
-        )
-    for part in key:
-        _require_key(part)
+        return key
+    if isinstance(key, tuple):
+        return tuple(map(_plain_key, key))
+    with contextlib.suppress(TypeError):
+        return operator.index(key)  # an integer of NumPy's
+    raise OptionError(
+        f"key must be text, a number, a tuple of them, or a function of the "
+        f"arguments that returns one, not {key!r}"
+    )
 
 
 DEFAULTS = TaskOptions()

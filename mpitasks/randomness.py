@@ -17,7 +17,7 @@ from mpitasks.errors import ConfigurationError
 if TYPE_CHECKING:
     import numpy as np
 
-    from mpitasks.terms import Place
+    from mpitasks.task_spec import Place
 
 __all__ = ["DOMAINS", "Draw", "place_at", "provide", "refuse_thread", "rng"]
 

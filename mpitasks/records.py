@@ -3,7 +3,7 @@
 The standard library's decorator writes and compiles each method of a class when the
 class is defined. With the forty records that a rank loads, and the modules that it
 needs for that, this took a third of what a start costs beyond MPI's. Here all records
-share their methods, but for ``__init__``, which is compiled when the first one is made.
+share their methods, except ``__init__``, which is compiled for the first record.
 Type checkers see the decorator of the standard library, of which this is a part.
 """
 

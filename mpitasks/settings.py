@@ -29,6 +29,7 @@ class Settings:
         keep_failures: Whether calls that failed in an earlier run stay failed.
         journal_errors: What to do when the journal cannot be written any more:
             "stop", or "continue" without it.
+        trust: Whether to use a journal that another user could have written.
         max_failures: How many tasks, and items of maps, may fail in the run; None for
             any number.
         time_limit: Seconds from the start of rank 0 until the job is ended by force,
@@ -49,6 +50,7 @@ class Settings:
     journal: str | None = None
     keep_failures: bool = False
     journal_errors: str = "stop"
+    trust: bool = False
     max_failures: int | None = None
     time_limit: float | None = None
     margin: float | None = None

@@ -10,15 +10,26 @@ environment that the operating system hands on: `subprocess`, `os.system`,
 Variables that tell a program its place (its rank, its rank on this host) stay readable
 in `os.environ`, since scripts choose their GPU by them. A process to which a script
 hands `os.environ` itself gets those; `subprocess_environment` leaves them out as well.
+
+What they do inherit are the options of the interpreter: ``-O``, ``-W error``, ``-I``.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-__all__ = ["LAUNCH", "hide_launch", "set_for_launch", "subprocess_environment"]
+__all__ = [
+    "LAUNCH",
+    "hide_launch",
+    "interpreter_options",
+    "of_launch",
+    "set_for_launch",
+    "split_command",
+    "subprocess_environment",
+]
 
 _LAUNCH = (
     "HYDI_",
@@ -64,6 +75,10 @@ _NO_SETTINGS = (
     "OMPI_MCA_orte_",
 )
 
+_PROGRAM = "cm"
+_WITH_VALUE = "WX"
+_NO_PASSING = "hiVx?"  # what asks for something else than to run a program
+
 _hidden: dict[str, str] = {}
 _lent: list[str] = []
 
@@ -81,7 +96,7 @@ def subprocess_environment() -> dict[str, str]:
         >>> environment = mpitasks.subprocess_environment()
         >>> subprocess.run(["mpiexec", "-n", "2", "./solver"], env=environment)
     """
-    return {name: value for name, value in os.environ.items() if not _of_launch(name)}
+    return {name: value for name, value in os.environ.items() if not of_launch(name)}
 
 
 def set_for_launch(name: str, value: str) -> None:
@@ -99,15 +114,52 @@ def hide_launch() -> None:
     for name in _lent:
         os.environ.pop(name, None)
     _lent.clear()
-    for name in [name for name in os.environ if _of_launch(name)]:
+    for name in [name for name in os.environ if of_launch(name)]:
         if name.startswith(_PLACE):
             os.unsetenv(name)  # os.environ keeps it
         else:
             _hidden[name] = os.environ.pop(name)
 
 
-def _of_launch(name: str) -> bool:
+def of_launch(name: str) -> bool:
     """Whether a variable is about this launch."""
     if name.startswith(_SETTINGS) and not name.startswith(_NO_SETTINGS):
         return False
     return name.startswith(_LAUNCH) or name.startswith(_PLACE)
+
+
+def interpreter_options() -> list[str]:
+    """Return the options that this interpreter was given, for one that it starts.
+
+    As they were typed: what the environment asks (PYTHONOPTIMIZE, say) is asked of the
+    other interpreter by its own environment.
+    """
+    return split_command(sys.orig_argv)[0]
+
+
+def split_command(line: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the command line of an interpreter into its options and what it runs.
+
+    Returns:
+        The options; then ``-m NAME``, ``-c CODE`` or a script, with what follows it.
+        Nothing for an interpreter that asks at a prompt.
+    """
+    words = list(line[1:])
+    options: list[str] = []
+    while words and words[0].startswith("-") and words[0] != "-":
+        word = words.pop(0)
+        if word.startswith("--"):
+            options.append(word)
+            if word == "--check-hash-based-pycs" and words:
+                options.append(words.pop(0))
+            continue
+        for at, letter in enumerate(word[1:], 2):
+            if letter in _PROGRAM:
+                return options, [f"-{letter}", *filter(None, [word[at:]]), *words]
+            if letter in _WITH_VALUE:
+                value = word[at:] or (words.pop(0) if words else "")
+                options += [f"-{letter}", value]
+                break
+            if letter not in _NO_PASSING:
+                options.append(f"-{letter}")
+    return options, words

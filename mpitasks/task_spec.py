@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Origin", "Place", "Terms", "isolated"]
+__all__ = ["Origin", "Place", "TaskSpec", "isolated"]
 
 Place = tuple[int, tuple[int, ...]]
 """Where randomness of a task comes from: a seed, and where in the program it stands."""
 
 
-class Terms(NamedTuple):
+class TaskSpec(NamedTuple):
     """What a worker must know of a task beyond the call itself.
 
     Attributes:
@@ -53,6 +53,6 @@ class Origin(NamedTuple):
         return self.entropy, (self.executor, (id - self.first) // 2)
 
 
-def isolated(terms: tuple[Any, ...] | None) -> bool:
-    """Whether terms, or what is sent of them, ask for a process of its own."""
-    return terms is not None and Terms(*terms).isolate
+def isolated(task_spec: tuple[Any, ...] | None) -> bool:
+    """Whether a task spec, or what is sent of it, asks for a process of its own."""
+    return task_spec is not None and TaskSpec(*task_spec).isolate

@@ -1,18 +1,37 @@
 """What this process knows of the job's end, for whoever asks: script, task, engine.
 
-Who launches a rank says it here. On rank 0 `mpitasks.launch.ending` acts upon it.
+The launcher of a rank says it here. A child that runs isolated tasks asks its rank, by
+the page that both share (`follow`). On rank 0 `mpitasks.launch.early_stop` acts on it.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
-__all__ = ["end", "foresee", "margin", "note_stop", "stopping", "time_left"]
+__all__ = [
+    "end",
+    "follow",
+    "foresee",
+    "known",
+    "margin",
+    "note_stop",
+    "stopping",
+    "time_left",
+]
 
 _end = math.inf
 _margin = 0.0
 _stopping = False
+
+
+def known() -> tuple[float, float, bool]:
+    """Return `end`, `margin`, and whether the run is coming to its end."""
+    return _end, _margin, _stopping
+
+
+_source = known
 
 
 def time_left() -> float:
@@ -25,7 +44,7 @@ def time_left() -> float:
         >>> if mpitasks.time_left() < 600:
         ...     save_checkpoint()
     """
-    return max(_end - time.monotonic(), 0.0)
+    return max(end() - time.monotonic(), 0.0)
 
 
 def stopping() -> bool:
@@ -39,7 +58,18 @@ def stopping() -> bool:
         >>> while not mpitasks.stopping():
         ...     improve(solution)
     """
-    return _stopping or time.monotonic() >= _end - _margin
+    at, reserve, stopped = _source()
+    return stopped or time.monotonic() >= at - reserve
+
+
+def follow(source: Callable[[], tuple[float, float, bool]]) -> None:
+    """Ask another process of the same machine from now on.
+
+    Args:
+        source: Returns what `known` returns there.
+    """
+    global _source
+    _source = source
 
 
 def foresee(seconds: float, reserve: float) -> None:
@@ -57,9 +87,9 @@ def note_stop(stop: bool = True) -> None:
 
 def end() -> float:
     """Return when the job ends, on the monotonic clock; inf if that is not known."""
-    return _end
+    return _source()[0]
 
 
 def margin() -> float:
     """Return how long before that everything should be finished, in seconds."""
-    return _margin
+    return _source()[1]

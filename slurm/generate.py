@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mpitasks.launch.slurm.probe import Launcher
-from mpitasks.launch.slurm.script import Plan, job_script
-from mpitasks.launch.slurm.site import Site
+from mpitasks.slurm.probe import Launcher
+from mpitasks.slurm.script import Plan, job_script
+from mpitasks.slurm.site import Site
 
 FOLDER = Path(__file__).parent
 

@@ -18,9 +18,11 @@ export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
 # Output comes line by line, so that the log can be followed.
 export PYTHONUNBUFFERED=1
 
-# No task is started that cannot end in time. Older SLURMs do not say when.
-export SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date +%s -d "$(
-    squeue --noheader --format=%e --jobs="$SLURM_JOB_ID")" 2>/dev/null)}
+# No task is started that cannot end in time: SLURM tells the end, or rank 0
+# asks for it. One that is over is of another job, which has left it here.
+export SLURM_JOB_END_TIME
+[ "$SLURM_JOB_END_TIME" -gt "$(date +%s)" ] 2>/dev/null ||
+    unset SLURM_JOB_END_TIME
 
 # MPICH names shared memory after the step, and killed ranks leave it behind:
 # when SLURM starts the job again, it takes a step of another number.

@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from mpitasks.core.events import (
+from mpitasks.records import dataclass, field
+from mpitasks.scheduler.available_workers import WorkerRecord
+from mpitasks.scheduler.events import (
     Action,
     Assign,
     Bulk,
     BulkExtended,
+    Cancelled,
     CancelRequested,
     Cost,
     Event,
+    Fail,
     OutcomesArrived,
     Rank,
+    RankLost,
     StopRequested,
     Task,
     TaskId,
     TasksPostponed,
     TasksReturned,
     TasksSubmitted,
+    TaskState,
+    TaskSubmitted,
+    TaskSucceeded,
     TimePassed,
     WorkerJoined,
-    WorkerLost,
     WorkerState,
 )
-from mpitasks.core.roster import Worker
-from mpitasks.core.scheduler import Scheduler
-from mpitasks.core.transitions import TaskInput
+from mpitasks.scheduler.scheduler import Scheduler
+from mpitasks.scheduler.transitions import TaskInput
 
 A = TypeVar("A")
 
 SHORT = 1e-5
 LONG = 10.0
+
+OVER = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
 
 class Driver:
@@ -58,10 +66,24 @@ class Driver:
         """Handle the event, check the scheduler, and return the actions."""
         self._now += 1.0
         actions = self.scheduler.handle(event, self._now)
-        for action in only(Assign, actions):
-            self.batches[action.rank].append(action.tasks)
-        self.scheduler.check()
+        for action in actions:
+            if isinstance(action, Assign):
+                self.batches[action.rank].append(action.tasks)
+            if isinstance(action, (Assign, Fail, Cancelled)):
+                _record(action.tasks)
+        self.check()
         return actions
+
+    def check(self) -> None:
+        """Check the scheduler; what it has left is as much as it counts."""
+        self.scheduler.check()
+        entries = list(self.scheduler.entries())
+        tasks = [entry for entry in entries if isinstance(entry, Task)]
+        ready = sum(entry.ready for entry in entries if isinstance(entry, Bulk))
+        assert all(entry.state not in OVER for entry in tasks)
+        assert len(set(map(id, entries))) == len(entries)
+        assert ready + sum(t.count for t in tasks) == self.scheduler.outstanding
+        _record(tasks)
 
     def task(self, function: int = 0, **attributes: Any) -> Task:
         """Return a new task."""
@@ -70,6 +92,10 @@ class Driver:
     def tasks(self, count: int, function: int = 0, **attributes: Any) -> list[Task]:
         """Return new tasks."""
         return [self.task(function, **attributes) for _ in range(count)]
+
+    def submit_one(self, task: Task) -> list[Action]:
+        """Submit a task by itself."""
+        return self.handle(TaskSubmitted(task))
 
     def submit(self, *tasks: Task) -> list[Action]:
         """Submit the tasks in one event."""
@@ -86,17 +112,25 @@ class Driver:
 
     def revoke_held(self, task: Task) -> None:
         """Cancel a task, if a worker holds it, as one that runs isolated."""
-        crew = self.scheduler._crew
-        for worker, held in crew.holding([task.id]):
-            crew.take(worker, held, TaskInput.REVOKE, self._now)
+        assignments = self.scheduler._assignments
+        for worker, held in assignments.holding([task.id]):
+            assignments.take(worker, held, TaskInput.REVOKE, self._now)
 
     def revoke(self, *tasks: Task) -> list[Action]:
         """Have running isolated tasks cancelled."""
         return self.handle(CancelRequested(tasks))
 
-    def extend(self, bulk: Bulk, count: int) -> list[Action]:
+    def extend(
+        self,
+        bulk: Bulk,
+        count: int,
+        function: int | None = None,
+        sizes: Sequence[int] = (),
+    ) -> list[Action]:
         """Give a bulk job more items."""
-        return self.handle(BulkExtended(bulk, count))
+        if isinstance(bulk, Recorder) and not bulk.cancelled:
+            bulk.sizes_given += sizes or [0] * count
+        return self.handle(BulkExtended(bulk, count, function, sizes))
 
     def finish(
         self,
@@ -120,6 +154,14 @@ class Driver:
         bad = [ids[at] for at in failed]
         return self.handle(OutcomesArrived(rank, 1, ids, bad, costs))
 
+    def succeed(
+        self, rank: Rank, *, seconds: float = SHORT, nbytes: int = 0
+    ) -> list[Action]:
+        """Report the oldest batch of a worker, a single call, as a success."""
+        (task,) = self.batches[rank].popleft()
+        event = TaskSucceeded(rank, task.id, task.function, seconds, nbytes)
+        return self.handle(event)
+
     def report(
         self,
         rank: Rank,
@@ -128,9 +170,33 @@ class Driver:
         batches: int = 0,
         failed: Sequence[int] = (),
         costs: Sequence[Cost] = (),
+        parts: Mapping[TaskId, int] | None = None,
     ) -> list[Action]:
         """Report anything; `failed` are ids here."""
+        if parts is not None:
+            event = PartsArrived(rank, batches, ids, failed, costs, parts)
+            return self.handle(event)
         return self.handle(OutcomesArrived(rank, batches, ids, failed, costs))
+
+    def report_part(
+        self, rank: Rank, count: int, *, seconds: float = SHORT, fails: bool = False
+    ) -> list[Action]:
+        """Report the first items of the first task that a worker holds.
+
+        Args:
+            rank: The worker.
+            count: How many items.
+            seconds: How long each of them took.
+            fails: Whether they failed.
+        """
+        chunk = self.batches[rank][0][0]
+        return self.report(
+            rank,
+            [chunk.id],
+            failed=[chunk.id] if fails else [],
+            costs=[Cost(chunk.function, count, seconds * count)],
+            parts={chunk.id: count},
+        )
 
     def give_back(self, rank: Rank, *, keep: int = 0) -> list[Action]:
         """Have a worker give back all that it holds but the first task.
@@ -157,20 +223,20 @@ class Driver:
     def lose(self, rank: Rank) -> list[Action]:
         """Lose the worker."""
         self.batches[rank].clear()
-        return self.handle(WorkerLost(rank))
+        return self.handle(RankLost(rank))
 
     def stop(self) -> list[Action]:
         """Ask for the end."""
         return self.handle(StopRequested())
 
     @property
-    def hungry(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether a worker would take a single task now."""
-        return self.scheduler._roster.hungry
+        return self.scheduler._available_workers.has_capacity
 
-    def worker(self, rank: Rank) -> Worker:
+    def worker(self, rank: Rank) -> WorkerRecord:
         """Return the scheduler's record of a worker."""
-        worker = self.scheduler._roster.get(rank)
+        worker = self.scheduler._available_workers.get(rank)
         assert worker is not None
         return worker
 
@@ -183,55 +249,53 @@ class Driver:
         scheduler = self.scheduler
         workers = [
             (w.rank, w.state, list(w.tasks), list(w.batches), w.used)
-            for w in scheduler._roster
+            for w in scheduler._available_workers
         ]
         return (
             scheduler.statistics(),
             scheduler.running_workers(),
             scheduler.outstanding,
-            self.hungry,
+            self.has_capacity,
             scheduler.num_workers,
-            list(scheduler._roster._idle),
-            list(scheduler._roster._short),
-            list(scheduler._roster._longer),
+            list(scheduler._available_workers._idle),
+            list(scheduler._available_workers._short),
+            list(scheduler._available_workers._longer),
             scheduler.deadline,
             workers,
         )
 
 
+@dataclass(slots=True)
+class PartsArrived(OutcomesArrived):
+    """A report with parts, as the message of the wire."""
+
+    parts: Mapping[TaskId, int] = field(default_factory=dict)
+
+
 class Recorder(Bulk):
-    """A bulk job that remembers its chunks, and those that they were split into."""
+    """A bulk job that remembers what came of it.
+
+    Attributes:
+        chunks: Its chunks, and those that were split off them, in their order.
+        sizes_given: What each of its items weighs.
+    """
 
     def __init__(self, function: int = 0, **attributes: Any) -> None:
-        super().__init__(function, **attributes)
-        self.chunks: list[Piece] = []
-        self._carved = 0
-
-    def carve(self, task_id: TaskId, limit: int) -> Task:
-        count = super().carve(task_id, limit).count
-        self._carved += count
-        return Piece(self, task_id, self._carved - count, count)
+        super().__init__(function, self, **attributes)
+        self.chunks: list[Task] = []
+        self.sizes_given: list[int] = []
 
 
-class Piece(Task):
-    """A chunk of a `Recorder`, which knows its first item."""
+def _record(tasks: Iterable[Task]) -> None:
+    for task in tasks:
+        job = task.payload
+        if isinstance(job, Recorder) and task not in job.chunks:
+            job.chunks.append(task)
 
-    def __init__(self, job: Recorder, id: TaskId, start: int, count: int) -> None:
-        super().__init__(
-            id, job.function, count=count, priority=job.priority, terms=job.terms
-        )
-        self.job = job
-        self.start = start
-        job.chunks.append(self)
 
-    @property
-    def items(self) -> range:
-        """The positions of its items in the job."""
-        return range(self.start, self.start + self.count)
-
-    def split(self, task_id: TaskId, keep: int) -> Piece:
-        rest = super().split(task_id, keep)
-        return Piece(self.job, task_id, self.start + keep, rest.count)
+def positions(chunk: Task) -> range:
+    """Return the positions of a chunk's items in its job."""
+    return range(chunk.start, chunk.start + chunk.count)
 
 
 def only(kind: type[A], actions: Iterable[Any]) -> list[A]:

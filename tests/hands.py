@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpitasks.master import session
-from mpitasks.master.pump import Pump
-from mpitasks.master.session import Session
+from mpitasks.api import session
+from mpitasks.api.session import Session
+from mpitasks.master.event_loop import EventLoop
 from mpitasks.wire import codec
-from mpitasks.wire.local import LocalTransport, _Mailbox
+from mpitasks.wire.local_transport import LocalTransport, _Mailbox
 from mpitasks.wire.messages import (
     LIST,
     PLAIN,
@@ -28,7 +28,7 @@ class Hands:
     """Rank 0 of a run in this process, and the other ends of its messages.
 
     Attributes:
-        pump: The pump; nothing turns it unasked.
+        event loop: The event loop; nothing turns it unasked.
         ends: The transports of the workers, by rank.
         openings: What each was told last of the Executors, as far as was looked.
     """
@@ -39,13 +39,15 @@ class Hands:
             rank: LocalTransport(rank, mailboxes) for rank in range(1, workers + 1)
         }
         self.openings: dict[int, Opening] = {}
-        self.pump = Pump(LocalTransport(0, mailboxes), self.ends, threads=False)
-        session.install(Session(self.pump))
+        self.event_loop = EventLoop(
+            LocalTransport(0, mailboxes), self.ends, threads=False
+        )
+        session.install(Session(self.event_loop))
 
     def close(self) -> None:
         """End the session."""
         session.uninstall()
-        self.pump.close(0.0)
+        self.event_loop.close(0.0)
 
     def messages(self, rank: int) -> list[Message]:
         """Return what a worker was sent since the last look, but for openings."""
@@ -62,10 +64,10 @@ class Hands:
         batches: list[Batch] = []
         for message in self.messages(rank):
             if isinstance(message, Request):
-                terms = None
-                if message.terms is not None:
-                    terms = {message.call[0]: message.terms}
-                message = Batch([message.call], terms=terms)
+                task_spec = None
+                if message.task_spec is not None:
+                    task_spec = {message.call[0]: message.task_spec}
+                message = Batch([message.call], task_spec=task_spec)
             assert isinstance(message, Batch)
             batches.append(message)
         return batches
@@ -75,9 +77,9 @@ class Hands:
         return [call for batch in self.batches(rank) for call in batch.calls]
 
     def say(self, rank: int, message: Message) -> None:
-        """Have a worker say something, and the pump take it in."""
+        """Have a worker say something, and the event loop take it in."""
         self.ends[rank].send(0, message)
-        assert self.pump.nudge()
+        assert self.event_loop.nudge()
 
     def answer(self, rank: int, call: Any, value: Any, *, form: int = PLAIN) -> None:
         """Have a worker answer a request, by a plain value, or by one that is pickled.
@@ -91,7 +93,8 @@ class Hands:
         if form == VALUE:
             value, buffers = codec.encode(value, "the result")
             assert not buffers
-        self.say(rank, Result(rank, call[0], call[1], 1e-5, form, value))
+        nbytes = 0 if form == PLAIN else len(value)
+        self.say(rank, Result(rank, call[0], call[1], 1e-5, nbytes, form, value))
 
     def reply(self, rank: int, call: Any, value: Any, *, batches: int = 1) -> None:
         """Have a worker reply to a call; a list is what the items of a chunk return."""

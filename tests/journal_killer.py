@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from mpitasks.master.journal.folder import Folder
-from mpitasks.master.journal.opening import open_locked
-from mpitasks.master.journal.recorder import Journal
-from mpitasks.master.journal.records import Entry, decode_row
+from mpitasks.journal.folder import Folder
+from mpitasks.journal.opening import open_locked
+from mpitasks.journal.recorder import Journal
+from mpitasks.journal.rows import Entry, decode_row
 from mpitasks.options import TaskOptions
 from mpitasks.wire.outcomes import encode_result
 
@@ -55,7 +55,7 @@ def write(path: Path, start: int, pipe: int) -> None:
     """Record results until killed; tell the number and the time of each, and now and
     then that all are on disk."""
     journal = Journal(path)
-    engine = types.SimpleNamespace(keep=lambda *_: None)
+    engine = types.SimpleNamespace(listen=lambda *_: None)
     stop = types.SimpleNamespace(abandon=os._exit, engine=engine)
     journal.attach(stop)  # type: ignore[arg-type]
     met = journal.meet(task)

@@ -1,4 +1,4 @@
-"""A run with a journal, as the executor and the pump see it, without workers."""
+"""A run with a journal, as the executor and the event loop see it, without workers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from mpitasks.master.journal.recorder import MISSING, Journal
-from mpitasks.master.journal.records import encode_failure
+from mpitasks.journal.recorder import MISSING, Journal
+from mpitasks.journal.rows import encode_failure
 from mpitasks.options import DEFAULTS, TaskOptions
 from mpitasks.wire.outcomes import Failure, encode_result
 
@@ -26,7 +26,7 @@ def stopped(error: BaseException) -> None:
 def opened(path: Path, **options: Any) -> Journal:
     """Open a journal for a run that must not be stopped by it."""
     journal = Journal(path, **options)
-    engine = types.SimpleNamespace(keep=lambda *_: None)
+    engine = types.SimpleNamespace(listen=lambda *_: None)
     journal.attach(types.SimpleNamespace(engine=engine, abandon=stopped))  # type: ignore[arg-type]
     return journal
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mpitasks.master.journal.keys import Keys
+from mpitasks.journal.keys import Keys
 
 Load = Callable[[str], types.ModuleType]
 

@@ -47,6 +47,12 @@ def kill_parent() -> None:
     threading.Event().wait()
 
 
+def signal_parent(number: int) -> int:
+    """Send a signal to the server that this process was forked from."""
+    os.kill(os.getppid(), number)
+    return number
+
+
 def close_files() -> None:
     """Close what is not the task's own, as daemons do, and go on."""
     os.closerange(3, 1000)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mpitasks.runner.mirror import Sent
+from mpitasks.sandbox.request import SandboxRequest
+from mpitasks.sandbox.sandbox import Sandbox
 from mpitasks.wire import codec
 from mpitasks.wire.messages import CALL, CALL_PLAIN, MAP, MAP_PLAIN
 from mpitasks.wire.outcomes import Failure, decode_outcome
-from mpitasks.worker.mirror import Sent
-from mpitasks.worker.order import Order
-from mpitasks.worker.sandbox import Sandbox
 
 WHERE = "rank 7 on node3 (pid 1)"
 
@@ -65,49 +65,64 @@ class Sandboxed:
     def __exit__(self, *_: object) -> None:
         self.sandbox.close()
 
-    def order(self, function: Any, mode: int, payload: Any, **terms: Any) -> Order:
+    def order(
+        self, function: Any, mode: int, payload: Any, **task_spec: Any
+    ) -> SandboxRequest:
         """Return an order for it."""
         if function not in self._functions:
             self._functions.append(function)
         number = self._functions.index(function)
         frame, own = codec.encode(function, "the function")
         sent = Sent(number, None, frame, None, own, (), ())
-        return Order(number, [sent], mode, payload, **terms)
+        return SandboxRequest(number, [sent], mode, payload, **task_spec)
 
-    def call(self, function: Any, *args: Any, watch: Any = None, **terms: Any) -> Any:
+    def call(
+        self, function: Any, *args: Any, watch: Any = None, **task_spec: Any
+    ) -> Any:
         """Call the function; return its value or a `Failure`."""
         if codec.is_plain(args):
-            order = self.order(function, CALL_PLAIN, args, **terms)
+            order = self.order(function, CALL_PLAIN, args, **task_spec)
         else:
             frame, buffers = codec.encode((args, {}), "the arguments")
-            order = self.order(function, CALL, frame, buffers=buffers, **terms)
+            order = self.order(function, CALL, frame, buffers=buffers, **task_spec)
         items, value = self._run(order, watch)
         assert items == 1
         return value
 
-    def error(self, function: Any, *args: Any, **terms: Any) -> Any:
+    def error(self, function: Any, *args: Any, **task_spec: Any) -> Any:
         """Call the function, which must fail; return its error."""
-        outcome = self.call(function, *args, **terms)
+        outcome = self.call(function, *args, **task_spec)
         assert isinstance(outcome, Failure), outcome
         return outcome.error
 
     def map(
-        self, function: Any, items: Iterable[Any], watch: Any = None, **terms: Any
+        self, function: Any, items: Iterable[Any], watch: Any = None, **task_spec: Any
     ) -> list[Any]:
         """Map a chunk; return values and `Failure`s."""
         items = items if isinstance(items, range) else list(items)
         if isinstance(items, range) or codec.all_plain(items):
-            order = self.order(function, MAP_PLAIN, codec.encode_plain(items), **terms)
+            order = self.order(
+                function, MAP_PLAIN, codec.encode_plain(items), **task_spec
+            )
         else:
             frames = [codec.encode(item, "an item") for item in items]
             payload = [(frame, len(own)) for frame, own in frames]
             buffers = [buffer for _, own in frames for buffer in own]
-            order = self.order(function, MAP, payload, buffers=buffers, **terms)
+            order = self.order(function, MAP, payload, buffers=buffers, **task_spec)
         number, values = self._run(order, watch)
         assert number == len(values)
         return list(values)
 
-    def _run(self, order: Order, watch: Callable[[], Any] | None) -> tuple[int, Any]:
+    def _run(
+        self, order: SandboxRequest, watch: Callable[[], Any] | None
+    ) -> tuple[int, Any]:
         kwargs = {} if watch is None else {"watch": watch}
-        items, (form, payload, buffers) = self.sandbox.run(order, **kwargs)
-        return items, decode_outcome(form, payload, list(buffers))
+        self.sandbox.run(order, **kwargs)
+        outcomes = [
+            decode_outcome(form, payload, list(buffers))
+            for form, payload, buffers in self.sandbox.finished()
+        ]
+        if order.mode in (CALL_PLAIN, CALL):
+            [outcome] = outcomes
+            return 1, outcome
+        return len(outcomes), outcomes

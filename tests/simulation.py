@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from mpitasks.core.events import (
+from mpitasks.scheduler.events import (
     Assign,
     Bulk,
     BulkExtended,
@@ -30,43 +31,34 @@ from mpitasks.core.events import (
     TasksSubmitted,
     WorkerJoined,
 )
-from mpitasks.core.scheduler import Scheduler
+from mpitasks.scheduler.scheduler import Scheduler
 
-__all__ = ["Simulation", "TimedBulk", "TimedTask"]
+__all__ = ["Simulation", "TimedBulk", "TimedTask", "seconds_of"]
 
 
 class TimedTask(Task):
-    """A task, or a chunk, that knows how long each of its items takes.
+    """A call that knows how long it takes.
 
     Without slots, so that a test can tell when it is gone.
     """
 
     def __init__(
-        self, id: TaskId, function: int, seconds: Sequence[float], **rest: int
+        self, id: TaskId, function: int, seconds: Sequence[float], **rest: Any
     ) -> None:
-        super().__init__(id, function, count=len(seconds), **rest)
-        self.seconds = seconds
-
-    def split(self, task_id: TaskId, keep: int) -> TimedTask:
-        rest = TimedTask(task_id, self.function, self.seconds[keep:])
-        self.seconds = self.seconds[:keep]
-        self.count = keep
-        return rest
+        super().__init__(id, function, seconds, count=len(seconds), **rest)
 
 
 class TimedBulk(Bulk):
     """A bulk job that knows how long each of its items takes."""
 
     def __init__(self, function: int, seconds: Sequence[float]) -> None:
-        super().__init__(function)
-        self._seconds = seconds
-        self._carved = 0
+        super().__init__(function, seconds)
 
-    def carve(self, task_id: TaskId, limit: int) -> Task:
-        count = min(limit, self.ready)
-        seconds = self._seconds[self._carved : self._carved + count]
-        self._carved += count
-        return TimedTask(task_id, self.function, seconds)
+
+def seconds_of(task: Task) -> Sequence[float]:
+    """Return how long each item of a task takes."""
+    seconds: Sequence[float] = task.payload
+    return seconds[task.start : task.start + task.count]
 
 
 @dataclass(slots=True)
@@ -82,8 +74,8 @@ class _Worker:
 
     running: bool = False
     busy: float = 0.0
-    arrived: deque[list[TimedTask]] = field(default_factory=deque)
-    held: deque[TimedTask] = field(default_factory=deque)
+    arrived: deque[list[Task]] = field(default_factory=deque)
+    held: deque[Task] = field(default_factory=deque)
 
 
 class Simulation:
@@ -110,8 +102,8 @@ class Simulation:
         *,
         latency: float = 6.5e-6,
         flush: float = 2e-3,
-        patience: float = 0.05,
-        watch: Callable[[Rank, Sequence[TimedTask], int], None] | None = None,
+        backoff: float = 0.05,
+        watch: Callable[[Rank, Sequence[Task], int], None] | None = None,
     ) -> None:
         self.ids: Iterator[int] = itertools.count()
         self.scheduler = Scheduler(self.ids)
@@ -121,7 +113,7 @@ class Simulation:
         self.returned = 0
         self._latency = latency
         self._flush = flush
-        self._patience = patience
+        self._backoff = backoff
         self._watch = watch
         self._workers = [_Worker() for _ in range(workers)]
         self._order = itertools.count()  # breaks ties between events of one time
@@ -165,7 +157,7 @@ class Simulation:
 
     def _assign(self, action: Assign) -> None:
         worker = self._workers[action.rank]
-        batch: list[TimedTask] = [t for t in action.tasks if isinstance(t, TimedTask)]
+        batch = list(action.tasks)
         worker.held.extend(batch)
         self.messages += 1
         if self._watch is not None:
@@ -178,14 +170,14 @@ class Simulation:
             self._workers[event.rank].held.popleft()
         self.handle(event)
 
-    def _take_back(self, event: TasksReturned, tasks: Sequence[TimedTask]) -> None:
+    def _take_back(self, event: TasksReturned, tasks: Sequence[Task]) -> None:
         for task in tasks:
             self._workers[event.rank].held.remove(task)
         self.handle(event)
 
     # The workers.
 
-    def _arrive(self, rank: Rank, batch: list[TimedTask]) -> None:
+    def _arrive(self, rank: Rank, batch: list[Task]) -> None:
         worker = self._workers[rank]
         worker.arrived.append(batch)
         if not worker.running:
@@ -199,19 +191,19 @@ class Simulation:
             return
         batch = worker.arrived.popleft()
         time = flushed = self.now
-        report: list[tuple[TimedTask, int]] = []  # and how many items of each are run
+        report: list[tuple[Task, int]] = []  # and how many items of each are run
         for at, task in enumerate(batch, 1):
             if report and time - flushed > self._flush:
                 self._report(rank, 0, report, time)
                 report, flushed = [], time
             keep = self._first_long(task)
-            seconds = sum(task.seconds[:keep])
+            seconds = sum(seconds_of(task)[:keep])
             worker.busy += seconds
             if keep:
-                begun = time + seconds - task.seconds[keep - 1]
+                begun = time + seconds - seconds_of(task)[keep - 1]
                 done, rest = [*report], batch[at:]
                 look = partial(self._give_back, rank, done, task, keep, rest)
-                self._at(begun + self._patience, look)
+                self._at(begun + self._backoff, look)
                 report = []
             time += seconds
             report.append((task, keep or task.count))
@@ -219,20 +211,22 @@ class Simulation:
                 break
         self._at(time, partial(self._end, rank, report))
 
-    def _first_long(self, task: TimedTask) -> int | None:
+    def _first_long(self, task: Task) -> int | None:
         """Return the number of items up to the first that takes long, if one does."""
-        if max(task.seconds) <= self._patience:
+        if max(seconds_of(task)) <= self._backoff:
             return None
-        long = (at for at, time in enumerate(task.seconds, 1) if time > self._patience)
+        long = (
+            at for at, time in enumerate(seconds_of(task), 1) if time > self._backoff
+        )
         return next(long)
 
     def _give_back(
         self,
         rank: Rank,
-        done: list[tuple[TimedTask, int]],
-        stuck: TimedTask,
+        done: list[tuple[Task, int]],
+        unresponsive: Task,
         keep: int,
-        rest: list[TimedTask],
+        rest: list[Task],
     ) -> None:
         if done:
             self._report(rank, 0, done, self.now)
@@ -240,14 +234,16 @@ class Simulation:
         for batch in self._workers[rank].arrived:
             rest += batch
             batch.clear()
-        split = (stuck.id, keep) if keep < stuck.count else None
+        split = (unresponsive.id, keep) if keep < unresponsive.count else None
         if rest or split:
-            self.returned += sum(task.count for task in rest) + stuck.count - keep
+            self.returned += (
+                sum(task.count for task in rest) + unresponsive.count - keep
+            )
             event = TasksReturned(rank, [task.id for task in rest], split)
             take = partial(self._take_back, event, rest)
             self._at(self.now + self._latency, take)
 
-    def _end(self, rank: Rank, report: list[tuple[TimedTask, int]]) -> None:
+    def _end(self, rank: Rank, report: list[tuple[Task, int]]) -> None:
         self._report(rank, 1, report, self.now)
         self._begin(rank)
 
@@ -255,12 +251,12 @@ class Simulation:
         self,
         rank: Rank,
         batches: int,
-        tasks: Sequence[tuple[TimedTask, int]],
+        tasks: Sequence[tuple[Task, int]],
         time: float,
     ) -> None:
         ids = [task.id for task, _ in tasks]
         costs = [
-            Cost(task.function, count, sum(task.seconds[:count]))
+            Cost(task.function, count, sum(seconds_of(task)[:count]))
             for task, count in tasks
         ]
         event = OutcomesArrived(rank, batches, ids, [], costs)

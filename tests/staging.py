@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mpitasks.master.functions import Function, Functions
-from mpitasks.master.script import with_needs
+from mpitasks.master.script_state import with_needs
+from mpitasks.runner.mirror import FunctionTable
 from mpitasks.wire import codec, rebuild
-from mpitasks.worker.mirror import Functions as WorkerFunctions
 
 
 class Stage:
@@ -34,7 +34,8 @@ class Stage:
         self.script = types.ModuleType("__main__")
         self.script.__file__ = str(path)
         self.functions = Functions()
-        self.worker = WorkerFunctions()
+        self.set_up = self.functions.plain
+        self.worker = FunctionTable()
         self.own = rebuild.Side(lambda: self.script)
         self.sent: dict[int, int] = {}  # by id: bytes
         self.told: list[Any] = []  # names of what was sent, in order
@@ -75,14 +76,14 @@ class Stage:
     def open(self, initializer: Any = None, args: tuple[Any, ...] = ()) -> None:
         """Open an Executor."""
         with self.on_rank_0():
-            self.functions.open(initializer, args)
+            self.set_up = self.functions.open(initializer, args)
 
     def submit(
         self, function: Callable[..., Any], *args: Any, whole: bool = False
     ) -> Call:
         """Submit a call; it runs when its result is asked for."""
         with self.on_rank_0():
-            target = self.functions.register(function, whole=whole)
+            target = self.functions.register(function, self.set_up, whole=whole)
             frame, buffers, notes = codec.encode_noting(args, "the arguments")
             if notes is not None:
                 target = target.including(notes.names, whole=whole)

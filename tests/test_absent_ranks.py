@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mpitasks.errors import LaunchError
-from mpitasks.launch.absent import (
+from mpitasks.launch.absent_ranks import (
     describe_absent,
     expand_nodes,
     place_by_hellos,
     place_by_srun,
 )
-from mpitasks.launch.meeting import check_hellos
+from mpitasks.launch.handshake import check_hellos
 from mpitasks.wire.messages import Hello
 from mpitasks.wire.pmix import hosts_of_ranks
 

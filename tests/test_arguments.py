@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from hands import Hands
+from mpitasks.api.executor import Executor
 from mpitasks.errors import InternalError, SerializationError
-from mpitasks.master import keeping
-from mpitasks.master.executor import Executor
-from mpitasks.master.keeping import Keeper
-from mpitasks.master.pulling import Packed, is_steady, take_steady
+from mpitasks.master import argument_memory as argument_memories
+from mpitasks.master.argument_memory import ArgumentMemory, nbytes_of
+from mpitasks.master.item_source import Packed, is_steady, take_steady
 from mpitasks.wire import codec
 from mpitasks.wire.codec import THRESHOLD
 
@@ -66,9 +66,8 @@ def test_an_array_is_sent_at_once_from_its_own_memory(hands: Hands) -> None:
     executor = Executor()
     array = _array(1)
     future = executor.submit(np.sum, array)
-    assert future._call is not None
-    assert future._call.buffers == []  # it is not ours any more
-    assert hands.pump.keeper.nbytes == 0
+    assert future.buffers == []  # it is not ours any more
+    assert hands.event_loop.argument_memory.nbytes == 0
     array[:] = 2
     assert _work_off(hands) == [1.0]
     assert future.result() == 0
@@ -91,24 +90,24 @@ def test_it_is_copied_once_while_it_is_unchanged(hands: Hands) -> None:
     for _ in range(3):
         executor.submit(np.sum, array)
         executor.submit(np.sum, (1, array))
-    assert hands.pump.keeper.nbytes == NBYTES
+    assert hands.event_loop.argument_memory.nbytes == NBYTES
     array[-1] = 5
     executor.submit(np.sum, array)
-    assert hands.pump.keeper.nbytes == 2 * NBYTES
+    assert hands.event_loop.argument_memory.nbytes == 2 * NBYTES
     array[:] = 5
     executor.submit(np.sum, array[1:])  # other memory
-    assert hands.pump.keeper.nbytes == 3 * NBYTES - 8
+    assert hands.event_loop.argument_memory.nbytes == 3 * NBYTES - 8
 
 
 def test_copies_are_let_go_of_when_their_calls_are_done(hands: Hands) -> None:
     executor = Executor()
     futures = [executor.submit(np.sum, _array(n)) for n in range(5)]
-    assert hands.pump.keeper.nbytes == 4 * NBYTES
+    assert hands.event_loop.argument_memory.nbytes == 4 * NBYTES
     assert futures[4].cancel()
-    assert hands.pump.keeper.nbytes == 3 * NBYTES
+    assert hands.event_loop.argument_memory.nbytes == 3 * NBYTES
     assert _work_off(hands) == [0.0, 1.0, 2.0, 3.0]
     gc.collect()
-    assert hands.pump.keeper.nbytes == 0
+    assert hands.event_loop.argument_memory.nbytes == 0
 
 
 def test_a_call_that_may_be_tried_again_has_a_copy(hands: Hands) -> None:
@@ -116,29 +115,28 @@ def test_a_call_that_may_be_tried_again_has_a_copy(hands: Hands) -> None:
     array = _array(1)
     future = executor.submit(np.sum, array)
     array[:] = 2
-    assert future._call is not None
-    assert np.frombuffer(future._call.buffers[0], float).max() == 1
-    assert hands.pump.keeper.nbytes == NBYTES
+    assert np.frombuffer(future.buffers[0], float).max() == 1
+    assert hands.event_loop.argument_memory.nbytes == NBYTES
     assert _work_off(hands) == [1.0]
 
 
 def test_bytes_are_never_copied(hands: Hands) -> None:
     text = bytes(NBYTES)
     _, buffers = codec.encode(text, "it")
-    keeper = hands.pump.keeper
-    assert keeper.keep(buffers)[0].obj is text
-    assert keeper.keep_of([text], buffers)[0].obj is text
-    assert keeper.nbytes == keeping.nbytes_of(buffers) == 0
+    argument_memory = hands.event_loop.argument_memory
+    assert argument_memory.keep(buffers)[0].obj is text
+    assert argument_memory.keep_of([text], buffers)[0].obj is text
+    assert argument_memory.nbytes == nbytes_of(buffers) == 0
 
 
 def test_submit_does_not_wait_in_a_broken_engine(
     hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "WAITING_BYTES", NBYTES)
+    monkeypatch.setattr(argument_memories, "WAITING_BYTES", NBYTES)
     executor = Executor()
     futures = [executor.submit(np.sum, _array(n)) for n in range(2)]
     error = InternalError("broken")
-    hands.pump.engine.fail(error)
+    hands.event_loop.engine.fail(error)
     futures.append(executor.submit(np.sum, _array(3)))
     assert [future.exception(0) for future in futures] == [error] * 3
 
@@ -152,7 +150,7 @@ def test_no_memory_for_a_copy_fails_the_call(
     def full(*args: Any) -> Any:
         raise MemoryError("full")
 
-    monkeypatch.setattr(keeping, "copied", full)
+    monkeypatch.setattr(argument_memories, "copied", full)
     future = executor.submit(np.sum, _array(1))
     assert isinstance(future.exception(), MemoryError)
     values = executor.map(np.sum, iter([_array(2), 3]), return_exceptions=True)
@@ -176,7 +174,7 @@ def driven(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> list[float]:
             del batches
         raise AssertionError("it would wait for ever")
 
-    monkeypatch.setattr(hands.pump, "drive", drive)
+    monkeypatch.setattr(hands.event_loop, "drive", drive)
     return sent
 
 
@@ -184,13 +182,13 @@ def driven(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_submit_waits_for_room(
     hands: Hands, monkeypatch: pytest.MonkeyPatch, driven: list[float], room: int
 ) -> None:
-    monkeypatch.setattr(keeping, "WAITING_BYTES", room)
+    monkeypatch.setattr(argument_memories, "WAITING_BYTES", room)
     executor = Executor()
     array = _array(0)
     for number in range(9):
         array[:] = number
         executor.submit(np.sum, array)
-        assert hands.pump.keeper.nbytes <= max(room, NBYTES)
+        assert hands.event_loop.argument_memory.nbytes <= max(room, NBYTES)
     array[:] = -1
     assert [*driven, *_work_off(hands)] == list(range(9))
 
@@ -204,14 +202,14 @@ def test_pulling_waits_for_room(
     room: int,
     star: bool,
 ) -> None:
-    monkeypatch.setattr(keeping, "WAITING_BYTES", room)
+    monkeypatch.setattr(argument_memories, "WAITING_BYTES", room)
     array = _array(0)
 
     def items() -> Iterator[Any]:
         for number in range(9):
             array[:] = number
             yield array
-            assert hands.pump.keeper.nbytes <= max(room, NBYTES)
+            assert hands.event_loop.argument_memory.nbytes <= max(room, NBYTES)
 
     executor = Executor()
     if star:
@@ -226,15 +224,15 @@ def test_pulling_waits_for_room(
 def test_nobody_waits_for_a_map_that_has_ended(
     hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "WAITING_BYTES", NBYTES)
+    monkeypatch.setattr(argument_memories, "WAITING_BYTES", NBYTES)
     executor = Executor()
 
     def drive(done: Callable[[], bool], *rest: Any) -> bool:
-        hands.pump.cancel_queue()
+        hands.event_loop.cancel_queue()
         assert done()
         return True
 
-    monkeypatch.setattr(hands.pump, "drive", drive)
+    monkeypatch.setattr(hands.event_loop, "drive", drive)
     executor.submit(abs, 1)
     executor.map(np.sum, (_array(n) for n in range(99)))
 
@@ -242,28 +240,28 @@ def test_nobody_waits_for_a_map_that_has_ended(
 def test_the_items_that_were_pulled_are_let_go_of(hands: Hands) -> None:
     executor = Executor()
     results: Any = executor.map(np.sum, [_array(n) for n in range(4)])
-    assert hands.pump.keeper.nbytes == 4 * NBYTES
+    assert hands.event_loop.argument_memory.nbytes == 4 * NBYTES
     next_one = iter(results)
     next_one.close()
     batches = hands.batches(1)
     _answer(hands, batches)
     del results, next_one, batches
     gc.collect()
-    assert hands.pump.keeper.nbytes <= 4 * NBYTES
+    assert hands.event_loop.argument_memory.nbytes <= 4 * NBYTES
 
 
 def test_a_fresh_array_of_a_generator_is_not_copied() -> None:
-    keeper = Keeper()
+    argument_memory = ArgumentMemory()
     array = _array(1)
     address = array.ctypes.data
     box = [array]
     del array
     _, buffers = codec.encode(box[0], "it")
-    (kept,) = keeper.keep_of(box, buffers)
+    (kept,) = argument_memory.keep_of(box, buffers)
     assert np.frombuffer(kept, np.uint8).ctypes.data == address
-    assert keeper.nbytes == NBYTES
+    assert argument_memory.nbytes == NBYTES
     del kept, buffers
-    assert keeper.nbytes == 0
+    assert argument_memory.nbytes == 0
 
 
 # Items, as they are taken.
@@ -297,14 +295,14 @@ def _mutable(kinds: tuple[str, ...], star: bool) -> tuple[list[Any], list[Any]]:
     "kinds", [*product(["int", "text", "list", "none"], repeat=3)], ids="-".join
 )
 def test_items_are_what_they_were(kinds: Any, limit: int | None, star: bool) -> None:
-    from test_job import carve, make
+    from test_bulk_job import carve, make, offer
 
     source, expected = _mutable((*kinds, *kinds, "int"), star)
     job = make(source, star=star)
     while not job.sourceless:
-        job.ready += job.pull(limit)
+        offer(job, limit)
     got: list[Any] = []
-    while job.ready:
+    while job.bulk.ready:
         got += _decoded(job, carve(job, 4))
     assert got == expected
 
@@ -332,7 +330,7 @@ def test_tuples_of_any_width() -> None:
 
 
 def test_an_item_that_cannot_be_pickled_fails_alone_when_it_is_pulled() -> None:
-    from test_job import carve, make
+    from test_bulk_job import carve, make, offer
 
     class Rude:
         nbytes = property(lambda self: 1 / 0)
@@ -342,8 +340,8 @@ def test_an_item_that_cannot_be_pickled_fails_alone_when_it_is_pulled() -> None:
 
     job = make([1, Rude(), 2])
     while not job.sourceless:
-        job.ready += job.pull(None)
-    items = carve(job, 3).items
+        offer(job)
+    items = job.items_of(carve(job, 3))
     assert [type(item) for item in items] == [int, Packed, int]
     error = codec.decode(items[1].frame).error
     assert type(error) is SerializationError
@@ -353,7 +351,7 @@ def test_an_item_that_cannot_be_pickled_fails_alone_when_it_is_pulled() -> None:
 def test_ctrl_c_while_an_item_is_pickled_ends_the_pulling() -> None:
     import signal
 
-    from test_job import make
+    from test_bulk_job import make
 
     class Interrupts:
         def __reduce__(self) -> Any:

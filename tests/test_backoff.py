@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
-from mpitasks.wire.patience import Patience
+from mpitasks.wire import backoff
+from mpitasks.wire.backoff import Backoff
 
 
 class Ladder:
@@ -19,11 +19,11 @@ class Ladder:
         self.now = 1.0
         self.steps: list[str] = []
         self.can_doze = can_doze
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(time, "sleep", lambda _: self.steps.append("nap"))
+        monkeypatch.setattr(backoff, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(backoff, "sleep", lambda _: self.steps.append("nap"))
         monkeypatch.setattr(os, "sched_yield", lambda: self.steps.append("yield"))
-        self.patience = Patience(spare_cores, self.doze)
-        self.patience.pause(1.0)  # starts the clock of this wait
+        self.backoff = Backoff(spare_cores, self.doze)
+        self.backoff.pause(1.0)  # starts the clock of this wait
 
     def doze(self, _: float) -> bool:
         if self.can_doze:
@@ -34,7 +34,7 @@ class Ladder:
         """Return what it does when nothing has come for so many seconds."""
         self.steps.clear()
         self.now = 1.0 + after
-        self.patience.pause(1.0)
+        self.backoff.pause(1.0)
         return " ".join(self.steps) or "spin"
 
 
@@ -65,13 +65,13 @@ def test_while_it_spins_a_message_is_looked_for_longer(
     ladder = Ladder(monkeypatch, spare_cores=True, can_doze=False)
     for after in (0.0, 20e-6):
         ladder.step(after)
-        assert ladder.patience.look_seconds > 0.0
+        assert ladder.backoff.look_seconds > 0.0
     for after in (100e-6, 3e-3):
         ladder.step(after)
-        assert ladder.patience.look_seconds == 0.0
-    ladder.patience.idle_since = 0.0
+        assert ladder.backoff.look_seconds == 0.0
+    ladder.backoff.idle_since = 0.0
     ladder.step(3e-3)
-    assert ladder.patience.look_seconds > 0.0
+    assert ladder.backoff.look_seconds > 0.0
 
 
 def test_on_a_crowded_node_it_is_looked_for_once(
@@ -80,12 +80,12 @@ def test_on_a_crowded_node_it_is_looked_for_once(
     ladder = Ladder(monkeypatch, spare_cores=False, can_doze=False)
     for after in (0.0, 20e-6, 3e-3):
         ladder.step(after)
-        assert ladder.patience.look_seconds == 0.0
+        assert ladder.backoff.look_seconds == 0.0
 
 
 def test_what_happens_starts_the_ladder_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     ladder = Ladder(monkeypatch, spare_cores=True, can_doze=True)
     assert ladder.step(1.0) == "doze"
-    ladder.patience.idle_since = 0.0
+    ladder.backoff.idle_since = 0.0
     assert ladder.step(1.0) == "spin"
     assert ladder.step(1.0 + 20e-6) == "spin"

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from mpitasks.launch.bench import command, engine, fibonacci, plot
-from mpitasks.launch.bench.machine import Host, Machine, group_hosts
-from mpitasks.launch.bench.report import (
+from mpitasks.launch.verbs import UsageError, find_verb
+from mpitasks.tools.bench import command, engine, fibonacci, plot
+from mpitasks.tools.bench.machine import Host, Machine, group_hosts
+from mpitasks.tools.bench.report import (
     Column,
     Report,
     format_head,
     format_table,
+    is_of_report,
     write_csv,
     write_json,
 )
-from mpitasks.launch.bench.series import (
+from mpitasks.tools.bench.series import (
     chosen_counts,
     format_size,
     parse_count,
@@ -28,8 +30,7 @@ from mpitasks.launch.bench.series import (
     percentile,
     worker_counts,
 )
-from mpitasks.launch.bench.tasks import fibonacci as build
-from mpitasks.launch.verbs import UsageError, find_verb
+from mpitasks.tools.bench.tasks import fibonacci as build
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -48,6 +49,9 @@ def make_machine(workers: int = 7, cores: int = 4, hosts: int = 2) -> Machine:
     )
 
 
+RUNS = {1: [8.0], 2: [5.0, 4.0], 3: [4.0]}
+
+
 def make_report(**changes: object) -> Report:
     values: dict[str, object] = {
         "benchmark": "fibonacci",
@@ -55,8 +59,8 @@ def make_report(**changes: object) -> Report:
         "work": "some work",
         "options": {"size": 5},
         "columns": fibonacci.COLUMNS,
-        "rows": fibonacci.make_rows([8.0, 9.0], {1: [8.0], 2: [5.0, 4.0], 3: [4.0]}),
-        "samples": {"serial": [8.0, 9.0]},
+        "rows": fibonacci.make_rows([8.0, 9.0], RUNS),
+        "samples": {"serial": [8.0, 9.0], "workers": RUNS},
         "notes": [],
     }
     return Report(**{**values, **changes})  # type: ignore[arg-type]
@@ -232,7 +236,7 @@ def test_json_has_everything(tmp_path: Path) -> None:
     assert read["machine"]["versions"]["numpy"] == "2.4.6"
     assert read["rows"] == report.rows
     assert read["options"] == {"size": 5}
-    assert read["samples"] == {"serial": [8.0, 9.0]}
+    assert read["samples"]["serial"] == [8.0, 9.0]
 
 
 @pytest.mark.parametrize(
@@ -251,16 +255,29 @@ def sample_reports() -> list[Report]:
     rates = {"submit_per_second": 1e5, "map_per_second": 2e6}
     trip = {"percentiles": [1e-6 * (n + 1) for n in range(101)]}
     both = [{"bytes": 8, "size": "8 B", "bytes_per_second": 2e9}]
+    trips = {8: [1e-6, 2e-6, 4e-6]}
     return [
         make_report(),
-        make_report(rows=fibonacci.make_rows([1.0], {1: [9.0]})),
-        make_report(benchmark="throughput", rows=[{"workers": 1, **rates}]),
-        make_report(benchmark="latency", samples={"a": trip, "b": trip}),
         make_report(
-            benchmark="bandwidth", rows=[{**both[0], "raw_bytes_per_second": None}]
+            rows=fibonacci.make_rows([1.0], {1: [9.0]}),
+            samples={"serial": [1.0], "workers": {1: [9.0]}},
         ),
         make_report(
-            benchmark="bandwidth", rows=[{**both[0], "raw_bytes_per_second": 3e9}]
+            benchmark="throughput",
+            rows=[{"workers": 1, **rates}],
+            options={"tasks": 1000},
+            samples={"submit": {1: [0.5, 0.7]}, "map": {1: [0.01]}},
+        ),
+        make_report(benchmark="latency", samples={"a": trip, "b": trip}),
+        make_report(
+            benchmark="bandwidth",
+            rows=[{**both[0], "raw_bytes_per_second": None}],
+            samples={"mpitasks": trips},
+        ),
+        make_report(
+            benchmark="bandwidth",
+            rows=[{**both[0], "raw_bytes_per_second": 3e9}],
+            samples={"mpitasks": trips, "raw mpi4py": trips},
         ),
     ]
 
@@ -269,7 +286,17 @@ def sample_reports() -> list[Report]:
 def test_picture(tmp_path: Path, report: Report) -> None:
     pytest.importorskip("matplotlib")
     assert plot.draw(report, tmp_path / "x.png")
-    assert (tmp_path / "x.png").read_bytes().startswith(PNG)
+    content = (tmp_path / "x.png").read_bytes()
+    assert content.startswith(PNG)
+    assert is_of_report(content)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(24.3, "24"), (9.96, "10"), (2.06, "2.1"), (0.512, "0.51"), (12_444, "12,000")],
+)
+def test_a_picture_has_no_more_digits_than_are_known(value: float, text: str) -> None:
+    assert plot.two_digits(value) == text
 
 
 def test_every_benchmark_has_a_picture() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,37 +10,48 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpitasks.core.policy import BATCH_BYTES
 from mpitasks.errors import SerializationError
-from mpitasks.master.calls import Chunk
+from mpitasks.master.bulk_job import BulkJob
 from mpitasks.master.functions import Functions
-from mpitasks.master.job import Job
 from mpitasks.options import DEFAULTS
+from mpitasks.scheduler.backlog import Backlog
+from mpitasks.scheduler.batching import take_run
+from mpitasks.scheduler.events import BulkExtended, Task
+from mpitasks.scheduler.policy import BATCH_BYTES, ReadyQueue
 from mpitasks.wire import codec
 from mpitasks.wire.codec import THRESHOLD, Unsendable
 from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
 from mpitasks.wire.outcomes import Failure
 
 
-def make(source: Iterable[Any], *, star: bool = False, ordered: bool = True) -> Job:
+def make(source: Iterable[Any], *, star: bool = False, ordered: bool = True) -> BulkJob:
     """Return a job."""
     target = Functions().register(abs)
-    return Job(target, source, star=star, ordered=ordered, options=DEFAULTS)
+    return BulkJob(target, source, star=star, ordered=ordered, options=DEFAULTS)
 
 
-def offer(job: Job, limit: int | None = None) -> int:
-    """Pull items and make them ready, as the pump and the scheduler do."""
+def offer(job: BulkJob, limit: int | None = None) -> int:
+    """Pull items and make them ready, as the event loop and the scheduler do."""
     count = job.pull(limit)
-    job.ready += count
+    queue = Backlog(itertools.count())
+    queue.extend(BulkExtended(job.bulk, count, job.target.id, job.sizes(count)))
     return count
 
 
-def carve(job: Job, limit: int) -> Chunk:
-    """Carve off a chunk, as the scheduler does."""
-    chunk = job.carve(0, limit)
-    assert isinstance(chunk, Chunk)
-    job.ready -= chunk.count
+def carve(job: BulkJob, limit: int) -> Task:
+    """Cut off a chunk, as the scheduler does."""
+    queue = ReadyQueue()
+    queue.add(job.bulk, job.bulk.ready)
+    (chunk,) = take_run(queue, job.bulk, limit, itertools.count())
+    job.items_of(chunk)
     return chunk
+
+
+def split(chunk: Task, id: int, keep: int) -> Task:
+    """Split a chunk, as the scheduler does."""
+    rest = chunk.part(id, keep, chunk.count - keep)
+    chunk.count = keep
+    return rest
 
 
 def test_all_items_are_pulled_at_once_or_some() -> None:
@@ -78,7 +90,9 @@ def test_chunks_are_consecutive() -> None:
     chunks += [carve(job, 4), carve(job, 4)]
     assert [chunk.start for chunk in chunks] == [0, 2, 5, 9]
     assert [chunk.count for chunk in chunks] == [2, 3, 4, 1]
-    assert [item for chunk in chunks for item in chunk.items] == list("abcdefghij")
+    assert [item for chunk in chunks for item in job.items_of(chunk)] == list(
+        "abcdefghij"
+    )
     assert {chunk.function for chunk in chunks} == {job.target.id}
 
 
@@ -118,6 +132,21 @@ def test_an_item_with_a_strange_size_counts_as_small() -> None:
     assert carve(job, 5).count == 5
 
 
+def test_sizes_are_of_the_last_items_whatever_is_sent_meanwhile() -> None:
+    """Another thread cuts chunks off the front while the consuming thread looks."""
+
+    class Shrinking(list[Any]):
+        def __len__(self) -> int:
+            before = super().__len__()
+            del self[: before // 2]
+            return before
+
+    job = make(["x" * n for n in range(10)])
+    job.pull(None)
+    job._items = Shrinking(job._items)
+    assert job.sizes(3) == [7, 8, 9]
+
+
 # To the wire.
 
 
@@ -132,8 +161,8 @@ def test_plain_items_are_one_frame(items: list[Any], mode: int, *, star: bool) -
     job = make(items, star=star)
     offer(job)
     chunk = carve(job, 3)
-    wire, buffers = job.encode(chunk)
-    assert wire[:3] == (chunk.id, job.function, mode)
+    wire, _, buffers = job.encode(chunk)
+    assert wire[:3] == (chunk.id, job.target.id, mode)
     assert codec.decode(wire[3]) == items
     assert (wire[4], buffers) == (0, [])
 
@@ -144,7 +173,7 @@ def test_other_items_are_frames_of_their_own(mode: int, *, star: bool) -> None:
     items = [([1],), (large,), (large * 2, large * 3)]
     job = make(items, star=star)
     offer(job)
-    wire, buffers = job.encode(carve(job, 3))
+    wire, _, buffers = job.encode(carve(job, 3))
     assert wire[2] == mode
     assert [count for _, count in wire[3]] == [0, 1, 2]
     assert wire[4] == len(buffers) == 3
@@ -158,7 +187,7 @@ def test_an_item_that_cannot_be_pickled_takes_its_place_as_an_error() -> None:
     offer(job, 1)
     carve(job, 1)
     offer(job)
-    wire, _ = job.encode(carve(job, 2))
+    wire, _, _ = job.encode(carve(job, 2))
     stand_in = codec.decode(wire[3][0][0])
     assert type(stand_in) is Unsendable
     assert type(stand_in.error) is SerializationError
@@ -169,7 +198,7 @@ def test_an_item_that_cannot_be_pickled_takes_its_place_as_an_error() -> None:
 # Results.
 
 
-def _carved(job: Job) -> list[Chunk]:
+def _carved(job: BulkJob) -> list[Task]:
     offer(job)
     return [carve(job, 2) for _ in range(3)]
 
@@ -196,7 +225,7 @@ def test_unordered_results_come_as_they_are() -> None:
     first, second, third = _carved(job)
     starts = []
     for chunk in (third, first, second):
-        job.deliver(chunk.start, list(chunk.items), mixed=False)
+        job.deliver(chunk.start, list(job.items_of(chunk)), mixed=False)
         assert job.has_news()
         starts.append(job.take()[0])
     assert starts == [4, 0, 2]
@@ -220,7 +249,7 @@ def test_a_cancelled_job_is_abandoned_when_what_was_sent_is_back() -> None:
     offer(job)
     chunk = carve(job, 2)
     states = [job.abandoned]
-    job.cancelled = True
+    job.bulk.cancelled = True
     states.append(job.abandoned)
     job.deliver(chunk.start, [0, 1], mixed=False)
     states.append(job.abandoned)
@@ -245,13 +274,13 @@ def test_a_split_chunk_keeps_its_first_items(items: Any) -> None:
     offer(job)
     carve(job, 1)
     begun = carve(job, 5)
-    rest = begun.split(77, 2)
+    rest = split(begun, 77, 2)
     assert (begun.id, begun.start, begun.count) == (0, 1, 2)
     assert (rest.id, rest.start, rest.count) == (77, 3, 3)
-    assert list(begun.items) == list(items[1:3])
-    assert list(rest.items) == list(items[3:6])
-    assert type(rest.items) is type(job._items)
-    assert rest.job is job
+    assert list(job.items_of(begun)) == list(items[1:3])
+    assert list(job.items_of(rest)) == list(items[3:6])
+    assert type(job.items_of(rest)) is type(job._items)
+    assert rest.payload is job
     assert (rest.function, rest.priority) == (begun.function, begun.priority)
 
 
@@ -259,8 +288,8 @@ def test_results_of_a_split_chunk_take_their_places() -> None:
     job = make(range(6))
     offer(job)
     begun = carve(job, 6)
-    last = begun.split(1, 4)
-    middle = begun.split(2, 1)
+    last = split(begun, 1, 4)
+    middle = split(begun, 2, 1)
     job.deliver(last.start, [4, 5], mixed=False)
     assert not job.has_news()
     job.deliver(begun.start, [0], mixed=False)
@@ -272,8 +301,8 @@ def test_results_of_a_split_chunk_take_their_places() -> None:
 def test_a_split_chunk_names_its_items_by_their_places_in_the_job() -> None:
     job = make([[1], [2], threading.Lock()])
     offer(job)
-    rest = carve(job, 3).split(1, 2)
-    wire, _ = job.encode(rest)
+    rest = split(carve(job, 3), 1, 2)
+    wire, _, _ = job.encode(rest)
     assert wire[0] == 1
     stand_in = codec.decode(wire[3][0][0])
     assert str(stand_in.error).startswith("item 2 cannot be pickled")
@@ -283,7 +312,7 @@ def test_a_job_is_abandoned_when_a_part_was_dropped_and_the_others_are_back() ->
     job = make(range(6))
     offer(job)
     begun = carve(job, 6)
-    rest = begun.split(1, 2)
+    rest = split(begun, 1, 2)
     states = [job.abandoned]
     job.drop(rest)
     states.append(job.abandoned)
@@ -300,7 +329,7 @@ def test_a_job_is_abandoned_when_a_part_was_dropped_and_the_others_are_back() ->
 def test_a_finished_job_is_not_abandoned() -> None:
     job = make(range(6))
     for chunk in _carved(job):
-        job.deliver(chunk.start, list(chunk.items), mixed=False)
+        job.deliver(chunk.start, list(job.items_of(chunk)), mixed=False)
     assert not job.abandoned
 
 
@@ -309,3 +338,55 @@ def test_a_drop_wakes_who_sleeps() -> None:
     job.drop(_carved(job)[0])
     job.block(3600.0)  # or the test ends by its time-out
     job.block(0.0)
+
+
+# What is kept of the items until they are done.
+
+
+def kept(job: BulkJob) -> dict[int, list[Any]]:
+    """Return the items that are at work, by the index of the first of each task."""
+    return {start: list(items) for start, items in job._sent.items()}
+
+
+@pytest.mark.parametrize("looked_at", [True, False], ids=["sent", "waiting"])
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_items_are_let_go_when_they_are_done(
+    *, looked_at: bool, first_ends_first: bool
+) -> None:
+    job = make(range(20, 30))
+    offer(job)
+    begun = carve(job, 6)
+    rest = split(begun, 1, 2)
+    if looked_at:
+        assert list(job.items_of(rest)) == [22, 23, 24, 25]
+    order = [(begun, [20, 21]), (rest, [22, 23, 24, 25])]
+    for task, items in order if first_ends_first else reversed(order):
+        assert list(job.release(task)) == items
+    assert kept(job) == {}
+
+
+def test_a_reported_part_is_let_go_and_the_others_are_not() -> None:
+    job = make("abcdef")
+    offer(job)
+    chunk = carve(job, 6)
+    first = chunk.part(chunk.id, 0, 2)
+    chunk.start, chunk.count = 2, 4
+    assert job.release(first) == ["a", "b"]
+    rest = split(chunk, 7, 1)
+    assert job.items_of(rest) == ["d", "e", "f"]
+    assert kept(job) == {2: ["c"], 3: ["d", "e", "f"]}
+    assert job.release(chunk) == ["c"]
+    assert job.release(rest) == ["d", "e", "f"]
+    assert kept(job) == {}
+
+
+def test_an_item_is_kept_for_another_attempt() -> None:
+    job = make("abc")
+    offer(job)
+    chunk = carve(job, 3)
+    job.release(chunk)
+    job.keep(1, "b")
+    again = chunk.part(9, 1, 1)
+    assert job.encode(again)[0][:1] == (9,)
+    job.give(again, Failure(OSError()))
+    assert kept(job) == {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import copyreg
 import dataclasses
 import functools
 import operator
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,3 +290,24 @@ def test_an_endless_structure_is_an_error_not_a_crash() -> None:
 def test_plain_values(values: list[Any], *, plain: bool) -> None:
     assert is_plain(values) is plain
     assert all_plain(values) is plain
+
+
+def test_a_class_without_a_hash_is_not_plain() -> None:
+    class Meta(type):
+        __hash__ = None  # type: ignore[assignment]
+
+    value = Meta("Odd", (), {})()
+    assert not is_plain([1, value])
+
+
+def test_ctrl_c_is_no_error_of_an_object() -> None:
+    class Slow:
+        def __reduce__(self) -> Any:
+            _thread.interrupt_main()
+            while True:
+                time.monotonic()
+
+    with pytest.raises(KeyboardInterrupt):
+        encode(Slow(), "it")
+    with pytest.raises(KeyboardInterrupt):
+        encode_noting(Slow(), "it")

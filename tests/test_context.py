@@ -8,9 +8,9 @@ import pytest
 
 import mpitasks
 from mpitasks.errors import ConfigurationError, TaskTimeout
-from mpitasks.terms import Terms
-from mpitasks.worker import context
-from mpitasks.worker.current import CurrentTask
+from mpitasks.runner import context
+from mpitasks.runner.current_task import CurrentTask
+from mpitasks.task_spec import TaskSpec
 from working import Running, chunk, error_of, plain
 
 
@@ -41,7 +41,7 @@ def test_a_call_and_the_items_of_a_chunk() -> None:
             plain(7, which),
             plain(8, which),
             chunk(9, which_of, [1, 2]),
-            terms={7: Terms("fit", 2), 9: Terms("map")},
+            task_spec={7: TaskSpec("fit", 2), 9: TaskSpec("map")},
         )
         outcomes = master.finish()
         with pytest.raises(ConfigurationError):
@@ -55,12 +55,12 @@ def test_a_call_and_the_items_of_a_chunk() -> None:
 
 def test_a_time_limit_is_for_each_item() -> None:
     master = Running()
-    limited = Terms(timeout=0.05)
+    limited = TaskSpec(timeout=3.0)  # a busy machine may stop any item for a while
     master.send(
         chunk(1, spin_at, [0, 1, 2]),
         plain(2, spin_at, 1),
         plain(3, spin_at, 0),
-        terms={1: limited, 2: limited},
+        task_spec={1: limited, 2: limited},
     )
     outcomes = master.finish()
     first, second, third = outcomes[1]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mpitasks.core import transitions
-from mpitasks.core.events import TaskState, WorkerState
 from mpitasks.records import names_of
+from mpitasks.scheduler import transitions
+from mpitasks.scheduler.events import TaskState, WorkerState
 from mpitasks.wire import messages
 
 DESIGN = (Path(__file__).parents[1] / "docs" / "design.md").read_text()

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
+from mpitasks.wire import codec
 from mpitasks.wire.diagnose import why_not_picklable
 
 LOCK = threading.Lock()  # a global variable that cannot be pickled
 REASON = TypeError("the first error")
+PICKLE = functools.partial(codec._dump, codec._script_pickler())
 
 
 def why(value: Any) -> str:
     """Return the message about the value, which is called `it`."""
-    return why_not_picklable(value, "it", REASON)
+    return why_not_picklable(value, "it", REASON, PICKLE)
 
 
 class Holder:
@@ -200,7 +202,9 @@ def test_it_never_raises(value: Any) -> None:
 
 
 def test_an_error_without_words_does_no_harm() -> None:
-    assert why_not_picklable([1], "it", Mute()).startswith("it is a builtins.list")
+    assert why_not_picklable([1], "it", Mute(), PICKLE).startswith(
+        "it is a builtins.list"
+    )
 
 
 def test_an_empty_cell_does_no_harm() -> None:

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from mpitasks.launch.doctor.checks_host import check_hosts, check_ranks, is_crowded
-from mpitasks.launch.doctor.checks_mpi import (
+from mpitasks.launch.environment import LaunchHint
+from mpitasks.tools.doctor.checks_host import check_hosts, check_ranks, is_crowded
+from mpitasks.tools.doctor.checks_mpi import (
     check_launch,
     check_mpi,
     check_python,
     check_slurm,
     check_start,
 )
-from mpitasks.launch.doctor.checks_world import check_missing, check_pair, check_pairs
-from mpitasks.launch.doctor.facts import (
+from mpitasks.tools.doctor.checks_world import check_missing, check_pair, check_pairs
+from mpitasks.tools.doctor.facts import (
     CopyFacts,
     LauncherFacts,
     MpiFacts,
@@ -25,8 +26,7 @@ from mpitasks.launch.doctor.facts import (
     RankFacts,
     SlurmFacts,
 )
-from mpitasks.launch.doctor.findings import Finding, Level
-from mpitasks.launch.environment import LaunchHint
+from mpitasks.tools.doctor.findings import Finding, Level
 
 MPICH = "MPICH Version:      5.0.2\nMPICH Device:       ch4:ucx ofi"
 OPEN5 = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution"

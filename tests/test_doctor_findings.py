@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mpitasks.launch.doctor.findings import (
+from mpitasks.tools.doctor.findings import (
     Finding,
     Level,
     error,

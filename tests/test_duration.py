@@ -9,7 +9,7 @@ import pytest
 from mpitasks import walltime
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.duration import parse_duration
-from mpitasks.launch.size import parse_size
+from mpitasks.values import parse_size
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from driver import Driver, only
-from mpitasks.core.ending import FORGETTING, KNOWN_FUNCTIONS, Ending
-from mpitasks.core.events import (
+from mpitasks.scheduler.events import (
     Assign,
     Bulk,
     CancelRequested,
@@ -14,12 +13,13 @@ from mpitasks.core.events import (
     DrainRequested,
     EndSet,
     QueueCancelled,
+    RankLost,
     TasksSubmitted,
     TaskState,
-    WorkerLost,
 )
-from mpitasks.core.policy import ReadyQueue
-from mpitasks.terms import Terms
+from mpitasks.scheduler.job_end import FORGETTING, KNOWN_FUNCTIONS, JobEnd
+from mpitasks.scheduler.policy import ReadyQueue
+from mpitasks.task_spec import TaskSpec
 from simulation import Simulation
 
 
@@ -63,6 +63,25 @@ def test_shorter_ones_pass_what_does_not_fit() -> None:
     assert simulation.scheduler.stranded
 
 
+def test_a_later_end_brings_back_what_did_not_fit() -> None:
+    simulation = Simulation(2)
+    simulation.submit([9.0] * 2, function=1)
+    simulation.submit([3.0] * 2, function=2)
+    simulation.run()
+    simulation.handle(EndSet(simulation.now + 1.0))
+    simulation.submit([9.0] * 4, function=1)
+    simulation.submit([3.0] * 4, function=2)
+    simulation.run()
+    assert simulation.done == 4
+    assert simulation.scheduler.stranded
+    simulation.handle(EndSet(simulation.now + 7.0))
+    simulation.run()
+    assert simulation.done == 8  # those behind what does not fit yet, too
+    simulation.handle(EndSet(simulation.now + 100.0))
+    simulation.run()
+    assert simulation.done == 12
+
+
 def test_what_was_never_measured_may_start_before_the_end() -> None:
     driver = Driver(1)
     driver.handle(EndSet(100.0))
@@ -73,10 +92,24 @@ def test_what_was_never_measured_may_start_before_the_end() -> None:
     assert driver.scheduler.stranded
 
 
+def test_to_end_at_the_end_is_in_time() -> None:
+    task = Driver().task()
+    ending = JobEnd({})
+    ending.at = 100.0
+    assert ending.fits(task, 100.0)
+    assert not ending.fits(task, 100.5)
+    ending.observe([Cost(task.function, 2, 3.0, 0)])
+    assert ending.fits(task, 98.5)
+    assert not ending.fits(task, 98.75)
+    assert ending.fits(
+        Driver().task(task_spec=TaskSpec(timeout=60.0)), 98.5
+    )  # measured
+
+
 def test_the_timeout_stands_in_for_a_measure() -> None:
     driver = Driver(1)
     driver.handle(EndSet(50.0))
-    tasks = driver.tasks(2, terms=Terms(timeout=60.0))
+    tasks = driver.tasks(2, task_spec=TaskSpec(timeout=60.0))
     assert not only(Assign, driver.submit(*tasks))
     [assign] = only(Assign, driver.submit(driver.task(function=1)))
     assert assign.tasks[0].function == 1
@@ -151,7 +184,7 @@ def test_what_is_set_aside_fails_with_the_last_worker() -> None:
     driver.handle(EndSet(0.0))
     tasks = driver.tasks(4)
     driver.submit(*tasks)
-    driver.handle(WorkerLost(0))
+    driver.handle(RankLost(0))
     assert {task.state for task in tasks} == {TaskState.FAILED}
     assert not driver.scheduler.stranded
 
@@ -166,7 +199,7 @@ def test_a_later_end_lets_them_go() -> None:
 
 
 def test_a_chunk_of_fixed_size_counts_as_a_whole() -> None:
-    ending = Ending({})
+    ending = JobEnd({})
     ending.at = 10.0
     ending.observe([Cost(0, 1, 1.0)])
     bulk = Bulk(0, chunksize=8)
@@ -178,7 +211,7 @@ def test_a_chunk_of_fixed_size_counts_as_a_whole() -> None:
 
 
 def test_the_longest_lately_counts() -> None:
-    ending = Ending({})
+    ending = JobEnd({})
     ending.at = 10.0
     task = Driver().task()
     ending.observe([Cost(0, 2, 2.0), Cost(0, 1, 5.0), Cost(0, 1, 1.0)])
@@ -188,7 +221,7 @@ def test_the_longest_lately_counts() -> None:
 
 
 def test_durations_of_few_functions_are_kept() -> None:
-    ending = Ending({})
+    ending = JobEnd({})
     ending.at = 1.0
     ending.observe([Cost(n, 1, 5.0) for n in range(KNOWN_FUNCTIONS + 1)])
     driver = Driver()
@@ -200,14 +233,14 @@ def test_many_that_do_not_fit_are_looked_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks = 0
-    fits = Ending.fits
+    fits = JobEnd.fits
 
-    def counted(self: Ending, *args: object) -> bool:
+    def counted(self: JobEnd, *args: object) -> bool:
         nonlocal looks
         looks += 1
         return fits(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Ending, "fits", counted)
+    monkeypatch.setattr(JobEnd, "fits", counted)
     driver = Driver(1)
     driver.handle(EndSet(0.0))
     driver.handle(TasksSubmitted(driver.tasks(1000)))
@@ -217,4 +250,4 @@ def test_many_that_do_not_fit_are_looked_at_once(
 
 
 def test_of_nothing_nothing_can_be_finished() -> None:
-    assert not Ending({}).choose(ReadyQueue(), 0.0)
+    assert not JobEnd({}).choose(ReadyQueue(), 0.0)

@@ -1,4 +1,4 @@
-"""The pump: whom it wakes, and that every wait ends when the engine is broken."""
+"""The event loop: whom it wakes, and that every wait ends when the engine is broken."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hands import Hands
+from mpitasks.api.executor import Executor
 from mpitasks.errors import InternalError, TransportError
-from mpitasks.master import pump as pumps
-from mpitasks.master.calls import Call
-from mpitasks.master.executor import Executor
+from mpitasks.master import event_loop as event_loops
+from mpitasks.master.event_loop import EventLoop
 from mpitasks.master.future import Future
-from mpitasks.master.pump import Pump
+from mpitasks.master.payloads import Call
 from mpitasks.options import DEFAULTS
-from mpitasks.wire.local import LocalTransport, local_pair
+from mpitasks.wire.local_transport import LocalTransport, local_pair
 from mpitasks.wire.messages import Outcomes
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ def end() -> LocalTransport:
 
 
 @pytest.fixture
-def pump(end: LocalTransport) -> Iterator[Pump]:
-    pump = Pump(end, [1], threads=False)
-    yield pump
-    pump.close(0.0)
+def event_loop(end: LocalTransport) -> Iterator[EventLoop]:
+    event_loop = EventLoop(end, [1], threads=False)
+    yield event_loop
+    event_loop.close(0.0)
 
 
-def submit(pump: Pump) -> Future:
-    call = Call(next(pump.ids), pump.functions.register(abs), (1,), {}, DEFAULTS)
-    call.future = Future(call, pump)
-    pump.submit(call)
-    return call.future
+def submit(event_loop: EventLoop) -> Future:
+    target = event_loop.functions.register(abs)
+    call = Call(next(event_loop.engine.ids), target, (1,), {}, DEFAULTS, event_loop)
+    event_loop.submit(call.task)
+    return call
 
 
 @pytest.mark.parametrize(
@@ -49,24 +49,24 @@ def submit(pump: Pump) -> Future:
 def test_a_broken_transport_ends_every_wait(
     monkeypatch: pytest.MonkeyPatch,
     end: LocalTransport,
-    pump: Pump,
+    event_loop: EventLoop,
     raised: Exception,
     seen: type[Exception],
 ) -> None:
     def poll() -> None:
         raise raised
 
-    sent, queued = submit(pump), submit(pump)
+    sent, queued = submit(event_loop), submit(event_loop)
     monkeypatch.setattr(end, "poll", poll)
-    for future in (sent, queued, submit(pump)):
+    for future in (sent, queued, submit(event_loop)):
         with pytest.raises(seen):
-            future.result(timeout=30)
-    assert pump.finish(timeout=30)
-    assert pump.close(30.0) == [1]  # nobody told the worker to stop
+            future.result(timeout=120)
+    assert event_loop.finish(timeout=30)
+    assert event_loop.close(30.0) == [1]  # nobody told the worker to stop
 
 
 def test_what_a_broken_engine_lost_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, end: LocalTransport, pump: Pump
+    monkeypatch: pytest.MonkeyPatch, end: LocalTransport, event_loop: EventLoop
 ) -> None:
     """As after Ctrl-C in the middle of a turn: the call is in no collection."""
 
@@ -75,11 +75,11 @@ def test_what_a_broken_engine_lost_is_not_waited_for(
 
     monkeypatch.setattr(end, "poll", poll)
     with pytest.raises(KeyboardInterrupt):
-        pump.nudge()
+        event_loop.nudge()
     monkeypatch.undo()
-    lost = Future(None, pump)
+    lost = Future(event_loop)
     with pytest.raises(InternalError):
-        lost.result(timeout=30)
+        lost.result(timeout=120)
     with pytest.raises((InternalError, concurrent.futures.TimeoutError)):
         lost.result(timeout=0)
 
@@ -87,7 +87,9 @@ def test_what_a_broken_engine_lost_is_not_waited_for(
 def test_a_call_that_waits_for_company_wakes_the_driver(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pumps, "MOST_SECONDS", 3600.0)  # the driver sleeps till woken
+    monkeypatch.setattr(
+        event_loops, "MOST_SECONDS", 3600.0
+    )  # the driver sleeps till woken
     hands = Hands(2)
     executor = Executor()
     executor.submit(abs, -1)
@@ -99,13 +101,13 @@ def test_a_call_that_waits_for_company_wakes_the_driver(
     driver = threading.Thread(target=long.result, daemon=True)
     driver.start()
     pause = threading.Event()
-    while not hands.pump.driven:
+    while not hands.event_loop.driven:
         pause.wait(0.001)
     (idle,) = (rank for rank in hands.ends if rank != busy)
     executor.submit(abs, -2)
-    hands.ends[idle].wait(20.0)
+    hands.ends[idle].wait(120.0)
     assert [sent[3] for sent in hands.calls(idle)] == [(-2,)]
     hands.ends[busy].send(0, Outcomes(busy, 1, [call[0]], [], [], [0], {}))
-    driver.join(20.0)
+    driver.join(120.0)
     assert not driver.is_alive()
     hands.close()

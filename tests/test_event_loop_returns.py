@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hands import Hands
+from mpitasks.api.executor import Executor
 from mpitasks.errors import WorkerLost
-from mpitasks.master.executor import Executor
 from mpitasks.wire import codec
 from mpitasks.wire.messages import MAP, MAP_PLAIN, SURROUNDINGS, Goodbye, Returned
 
@@ -38,29 +38,29 @@ def _first(hands: Hands) -> tuple[int, Any]:
 
 def test_the_rest_of_a_chunk_is_sent_to_another_worker(two: Hands) -> None:
     results = Executor().map(abs, range(0, -10, -1), chunksize=10)
-    stuck, call = _first(two)
-    two.say(stuck, Returned(stuck, [], (call[0], 4)))
+    unresponsive, call = _first(two)
+    two.say(unresponsive, Returned(unresponsive, [], (call[0], 4)))
     other, rest = _first(two)
-    assert other != stuck
+    assert other != unresponsive
     assert rest[0] != call[0]
     assert rest[1:3] == (call[1], MAP_PLAIN)
     assert codec.decode(rest[3]) == range(-4, -10, -1)
     two.reply(other, rest, [4, 5, 6, 7, 8, 9])
-    assert two.pump.outstanding == 4
-    two.reply(stuck, call, [0, 1, 2, 3])
+    assert two.event_loop.outstanding == 4
+    two.reply(unresponsive, call, [0, 1, 2, 3])
     assert list(results) == list(range(10))
-    assert two.pump.outstanding == 0
+    assert two.event_loop.outstanding == 0
 
 
 def test_items_of_any_kind_are_encoded_again(two: Hands) -> None:
     items = [[at] for at in range(6)]
     results = Executor().map(len, items, chunksize=6)
-    stuck, call = _first(two)
+    unresponsive, call = _first(two)
     assert call[2] == MAP
-    two.say(stuck, Returned(stuck, [], (call[0], 1)))
+    two.say(unresponsive, Returned(unresponsive, [], (call[0], 1)))
     other, rest = _first(two)
     assert [codec.decode(frame) for frame, _ in rest[3]] == items[1:]
-    two.reply(stuck, call, [1])
+    two.reply(unresponsive, call, [1])
     two.reply(other, rest, [1] * 5)
     assert list(results) == [1] * 6
 
@@ -84,24 +84,24 @@ def _two_calls(hands: Hands) -> tuple[list[Any], int, list[Any]]:
 
 
 def test_a_returned_call_is_sent_to_another_worker_as_it_was(two: Hands) -> None:
-    futures, stuck, calls = _two_calls(two)
-    two.say(stuck, Returned(stuck, [calls[1][0]], None))
+    futures, unresponsive, calls = _two_calls(two)
+    two.say(unresponsive, Returned(unresponsive, [calls[1][0]], None))
     other, again = _first(two)
-    assert other != stuck
+    assert other != unresponsive
     assert again == calls[1]
     assert not futures[1].done()
     two.reply(other, again, 1)
     assert futures[1].result(0) == 1
-    two.reply(stuck, calls[0], 0)
+    two.reply(unresponsive, calls[0], 0)
     assert futures[0].result(0) == 0
-    assert two.pump.outstanding == 0
+    assert two.event_loop.outstanding == 0
 
 
 def test_a_worker_that_lacks_the_function_is_sent_it(two: Hands) -> None:
     Executor().map(abs, range(10), chunksize=10)
-    stuck, call = _first(two)
-    two.say(stuck, Returned(stuck, [], (call[0], 4)))
-    (other,) = (rank for rank in two.ends if rank != stuck)
+    unresponsive, call = _first(two)
+    two.say(unresponsive, Returned(unresponsive, [], (call[0], 4)))
+    (other,) = (rank for rank in two.ends if rank != unresponsive)
     (batch,) = two.batches(other)
     sent = [(number, name) for number, name, *_ in batch.functions]
     assert sent == [(0, SURROUNDINGS), (call[1], None)]
@@ -127,9 +127,9 @@ def test_a_map_whose_returned_items_are_cancelled_ends(one: Hands) -> None:
     results = executor.map(abs, range(0, -10, -1), chunksize=10)
     _, call = _first(one)
     one.say(1, Returned(1, [], (call[0], 4)))
-    assert one.pump.outstanding == 10
+    assert one.event_loop.outstanding == 10
     executor.shutdown(wait=False, cancel_futures=True)
-    assert one.pump.outstanding == 4
+    assert one.event_loop.outstanding == 4
     one.reply(1, call, [0, 1, 2, 3])
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(CancelledError):
@@ -158,8 +158,8 @@ def test_returned_items_fail_with_the_last_worker(one: Hands) -> None:
     results = executor.map(abs, range(0, -10, -1), chunksize=10)
     _, call = _first(one)
     one.say(1, Returned(1, [], (call[0], 4)))
-    one.pump.close(0.0)
+    one.event_loop.close(0.0)
     one.say(1, Goodbye())
     with pytest.raises(WorkerLost):
         list(results)
-    assert one.pump.outstanding == 0
+    assert one.event_loop.outstanding == 0

@@ -7,9 +7,9 @@ import typing
 
 import pytest
 
-from driver import Driver
-from mpitasks.core import events
-from mpitasks.core.events import (
+from driver import Driver, PartsArrived
+from mpitasks.scheduler import events
+from mpitasks.scheduler.events import (
     Bulk,
     BulkCancelled,
     BulkExtended,
@@ -20,6 +20,7 @@ from mpitasks.core.events import (
     Event,
     OutcomesArrived,
     QueueCancelled,
+    RankLost,
     RunningAbandoned,
     StopRequested,
     Task,
@@ -27,24 +28,39 @@ from mpitasks.core.events import (
     TasksReturned,
     TasksSubmitted,
     TaskState,
+    TaskSubmitted,
+    TaskSucceeded,
     TimePassed,
     WorkerJoined,
     WorkerLeft,
-    WorkerLost,
     WorkersLimited,
 )
+from mpitasks.task_spec import TaskSpec
 
 
 def test_a_task_starts_new() -> None:
-    task = Task(7, 3, count=2, nbytes=10, priority=-1)
+    payload = object()
+    task = Task(7, 3, payload, start=4, count=2, nbytes=10, priority=-1, alone=True)
     assert task.state is TaskState.NEW
-    assert (task.id, task.function, task.count) == (7, 3, 2)
+    assert (task.id, task.function, task.payload) == (7, 3, payload)
+    assert (task.start, task.count, task.alone) == (4, 2, True)
     assert (task.nbytes, task.priority) == (10, -1)
 
 
 def test_the_defaults_of_a_task_are_one_small_call() -> None:
     task = Task(0, 0)
-    assert (task.count, task.nbytes, task.priority) == (1, 0, 0)
+    assert (task.start, task.count, task.nbytes, task.priority) == (0, 1, 0, 0)
+    assert (task.payload, task.task_spec, task.alone) == (None, None, False)
+
+
+def test_a_cost_may_be_of_results_that_weigh_nothing() -> None:
+    assert Cost(3, 2, 0.5) == (3, 2, 0.5, 0)
+
+
+def test_a_report_has_no_parts_unless_its_message_says_so() -> None:
+    assert OutcomesArrived(0, 0, [], [], []).parts == {}
+    assert PartsArrived(0, 0, [], [], [], {3: 1}).parts == {3: 1}
+    assert OutcomesArrived(0, 0, [], [], []).parts == {}
 
 
 def test_records_have_no_dict() -> None:
@@ -54,24 +70,27 @@ def test_records_have_no_dict() -> None:
         Bulk(0).colour = "red"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("ready", "limit", "count"), [(5, 3, 3), (2, 3, 2), (3, 3, 3)])
-def test_a_chunk_has_as_many_items_as_are_ready_and_wanted(
-    ready: int, limit: int, count: int
-) -> None:
-    bulk = Bulk(4, priority=6)
-    bulk.ready = ready
-    chunk = bulk.carve(11, limit)
-    assert (chunk.id, chunk.function, chunk.priority) == (11, 4, 6)
-    assert chunk.count == count
-    assert bulk.ready == ready  # the scheduler takes them off
+def test_a_chunk_is_like_its_job() -> None:
+    payload, task_spec = object(), TaskSpec("named")
+    bulk = Bulk(4, payload, chunksize=5, priority=6, task_spec=task_spec)
+    driver = Driver(workers=1)
+    driver.extend(bulk, 8)
+    (chunk,) = driver.scheduler.held(0)
+    assert (chunk.function, chunk.payload, chunk.priority) == (4, payload, 6)
+    assert chunk.task_spec is task_spec
+    assert (chunk.start, chunk.count) == (0, 5)
+    assert (bulk.next, bulk.ready) == (5, 3)
 
 
-def test_a_split_task_keeps_its_first_items() -> None:
-    task = Task(7, 3, count=5, priority=2)
-    rest = task.split(8, 2)
-    assert (task.id, task.count) == (7, 2)
-    assert (rest.id, rest.function, rest.count, rest.priority) == (8, 3, 3, 2)
-    assert rest.state is TaskState.NEW
+def test_a_part_of_a_task_is_like_the_task() -> None:
+    payload, task_spec = object(), TaskSpec("named")
+    task = Task(7, 3, payload, 90, 2, task_spec, start=10, count=5)
+    part = task.part(8, 2, 3)
+    assert (part.id, part.function, part.payload, part.priority) == (8, 3, payload, 2)
+    assert part.task_spec is task_spec
+    assert (part.start, part.count, part.nbytes) == (12, 3, 0)
+    assert part.state is TaskState.NEW
+    assert (task.id, task.start, task.count) == (7, 10, 5)
 
 
 def test_the_scheduler_handles_every_event_of_the_union() -> None:
@@ -96,18 +115,20 @@ def _one_of_each() -> list[Event]:
         TasksSubmitted(tasks),
         TasksPostponed([Task(2, 0)], 1e9),
         TimePassed(),
-        BulkExtended(bulk, 3),
+        TaskSubmitted(Task(3, 0)),
+        BulkExtended(bulk, 3, 1, [10, 20, 30]),
         TasksReturned(0, [1], (2, 1)),
-        OutcomesArrived(0, 0, [0], [0], [Cost(0, 1, 0.5)]),
+        TaskSucceeded(0, 0, 0, 0.5, 10),
+        OutcomesArrived(0, 0, [1], [1], [Cost(0, 1, 0.5)]),
         CancelRequested(tasks),
         BulkCancelled(bulk),
         QueueCancelled(),
-        RunningAbandoned(),
+        RunningAbandoned(tasks),
         EndSet(1e9),
         DrainRequested(),
         StopRequested(),
         WorkerLeft(0),
-        WorkerLost(0),
+        RankLost(0),
     ]
 
 

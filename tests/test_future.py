@@ -1,4 +1,4 @@
-"""The future: the stdlib's contract, with a pump that only notes what is asked."""
+"""The future: the stdlib's contract, with an event loop that notes what is asked."""
 
 from __future__ import annotations
 
@@ -11,46 +11,53 @@ from typing import Any, cast
 
 import pytest
 
-from mpitasks.core.events import TaskState
 from mpitasks.errors import SerializationError
-from mpitasks.master.calls import Call
 from mpitasks.master.functions import Functions
 from mpitasks.master.future import Future, settle
+from mpitasks.master.payloads import Call
 from mpitasks.options import DEFAULTS
+from mpitasks.scheduler.events import TaskState
 from mpitasks.wire import codec
 from mpitasks.wire.outcomes import Failure
 
 
-class FakePump:
-    """Stands for the pump; a test says what happens while a future drives it.
+class FakeEventLoop:
+    """Stands for the event loop; a test says what happens while a future drives it.
 
     Attributes:
         cancelled: The calls that were to be cancelled.
         callbacks: What is to be called when no lock is held.
         turn: Called once for each drive.
+        is_shut: Never.
+        settle_logs: None, as where no records of tasks can come.
     """
 
     def __init__(self) -> None:
         self.cancelled: list[Any] = []
         self.callbacks: list[Callable[[], None]] = []
-        self.turn: Callable[[], None] = lambda: None
+        self.poll_once: Callable[[], None] = lambda: None
+        self.is_shut = False
+        self.settle_logs = None
         self.timeouts: list[float | None] = []
         self.watched = 0
 
     def watch(self) -> None:
         self.watched += 1
 
+    def wake_driver(self) -> None:
+        """Nobody drives."""
+
     def cancel(self, calls: list[Any]) -> None:
         self.cancelled += calls
         for call in calls:
             if call.state is TaskState.QUEUED:
-                call.future._settle_cancelled()
+                call.payload._settle_cancelled()
 
     def drive(
         self, done: Callable[[], bool], block: object, timeout: float | None
     ) -> bool:
         self.timeouts.append(timeout)
-        self.turn()
+        self.poll_once()
         return done()
 
     def call_back(self, callback: Callable[[], None]) -> None:
@@ -62,23 +69,22 @@ class FakePump:
 
 
 @pytest.fixture
-def pump() -> FakePump:
-    """Return a pump."""
-    return FakePump()
+def event_loop() -> FakeEventLoop:
+    """Return an event loop."""
+    return FakeEventLoop()
 
 
 @pytest.fixture
-def future(pump: FakePump) -> Future:
+def future(event_loop: FakeEventLoop) -> Future:
     """Return the future of a queued call."""
-    return _future(pump)
+    return _future(event_loop)
 
 
-def _future(pump: FakePump) -> Future:
-    call = Call(0, Functions().register(abs), (1,), {}, DEFAULTS)
-    call.state = TaskState.QUEUED
-    future = Future(call, cast("Any", pump))
-    call.future = future
-    return future
+def _future(event_loop: FakeEventLoop) -> Future:
+    target = Functions().register(abs)
+    call = Call(0, target, (1,), {}, DEFAULTS, cast("Any", event_loop))
+    call.task.state = TaskState.QUEUED
+    return call
 
 
 def _fail(future: Future, error: BaseException) -> None:
@@ -107,8 +113,8 @@ def test_a_new_future_is_pending(either: Future) -> None:
 
 
 def test_a_call_that_was_sent_is_running(future: Future) -> None:
-    assert future._call is not None
-    future._call.state = TaskState.ASSIGNED
+    assert future._task is not None
+    future._task.state = TaskState.ASSIGNED
     assert future.running()
     assert not future.done()
     assert "state=running" in repr(future)
@@ -142,12 +148,14 @@ def test_an_error(either: Future) -> None:
         assert caught.value is error
 
 
-def test_waiting_drives_the_pump(pump: FakePump, future: Future) -> None:
-    pump.turn = lambda: settle([future], [5])
+def test_waiting_drives_the_event_loop(
+    event_loop: FakeEventLoop, future: Future
+) -> None:
+    event_loop.poll_once = lambda: settle([future], [5])
     assert future.result(timeout=3.5) == 5
-    assert pump.timeouts == [3.5]
+    assert event_loop.timeouts == [3.5]
     assert future.result() == 5
-    assert pump.timeouts == [3.5]
+    assert event_loop.timeouts == [3.5]
 
 
 @pytest.mark.parametrize("method", ["result", "exception"])
@@ -168,54 +176,62 @@ def test_a_cancelled_future_says_so(either: Future, method: str) -> None:
 
 
 def test_a_future_cancelled_while_it_is_waited_for(
-    pump: FakePump, future: Future
+    event_loop: FakeEventLoop, future: Future
 ) -> None:
-    pump.turn = future._settle_cancelled
+    event_loop.poll_once = future._settle_cancelled
     with pytest.raises(CancelledError):
         future.result()
 
 
 def test_a_call_that_was_sent_cannot_be_cancelled(
-    pump: FakePump, future: Future
+    event_loop: FakeEventLoop, future: Future
 ) -> None:
-    call = future._call
-    assert call is not None
-    call.state = TaskState.ASSIGNED
+    task = future._task
+    assert task is not None
+    task.state = TaskState.ASSIGNED
     assert not future.cancel()
-    assert pump.cancelled == [call]
+    assert event_loop.cancelled == [task]
 
 
-def test_a_finished_future_cannot_be_cancelled(pump: FakePump, future: Future) -> None:
+def test_a_finished_future_cannot_be_cancelled(
+    event_loop: FakeEventLoop, future: Future
+) -> None:
     settle([future], [1])
     assert not future.cancel()
-    assert pump.cancelled == []
+    assert event_loop.cancelled == []
 
 
-def test_the_call_is_let_go(pump: FakePump) -> None:
-    done, cancelled = _future(pump), _future(pump)
+def test_the_call_is_let_go(event_loop: FakeEventLoop) -> None:
+    done, cancelled = _future(event_loop), _future(event_loop)
     settle([done], [1])
     cancelled.cancel()
-    assert done._call is cancelled._call is None
+    for future in (done, cancelled):
+        held = future._task, future.wire, future.target, future.buffers
+        assert held == (None, None, None, ())
 
 
-# Callbacks run when the pump says so, not while it holds its lock.
+# Callbacks run when the event loop says so, not while it holds its lock.
 
 
-def test_callbacks_are_left_to_the_pump(pump: FakePump, future: Future) -> None:
+def test_callbacks_are_left_to_the_event_loop(
+    event_loop: FakeEventLoop, future: Future
+) -> None:
     seen: list[Any] = []
     future.add_done_callback(lambda future: seen.append((1, future.result())))
     future.add_done_callback(lambda future: seen.append((2, future.result())))
     settle([future], ["x"])
     assert seen == []
-    pump.run_callbacks()
+    event_loop.run_callbacks()
     assert seen == [(1, "x"), (2, "x")]
 
 
-def test_callbacks_of_a_cancelled_future(pump: FakePump, future: Future) -> None:
+def test_callbacks_of_a_cancelled_future(
+    event_loop: FakeEventLoop, future: Future
+) -> None:
     seen: list[Any] = []
     future.add_done_callback(seen.append)
     future.cancel()
-    pump.run_callbacks()
+    event_loop.run_callbacks()
     assert seen == [future]
 
 
@@ -226,16 +242,18 @@ def test_a_callback_on_a_finished_future_runs_at_once(future: Future) -> None:
     assert seen == [future]
 
 
-def test_nobody_is_called_back_for_nothing(pump: FakePump, either: Future) -> None:
+def test_nobody_is_called_back_for_nothing(
+    event_loop: FakeEventLoop, either: Future
+) -> None:
     settle([either], [1])
-    assert pump.callbacks == []
+    assert event_loop.callbacks == []
 
 
 # The stdlib's functions.
 
 
-def test_wait_and_as_completed(pump: FakePump) -> None:
-    futures = [_future(pump) for _ in range(3)]
+def test_wait_and_as_completed(event_loop: FakeEventLoop) -> None:
+    futures = [_future(event_loop) for _ in range(3)]
     settle(futures[:1], [0])
     futures[1].cancel()
     done, pending = concurrent.futures.wait(futures, timeout=0)
@@ -247,8 +265,8 @@ def test_wait_and_as_completed(pump: FakePump) -> None:
     assert next(waiting) is futures[2]
 
 
-def test_wait_for_the_first_error(pump: FakePump) -> None:
-    futures = [_future(pump) for _ in range(2)]
+def test_wait_for_the_first_error(event_loop: FakeEventLoop) -> None:
+    futures = [_future(event_loop) for _ in range(2)]
     _fail(futures[1], OSError())
     done, _ = concurrent.futures.wait(
         futures, timeout=0, return_when=concurrent.futures.FIRST_EXCEPTION
@@ -256,18 +274,18 @@ def test_wait_for_the_first_error(pump: FakePump) -> None:
     assert done == {futures[1]}
 
 
-def test_asyncio_can_wait_for_it(pump: FakePump, future: Future) -> None:
+def test_asyncio_can_wait_for_it(event_loop: FakeEventLoop, future: Future) -> None:
     async def main() -> Any:
         wrapped = asyncio.wrap_future(future)
         settle([future], [9])
-        pump.run_callbacks()
-        return await wrapped
+        event_loop.run_callbacks()
+        return await asyncio.wait_for(wrapped, 10)
 
     assert asyncio.run(main()) == 9
 
 
-def test_many_are_settled_at_once(pump: FakePump) -> None:
-    futures = [_future(pump) for _ in range(4)]
+def test_many_are_settled_at_once(event_loop: FakeEventLoop) -> None:
+    futures = [_future(event_loop) for _ in range(4)]
     for watched in futures[::2]:
         assert watched._condition
     error = OSError("x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpitasks.errors import LaunchError
-from mpitasks.launch.meeting import check_hellos, own_hello, warnings_of, welcomes_of
+from mpitasks.launch.handshake import check_hellos, own_hello, warnings_of, welcomes_of
 from mpitasks.wire.messages import Hello
 
 

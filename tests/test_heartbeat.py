@@ -5,57 +5,61 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpitasks.core.vigil import (
+from mpitasks.scheduler.heartbeat import (
     AWAY_SECONDS,
     PERIOD_SECONDS,
     SILENT_SECONDS,
     Findings,
-    Vigil,
+    SilenceMonitor,
 )
 
 
 def looks(
-    vigil: Vigil, count: int, able: set[int], heard: set[int], start: float = 0.0
+    silence: SilenceMonitor,
+    count: int,
+    able: set[int],
+    heard: set[int],
+    start: float = 0.0,
 ) -> list[Findings]:
     """Look so many times, a period apart, at the same picture."""
     times = [start + n * PERIOD_SECONDS for n in range(count)]
-    return [vigil.look(now, able, heard) for now in times]
+    return [silence.look(now, able, heard) for now in times]
 
 
 def test_who_answers_is_not_asked() -> None:
-    found = looks(Vigil(), 20, {1, 2}, {1, 2})
+    found = looks(SilenceMonitor(), 20, {1, 2}, {1, 2})
     assert found == [Findings([], [])] * 20
 
 
 def test_who_is_silent_is_asked_and_then_lost() -> None:
-    found = looks(Vigil(), 6, {1, 2}, {2})
+    found = looks(SilenceMonitor(), 6, {1, 2}, {2})
     patient = int(SILENT_SECONDS / PERIOD_SECONDS)
     assert found[:patient] == [Findings([1], [])] * patient
     assert found[patient] == Findings([], [1])
 
 
 def test_who_answers_late_is_forgiven() -> None:
-    vigil = Vigil()
-    assert looks(vigil, 5, {1}, set())[-1] == Findings([1], [])
-    assert vigil.look(5 * PERIOD_SECONDS, {1}, {1}) == Findings([], [])
-    again = looks(vigil, 5, {1}, set(), start=6 * PERIOD_SECONDS)
+    silence = SilenceMonitor()
+    assert looks(silence, 5, {1}, set())[-1] == Findings([1], [])
+    assert silence.look(5 * PERIOD_SECONDS, {1}, {1}) == Findings([], [])
+    again = looks(silence, 5, {1}, set(), start=6 * PERIOD_SECONDS)
     assert again == [Findings([1], [])] * 5
 
 
 def test_who_cannot_answer_is_left_alone() -> None:
-    vigil = Vigil()
-    looks(vigil, 4, {1}, set())
-    assert looks(vigil, 100, set(), set(), start=4 * PERIOD_SECONDS)[-1].lost == []
+    silence = SilenceMonitor()
+    looks(silence, 4, {1}, set())
+    assert looks(silence, 100, set(), set(), start=4 * PERIOD_SECONDS)[-1].lost == []
     # And when it can again, its time begins anew.
-    found = looks(vigil, 5, {1}, set(), start=104 * PERIOD_SECONDS)
+    found = looks(silence, 5, {1}, set(), start=104 * PERIOD_SECONDS)
     assert found == [Findings([1], [])] * 5
 
 
 def test_our_own_absence_is_nobodys_silence() -> None:
-    vigil = Vigil()
-    looks(vigil, 3, {1}, set())
+    silence = SilenceMonitor()
+    looks(silence, 3, {1}, set())
     later = 2 * PERIOD_SECONDS + AWAY_SECONDS + 100.0
-    assert vigil.look(later, {1}, set()) == Findings([1], [])
+    assert silence.look(later, {1}, set()) == Findings([1], [])
 
 
 PICTURES = st.lists(
@@ -73,13 +77,13 @@ def test_only_long_silence_is_loss(
     pictures: list[tuple[float, set[int], set[int]]],
 ) -> None:
     """Whoever is lost was able and silent at every look of the last seconds."""
-    vigil = Vigil()
+    silence = SilenceMonitor()
     now = 0.0
     history: list[tuple[float, set[int], set[int]]] = []
     for step, able, heard in pictures:
         now += step
         history.append((now, able, heard))
-        ask, lost = vigil.look(now, able, heard)
+        ask, lost = silence.look(now, able, heard)
         assert set(ask) | set(lost) == able - heard
         assert not set(ask) & set(lost)
         for rank in lost:

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from journal_session import Call, session
-from mpitasks.master.journal import records
-from mpitasks.master.journal.folder import Folder
-from mpitasks.master.journal.lock import lock_path
-from mpitasks.master.journal.records import Entry, Record, to_row
-from mpitasks.master.journal.store import PAGE_BYTES, SCHEMA, Store, sealed
-from mpitasks.master.journal.walk import digest
+from mpitasks.journal import rows
+from mpitasks.journal.file_lock import lock_path
+from mpitasks.journal.folder import Folder
+from mpitasks.journal.rows import Entry, Record, to_row
+from mpitasks.journal.store import PAGE_BYTES, SCHEMA, Store, sealed
+from mpitasks.journal.walk import digest
 from mpitasks.wire.outcomes import encode_result
 
 SEED = int(os.environ.get("MPITASKS_TEST_SEED", "20261126"))
@@ -50,7 +50,7 @@ RIGHT = [function(*args) for function, args in CALLS]
 @pytest.fixture(scope="module", autouse=True)
 def _small_files() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "LARGE_BYTES", 8000)
+        patch.setattr(rows, "LARGE_BYTES", 8000)
         yield
 
 

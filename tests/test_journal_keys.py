@@ -24,8 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keying import key, task
-from mpitasks.master.journal.keys import Keys
-from mpitasks.master.journal.walk import Unkeyable
+from mpitasks.journal.keys import Keys
+from mpitasks.journal.walk import Unkeyable
 
 # Arguments.
 
@@ -303,7 +303,7 @@ sys.path.insert(0, {tests!r})
 sys.path.insert(0, {here!r})
 import test_journal_keys as corpus
 from keying import identity, key, task
-from mpitasks.master.journal.keys import Keys
+from mpitasks.journal.keys import Keys
 
 def helper(x):
     return x in {{"a", "b", "c"}} or x in {{"d": 1}}
@@ -336,7 +336,12 @@ def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
         environ = {**os.environ, "PYTHONHASHSEED": seed}
         command = [sys.executable, str(script)]
         done = subprocess.run(
-            command, env=environ, capture_output=True, text=True, check=True, timeout=60
+            command,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=500,
         )
         outputs.add(done.stdout)
     assert len(outputs) == 1

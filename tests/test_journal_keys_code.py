@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from keying import Load, identity, key, load
-from mpitasks.master.journal.keys import Keys
-from mpitasks.master.journal.walk import Unkeyable
+from mpitasks.journal.keys import Keys
+from mpitasks.journal.walk import Unkeyable
 
 __all__ = ["load"]  # a fixture
 
@@ -257,6 +257,15 @@ def test_a_function_is_looked_at_each_time(load: Load) -> None:
     assert keys.identify(module.task).digest == before.digest
 
 
+NUMBA = """
+class Dispatcher:
+    def __init__(self, function):
+        self.py_func = function
+        self.drawn = id(self)
+    def __call__(self): return self.py_func()
+Dispatcher.__module__ = "numba.core.registry"
+"""
+
 # Where an edit counts: the source, what is replaced, by what.
 EDITS: dict[str, tuple[str, str, str]] = {
     "an annotation": ("def task(x: int): return x", "int", "float"),
@@ -303,8 +312,23 @@ EDITS: dict[str, tuple[str, str, str]] = {
         "'a'",
         "'b'",
     ),
+    "a docstring that was set": (
+        "def f(): pass\nf.__doc__ = 'a'\ndef task(): return f.__doc__",
+        "'a'",
+        "'b'",
+    ),
+    "what Numba compiles": (
+        NUMBA + "def go(): return 1\nfast = Dispatcher(go)\ndef task(): return fast()",
+        "return 1",
+        "return 2",
+    ),
     "a docstring by getattr": (
         "def f():\n    'a'\ndef task(): return getattr(f, '__doc__')",
+        "'a'",
+        "'b'",
+    ),
+    "a docstring that was set, by getattr": (
+        "def f(): pass\nf.__doc__ = 'a'\ndef task(): return getattr(f, '__doc__')",
         "'a'",
         "'b'",
     ),
@@ -654,6 +678,17 @@ NO_EDITS: dict[str, tuple[str, str, str]] = {
         "f(): return 1",
         "f(): 2",
     ),
+    "what a cached function does not use": (
+        "import functools\n@functools.lru_cache\ndef go(): return 1\n"
+        "def other(): return 5\ndef task(): return go()",
+        "return 5",
+        "return 6",
+    ),
+    "what Numba draws": (
+        NUMBA + "def go(): return 1\nfast = Dispatcher(go)\ndef task(): return fast()",
+        "fast = ",
+        "# moved\nfast = ",
+    ),
     "a lock": (
         "import threading\nL = threading.Lock()\ndef task(): return L",
         "L = ",
@@ -789,8 +824,8 @@ def test_classes_among_arguments_are_looked_at_as_their_names_say(load: Load) ->
 SEEDED = """
 import sys
 sys.path.insert(0, {here!r})
-from mpitasks.master.journal.keys import Keys
-from mpitasks.master.journal.walk import Unkeyable
+from mpitasks.journal.keys import Keys
+from mpitasks.journal.walk import Unkeyable
 
 A, B, C, D = 1, [2], {{"x", "y", "z"}}, {{"p": {{"q", "r"}}}}
 class E: names = frozenset({{"u", "v"}})
@@ -822,7 +857,12 @@ def test_several_globals_under_any_hash_seed(tmp_path: Path) -> None:
         environ = {**os.environ, "PYTHONHASHSEED": seed}
         command = [sys.executable, str(script)]
         done = subprocess.run(
-            command, env=environ, capture_output=True, text=True, check=True, timeout=60
+            command,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=500,
         )
         outputs.add(done.stdout)
     assert len(outputs) == 1, outputs

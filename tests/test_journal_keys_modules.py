@@ -9,16 +9,20 @@ import shutil
 import sys
 import textwrap
 import types
+import warnings
+import zipfile
+import zipimport
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from keying import key, task
-from mpitasks.master.journal import modules, packages
-from mpitasks.master.journal.keys import Identity, Keys
+from mpitasks.journal import modules, packages
+from mpitasks.journal.keys import Identity, Keys
 
 HELPER = """
     def go(x):
@@ -108,6 +112,11 @@ WAYS = {
     "by name": "from helper import go\ndef task(x): return go(x)",
     "inner import": "def task(x):\n    import helper\n    return helper.go(x)",
     "inner import by name": "def task(x):\n    from helper import go\n    return go(x)",
+    "inner import of a package's module": """
+        def task(x):
+            from plugins import inner
+            return inner.go(x)
+    """,
     "inner import in a lambda": """
         def task(x):
             return (lambda: __import__("helper").go(x))()
@@ -241,6 +250,24 @@ WAYS = {
         def task(x):
             return runpy.run_path("helper.py")["go"](x)
     """,
+    "run_path beside a module": """
+        def task(x):
+            import deep.runs
+            return deep.runs.go(x)
+    """,
+    "after an import that goes too far up": """
+        def task(x):
+            try:
+                from ..... import nothing
+            except ImportError:
+                import helper
+            return helper.go(x)
+    """,
+    "beside a name that goes too far up": """
+        import importlib
+        def task(x, name="...too.far"):
+            return importlib.import_module("helper").go(x)
+    """,
     "a start of a name": """
         import importlib
         def task(x, name="inner"):
@@ -318,6 +345,8 @@ FILES = {
     "plugins/inner.py": HELPER,
     "stars/__init__.py": "from stars import *\n__all__ = ['middle']",
     "stars/middle.py": HELPER,
+    "deep/runs.py": "import runpy\ndef go(x): runpy.run_path('beside.py')['go'](x)",
+    "deep/beside.py": HELPER,
 }
 EDIT = ("return x * RATE", "return x * RATE + 1000")
 
@@ -398,6 +427,57 @@ def test_a_constant_that_is_not_the_file_s_is_covered(project: Project) -> None:
     patched = Keys().identify(module.task).digest
     project.write("helper.py", HELPER.replace("RATE = 2", "RATE = 5"))
     assert project.identity().digest != patched
+
+
+def test_a_constant_that_holds_a_function_now_is_covered(project: Project) -> None:
+    text = HELPER + "\n    HOOK = None\n"
+    project.write("helper.py", text)
+    project.write("work.py", "import helper\ndef task(x): return helper.HOOK(x)")
+    before = project.identity().digest
+    module = project.load()
+    for hook in (module.helper.go, module.helper, len):
+        module.helper.HOOK = hook
+        patched = Keys().identify(module.task)
+        assert patched.digest != before
+        assert "module helper" in patched.parts
+
+
+def test_modules_of_an_archive_count_by_it(project: Project) -> None:
+    archive = project.folder / "all.zip"
+
+    def told(helper: str) -> bytes:
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("helper.py", textwrap.dedent(helper))
+        for finder in (sys.path_importer_cache, zipimport._zip_directory_cache):  # type: ignore[attr-defined]
+            finder.pop(str(archive), None)
+        return project.identity().digest
+
+    project.write("work.py", "def task(x):\n    import helper\n    return helper.go(x)")
+    sys.path.insert(0, str(archive))
+    try:
+        before = told(HELPER)
+        assert told(HELPER.replace(*EDIT)) != before
+    finally:
+        sys.path.remove(str(archive))
+
+
+@pytest.mark.parametrize("text", ["x = 1 +", "x = " + "y + " * 20_000 + "y", "\0"])
+def test_a_file_that_cannot_be_compiled_counts_as_it_is(
+    project: Project, text: str
+) -> None:
+    project.write("helper.py", text)
+    before = modules.cover("helper")
+    project.write("helper.py", text.replace("x", "z") + "#")
+    assert modules.cover("helper") != before
+
+
+def test_a_file_that_warns_is_read_in_silence(project: Project) -> None:
+    project.write("work.py", "def task(x):\n    import helper\n    return helper.go(x)")
+    project.write("helper.py", HELPER + "\n    ODD = '\\d'\n    assert (1, 2)\n")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        modules.cover("helper")
+    assert said == []
 
 
 def test_a_file_that_was_edited_since_it_was_loaded(project: Project) -> None:
@@ -572,6 +652,32 @@ def test_a_package_that_was_edited_in_place_counts(own: Project, text: str) -> N
         sys.path.remove(str(own.folder / "other"))
 
 
+COUNTS = """
+COUNT = [0]
+def turn(function):
+    def inner(x):
+        COUNT[0] += 1
+        return function(x)
+    return inner
+"""
+
+
+def test_what_a_package_holds_is_its_own_business(own: Project) -> None:
+    text = "import gadget\n@gadget.turn\ndef task(x): return x + 1"
+    work = own.write("other/work.py", text)
+    sys.path.insert(0, str(own.folder / "other"))
+    try:
+        install(own.folder, COUNTS)
+        module = own.load()
+        before = Keys().identify(module.task).digest
+        assert module.task(1) == 2
+        assert Keys().identify(module.task).digest == before
+        work.write_text(text.replace("x + 1", "x + 2"))
+        assert own.identity().digest != before
+    finally:
+        sys.path.remove(str(own.folder / "other"))
+
+
 def test_a_package_of_a_repository_counts_by_its_files(own: Project) -> None:
     own.write("other/work.py", USES)
     sys.path.insert(0, str(own.folder / "other"))
@@ -614,12 +720,104 @@ def test_code_that_no_package_has_is_the_user_s(
     assert project.identity().digest != before.digest
 
 
+@pytest.mark.parametrize("info", ["gadget", "a_gadget-1.0", "gadget-1.0"])
+def test_a_package_that_has_an_egg_counts_by_its_version(
+    own: Project, info: str
+) -> None:
+    """As distributions of systems have, and old ways to install."""
+
+    def told(text: str, version: str, tops: str | None) -> Identity:
+        for old in own.folder.glob("*.egg-info"):
+            shutil.rmtree(old)
+        folder = own.folder / f"{info.replace('1.0', version)}.egg-info"
+        folder.mkdir()
+        if tops is not None:
+            (folder / "top_level.txt").write_text(tops)
+        (own.folder / "zero.egg-info").mkdir()
+        own.write("gadget/__init__.py", text)
+        packages.package_of.cache_clear()
+        modules._owner.cache_clear()
+        return own.identity()
+
+    own.write("other/work.py", USES)
+    sys.path.insert(0, str(own.folder / "other"))
+    try:
+        before = told(ONE, "1.0", "nothing gadget\n")
+        name = info.partition("-")[0]
+        assert f"package {name}" in before.parts
+        assert told(TWO, "1.0", "gadget").digest == before.digest
+        if "-" in info:
+            assert told(ONE, "1.1", "gadget").digest != before.digest
+        alone = told(ONE, "1.0", None)
+        assert (alone.digest == before.digest) == (name == "gadget")
+        other = told(ONE, "1.0", "gadgets")
+        assert (other.digest == before.digest) == (name == "gadget")
+        if name != "gadget":
+            assert alone.digest != told(TWO, "1.0", None).digest
+    finally:
+        sys.path.remove(str(own.folder / "other"))
+
+
+def test_a_list_of_files_that_is_missing_is_none(own: Project) -> None:
+    own.write("other/work.py", USES)
+    (own.folder / "a-1.dist-info").mkdir()
+    sys.path.insert(0, str(own.folder / "other"))
+    try:
+        install(own.folder, ONE)
+        assert "package gadget" in own.identity().parts
+    finally:
+        sys.path.remove(str(own.folder / "other"))
+
+
+def test_files_without_a_digest_are_read(own: Project) -> None:
+    file = own.folder / "gadget.py"
+    file.write_text(ONE)
+    first = packages._changed(file, "", "", 1 << 80)
+    file.write_text(TWO)
+    assert packages._changed(file, "", "", 1 << 80) not in (first, None)
+    assert packages._changed(file, "no_such_kind=x", "1", 0) == "ValueError"
+
+
+def test_finders_of_others_may_fail(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def find_spec(self, *words: Any) -> None:
+            raise RuntimeError
+
+    project.write("helper.py", HELPER)
+    project.write("work.py", "def task(x):\n    import helper\n    return helper.go(x)")
+    before = project.identity()
+    project.load()
+    monkeypatch.setattr(sys, "meta_path", [Failing(), object(), *sys.meta_path])
+    assert Keys().identify(sys.modules["work"].task) == before
+    assert modules.home_of("helper").kind == modules.USER
+    assert modules.home_of("no_such.helper").kind == modules.MISSING
+
+
+def test_modules_by_hand_are_of_their_package(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("helper.py", HELPER)
+    for name, kind, package in [
+        ("json.by_hand", modules.PYTHON, None),
+        ("numpy.by_hand", modules.PACKAGE, "numpy"),
+        ("helper.by_hand", modules.USER, None),
+        ("by_hand", modules.USER, None),
+    ]:
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        home = modules.home_of(name)
+        assert home.kind == kind
+        assert (home.package and home.package.name) == package
+
+
 def test_whose_a_module_is(project: Project) -> None:
     project.write("helper.py", HELPER)
     assert modules.is_users("helper")
     assert modules.is_users("__main__")
     assert modules.is_users("no_such_module")
     assert modules.is_users(None)
+    assert modules.is_users(__name__), "beside the package, and no part of it"
     for name in ("sys", "os", "json.decoder", "builtins", "mpitasks.options", "numpy"):
         importlib.import_module(name)
         assert not modules.is_users(name), name

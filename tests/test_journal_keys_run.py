@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mpitasks.master.journal.recorder import Journal
+from mpitasks.journal.recorder import Journal
 from mpitasks.options import TaskOptions
 
 OPTIONS = TaskOptions()
@@ -91,7 +91,7 @@ def test_hooks_may_use_the_journal(journal: Journal) -> None:
         journal.enter(met, (5,), {}, OPTIONS)
         other = Thread(target=journal.enter, args=(met, (6,), {}, OPTIONS), daemon=True)
         other.start()
-        other.join(20)
+        other.join(120)
         assert not other.is_alive(), "the keys are locked"
         used.append(1)
 
@@ -142,13 +142,13 @@ def test_a_result_depends_on_how_processes_are_set_up(journal: Journal) -> None:
 
     import numpy as np
 
-    pump: Any = SimpleNamespace(
-        engine=SimpleNamespace(keep=lambda *_: None), abandon=None
+    event_loop: Any = SimpleNamespace(
+        engine=SimpleNamespace(listen=lambda *_: None), abandon=None
     )
     function = function_of({"N": 1})
 
     def key(*initializer: Any) -> bytes:
-        journal.attach(pump, *initializer)
+        journal.attach(event_loop, *initializer)
         met = journal.meet(function, Target())  # type: ignore[arg-type]
         assert met is not None
         return met[0].digest
@@ -171,10 +171,10 @@ def test_with_an_initializer_that_cannot_be_told_nothing_is_recorded(
     import threading
     from types import SimpleNamespace
 
-    pump: Any = SimpleNamespace(
-        engine=SimpleNamespace(keep=lambda *_: None), abandon=None
+    event_loop: Any = SimpleNamespace(
+        engine=SimpleNamespace(listen=lambda *_: None), abandon=None
     )
-    journal.attach(pump, set_up, (threading.Lock(),))
+    journal.attach(event_loop, set_up, (threading.Lock(),))
     function = function_of({"N": 1})
     for _ in range(2):
         assert journal.meet(function, Target()) is None  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import ctypes
 import dataclasses
 import datetime
 import decimal
@@ -10,9 +11,9 @@ import functools
 import math
 import operator
 import pickle
+import signal
 import struct
 import threading
-import time
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -23,8 +24,9 @@ import numpy as np
 import pytest
 
 from keying import key, task
-from mpitasks.master.journal.keys import Keys
-from mpitasks.master.journal.walk import LARGE_BYTES, Unkeyable
+from mpitasks.journal import code, keys
+from mpitasks.journal.keys import SEEN, Keys
+from mpitasks.journal.walk import LARGE_BYTES, Unkeyable
 
 NAN, MINUS_NAN = float("nan"), struct.unpack("<d", b"\0\0\0\0\0\0\xf8\xff")[0]
 assert math.copysign(1, NAN) != math.copysign(1, MINUS_NAN)
@@ -106,6 +108,48 @@ def long(fill: int) -> Any:
     return array
 
 
+def masked(array: Any) -> Any:
+    return np.ma.masked_array(array, [False, True, False])
+
+
+class Part(ctypes.Structure):
+    _fields_ = (("a", ctypes.c_int8), ("b", ctypes.c_double))
+
+
+class Whole(Part):
+    _fields_ = (
+        ("bits", ctypes.c_int, 3),
+        ("long", ctypes.c_longdouble),
+        ("part", Part),
+        ("rest", Part * 2),
+        ("many", ctypes.c_longdouble * 2),
+    )
+
+
+def c_long(fill: int, value: float = 1.0) -> Any:
+    made = ctypes.c_longdouble(value)
+    raw = (ctypes.c_uint8 * 16).from_buffer(made)
+    if np.finfo(np.longdouble).nmant == 63:
+        raw[10:] = [fill] * 6
+    return made
+
+
+def c_struct(fill: int, **values: Any) -> Any:
+    made = Whole.from_buffer_copy(bytes([fill]) * ctypes.sizeof(Whole))
+    for part in (made, made.part, *made.rest):
+        part.a, part.b = 1, 2.0
+    made.bits, made.long, made.many[:] = 1, 1.0, [1.0, 2.0]
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def mixed(item: Any) -> Any:
+    array = np.empty(1, [("a", "i4"), ("b", "O")])
+    array[0] = (1, item)
+    return array[0]
+
+
 # Pairs of arguments that a call tells apart.
 APART: dict[str, tuple[Any, Any]] = {
     "-nan": (NAN, MINUS_NAN),
@@ -120,6 +164,15 @@ APART: dict[str, tuple[Any, Any]] = {
     "-nan, NumPy's": (np.float64(NAN), np.float64(MINUS_NAN)),
     "-0": (0.0, -0.0),
     "-0 in a dict": ({1: 0.0}, {1: -0.0}),
+    "masks": (masked(long(0)), np.ma.masked_array(long(0), [False] * 3)),
+    "masked": (masked(long(0)), masked(2 * long(0))),
+    "fill values": (masked(long(0)), np.ma.masked_array(masked(long(0)), fill_value=7)),
+    "masked or not": (np.ma.masked_array(long(0)), long(0)),
+    "ctypes' longdouble": (c_long(0), c_long(0, 2.0)),
+    "a ctypes field": (c_struct(0), c_struct(0, b=3.0)),
+    "a ctypes bit field": (c_struct(0), c_struct(0, bits=2)),
+    "a field of a ctypes field": (c_struct(0), c_struct(0, part=Part(1, 3.0))),
+    "ctypes of another type": (Part(1, 2.0), (Part * 1)(Part(1, 2.0))),
     "types": (1, True),
     "types in a list": ([1], [True]),
     "types in a set": ({1}, {True}),
@@ -199,6 +252,37 @@ APART: dict[str, tuple[Any, Any]] = {
     "raw": (np.zeros(1, "V4"), np.frombuffer(b"abcd", "V4")),
     "objects": (np.array([1, [2]], object), np.array([1, [3]], object)),
     "a record": (padded(0)[0], np.array([(1, 3)], padded(0).dtype)[0]),
+    "a record of objects": (mixed([2]), mixed([3])),
+    "a subarray's shape": (
+        np.zeros(1, [("a", "i4", (4,))]),
+        np.zeros(1, [("a", "i4", (2, 2))]),
+    ),
+    "a subarray's elements": (
+        np.zeros(1, [("a", "i4", (2,))]),
+        np.zeros(1, [("a", "u4", (2,))]),
+    ),
+    "a subarray's content": (
+        np.zeros(1, [("a", "i4", (2,))]),
+        np.ones(1, [("a", "i4", (2,))]),
+    ),
+    "a field's place": (
+        np.zeros(1, np.dtype({"names": ["a"], "formats": ["i1"], "itemsize": 4})),
+        np.zeros(
+            1,
+            np.dtype(
+                {"names": ["a"], "formats": ["i1"], "offsets": [1], "itemsize": 4}
+            ),
+        ),
+    ),
+    "a field's title": (
+        np.zeros(1, [(("t", "a"), "i4")]),
+        np.zeros(1, [(("u", "a"), "i4")]),
+    ),
+    "a singleton": (NotImplemented, None),
+    "a depth of sets": (
+        {frozenset({frozenset({frozenset({Thing("x")})})})},
+        {frozenset({frozenset({Thing("x")})})},
+    ),
     "metadata": (np.dtype("i4", metadata={"a": 1}), np.dtype("i4")),
     "a dtype": (np.dtype("i4"), np.dtype("i8")),
     "one list twice": aliased(list),
@@ -279,6 +363,11 @@ ALIKE: dict[str, tuple[Any, Any]] = {
     ),
     "padding of one long double": (long(0)[0], long(255)[0]),
     "padding of records": (padded(0).view(np.recarray), padded(255).view(np.recarray)),
+    "padding of a masked array": (masked(long(0)), masked(long(255))),
+    "padding of a masked structure": (masked(padded(0)), masked(padded(255))),
+    "padding of ctypes' longdouble": (c_long(0), c_long(255)),
+    "padding of a ctypes structure": (c_struct(0), c_struct(255)),
+    "padding of an array of them": (c_struct(0).rest, c_struct(255).rest),
     "strides": (np.arange(6)[::2], np.arange(6)[::2].copy()),
     "other strides": (
         np.arange(12).reshape(3, 4)[:, ::2],
@@ -324,6 +413,92 @@ def test_what_a_call_cannot_tell_makes_no_other_key(name: str) -> None:
     assert key(task, [one, 1]) == key(task, [other, 1])
 
 
+@pytest.mark.skipif(
+    not hasattr(np, "dtypes") or not hasattr(np.dtypes, "StringDType"),
+    reason="texts of any length came with NumPy 2",
+)
+def test_texts_of_any_length_count() -> None:
+    kind: Any = np.dtypes.StringDType
+    one = np.array(["a", "b" * 50], kind())
+    assert key(task, one) == key(task, one.copy())
+    assert key(task, one) != key(task, np.array(["a", "c" * 50], kind()))
+    assert key(task, one) != key(task, np.array(["a", "b" * 50], "U50"))
+    assert key(task, kind()) != key(task, kind(na_object=None))
+
+
+def test_a_name_that_no_module_has_is_no_content() -> None:
+    class Nameless:
+        def __init__(self) -> None:
+            self.__module__ = None  # type: ignore[assignment]
+
+        def __reduce__(self) -> str:
+            return "no_module_has_this"
+
+    with pytest.raises(Unkeyable, match="Nameless has no content to know it by"):
+        key(task, Nameless())
+    with pytest.raises(Unkeyable, match="Nameless has no content to know it by"):
+        Keys().identify(functools.partial(task, Nameless()))
+
+
+def test_an_argument_that_failed_once_is_told_by_what_it_said() -> None:
+    class Once:
+        left = 1
+
+        def __reduce__(self) -> Any:
+            Once.left -= 1
+            if Once.left == 0:
+                raise ValueError("not now")
+            return Once, ()
+
+    with pytest.raises(Unkeyable, match="not now"):
+        key(task, Once())
+
+
+def test_no_more_functions_are_remembered_than_fit() -> None:
+    keys = Keys()
+    own = keys.identify(task)
+    functions = [eval(f"lambda: {number}") for number in range(SEEN + 100)]
+    made = [keys.key(own, (function,)) for function in functions]
+    assert len(set(made)) == len(made)
+    assert 0 < len(keys._seen) <= SEEN
+    assert [keys.key(own, (function,)) for function in functions] == made
+
+
+def test_a_class_that_gets_an_attribute_is_looked_at_again() -> None:
+    class Simple:
+        k = 1
+
+    keys = Keys()
+    own = keys.identify(task)
+    before = keys.key(own, (Simple(),))
+    Simple.m = 2  # type: ignore[attr-defined]
+    assert keys.key(own, (Simple(),)) != before
+    del Simple.m  # type: ignore[attr-defined]
+    assert keys.key(own, (Simple(),)) == before
+
+
+def test_an_emptied_closure_is_looked_at_again() -> None:
+    def make() -> Any:
+        n = 1
+
+        def inner() -> int:
+            return n
+
+        def empty() -> None:
+            nonlocal n
+            del n
+
+        return inner, empty
+
+    inner, empty = make()
+    keys = Keys()
+    own = keys.identify(task)
+    before = keys.key(own, (inner,))
+    assert keys.key(own, (inner,)) == before
+    empty()
+    assert keys.key(own, (inner,)) != before
+
+
 def test_a_variable_counts_as_it_is() -> None:
     variable: contextvars.ContextVar[Any] = contextvars.ContextVar("a", default=1)
     before = key(task, variable)
@@ -333,8 +508,7 @@ def test_a_variable_counts_as_it_is() -> None:
     assert key(task, variable) == before
 
 
-def test_keys_of_many_ways_to_one_thing_are_quick() -> None:
-    start = time.process_time()
+def test_keys_of_many_ways_to_one_thing_do_not_take_2_to_the_60() -> None:
     for base in (1, [1], Thing("x")):
         deep: Any = base
         for _ in range(30):
@@ -352,7 +526,6 @@ def test_keys_of_many_ways_to_one_thing_are_quick() -> None:
         for _ in range(20):
             deep = Thing("y", frozenset({deep}))
         key(task, {deep})
-    assert time.process_time() - start < 60  # not 2 ** 60
 
 
 def test_frozen_rings_have_no_end_and_so_no_key_but_an_error() -> None:
@@ -399,21 +572,14 @@ def test_a_hook_that_raises_anything_gives_no_key(
         keys.identify(functools.partial(task, sour))
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_from_outside_is_none_of_the_hook_s(
-    kind: type[BaseException],
-) -> None:
-    class Once:
-        calls = 0
-
+def test_ctrl_c_is_none_of_the_hook_s() -> None:
+    class Interrupted:
         def __reduce__(self) -> Any:
-            Once.calls += 1
-            if Once.calls == 1:
-                raise kind
-            return Once, ()
+            signal.raise_signal(signal.SIGINT)
+            return Interrupted, ()
 
-    with pytest.raises(kind):
-        key(task, Once())
+    with pytest.raises(KeyboardInterrupt):
+        key(task, Interrupted())
 
 
 @pytest.mark.parametrize("reduced", [None, 1, (), (list,), ("a", 1), (list, 5)])
@@ -515,3 +681,38 @@ def test_restarted_occurrences_count_from_the_start() -> None:
     assert [keys.number(b"a"), keys.number(b"a")] == first
     assert first[0] == b"a"
     assert keys.number(b"a") not in first
+
+
+@dataclasses.dataclass
+class Row:
+    x: int
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [np.full(3, at) for at in range(100)],
+        [datetime.datetime(2026, 1, 1 + at % 28) for at in range(100)],
+        [Row(at) for at in range(100)],
+    ],
+    ids=["arrays", "dates", "dataclasses"],
+)
+def test_the_class_of_many_objects_is_looked_at_once(
+    items: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = []
+
+    def parts_of(value: Any, *args: Any) -> Any:
+        looked_at.append(value)
+        return code.parts_of(value, *args)
+
+    monkeypatch.setattr(keys, "parts_of", parts_of)
+    key(task, items)
+    classes = [each for each in looked_at if isinstance(each, type)]
+    assert len(classes) == len(set(classes))
+
+
+@pytest.mark.parametrize("kind", [np.ndarray, datetime.datetime, decimal.Decimal])
+def test_a_class_that_cannot_change_is_looked_at_once_in_a_run(kind: type) -> None:
+    _, reached = code.parts_of(kind)
+    assert reached.holds()

@@ -17,16 +17,17 @@ import pytest
 
 from journal_session import call, opened, session
 from mpitasks.errors import JournalError
-from mpitasks.launch.journal.command import main, parse
-from mpitasks.master.journal import recorder, records
-from mpitasks.master.journal.folder import Damaged, Folder
-from mpitasks.master.journal.guard import told
-from mpitasks.master.journal.lock import Lock, lock_path, resolve
-from mpitasks.master.journal.opening import open_locked
-from mpitasks.master.journal.records import decode_row, encode_failure
-from mpitasks.master.journal.store import Store
-from mpitasks.master.journal.text import call_text, fit, key_name, printable
+from mpitasks.journal import recorder, rows
+from mpitasks.journal.file_lock import Lock, lock_path, resolve
+from mpitasks.journal.folder import Damaged, Folder
+from mpitasks.journal.opening import open_locked
+from mpitasks.journal.row_text import call_text, fit, key_name
+from mpitasks.journal.rows import decode_row, encode_failure
+from mpitasks.journal.store import Store
 from mpitasks.options import TaskOptions
+from mpitasks.text import printable
+from mpitasks.tools.journal.command import main, parse
+from mpitasks.wire.diagnose import describe
 from mpitasks.wire.outcomes import Failure, decode_outcome
 
 Shown = pytest.CaptureFixture[str]
@@ -45,7 +46,7 @@ def same(*args: Any) -> Any:
     return args
 
 
-def rows(path: Path) -> list[Any]:
+def stored(path: Path) -> list[Any]:
     store = Store(path)
     try:
         return [store.read(number) for number in store.numbers()]
@@ -100,7 +101,7 @@ def test_any_label_and_key_is_kept(path: Path, options: dict[str, Any]) -> None:
         call(journal, same, (7,), TaskOptions(**options))
         assert journal.close()
         assert (journal.summary.ran, journal.summary.came_back) == (ran, 1 - ran)
-    [row] = rows(path)
+    [row] = stored(path)
     assert len(row.label or "") <= 1000
     assert len(row.name or "") <= 200
     assert (row.name is None) == ("key" not in options)
@@ -171,7 +172,7 @@ def test_text_for_rows_and_terminals() -> None:
 def test_a_result_that_cannot_stand_in_a_row_is_refused_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    made = records.to_row
+    made = rows.to_row
 
     def to_row(record: Any, folder: Folder) -> Any:
         row = made(record, folder)
@@ -262,6 +263,32 @@ def test_what_cannot_be_unpickled_any_more_runs_again(
     assert type(failure) is Failure
 
 
+def numbered(version: int) -> Any:
+    """Return another version of one function."""
+    scope: dict[str, Any] = {"__name__": __name__}
+    exec(f"def edited(x): return x + {version}", scope)
+    return scope["edited"]
+
+
+def test_a_change_is_told_from_the_latest(path: Path, capsys: Shown) -> None:
+    for version, said in [(1, ""), (2, "1 results"), (3, "3 results"), (1, "")]:
+        calls = [(numbered(version), (n,)) for n in range(version)]
+        assert session(path, calls)[0] == [n + version for n in range(version)]
+        shown = capsys.readouterr().err
+        assert ("edited changed since its" in shown) == bool(said)
+        assert said in shown
+    assert len(stored(path)) == 6
+
+
+def test_a_function_without_an_identity_runs_each_time(
+    path: Path, capsys: Shown
+) -> None:
+    function = functools.partial(same, threading.Lock())
+    assert session(path, [(function, ())] * 2)[0] == [(function.args[0],)] * 2
+    assert "0 calls ran" in capsys.readouterr().err
+    assert stored(path) == []
+
+
 def test_a_class_that_is_gone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session(path, [(fragile, (1,)), (failing, ("no",))])
     journal = opened(path, keep_failures=True)
@@ -295,15 +322,34 @@ def test_ctrl_c_is_nobody_s_result(path: Path, monkeypatch: pytest.MonkeyPatch) 
         while True:
             time.monotonic()
 
-    monkeypatch.setattr(records, "decode_outcome", decode)
+    monkeypatch.setattr(rows, "decode_outcome", decode)
     with pytest.raises(KeyboardInterrupt):
         journal.load(1, rows_key(journal))
     assert journal.close()
 
 
+def interrupted(*words: Any) -> Any:
+    import _thread
+    import time
+
+    _thread.interrupt_main()
+    while True:
+        time.monotonic()
+
+
+def test_ctrl_c_is_no_key_and_no_text(path: Path) -> None:
+    journal = opened(path)
+    with pytest.raises(KeyboardInterrupt):
+        call(journal, same, (1,), TaskOptions(key=interrupted))
+    assert journal.close()
+    error = type("Slow", (Exception,), {"__str__": interrupted})()
+    with pytest.raises(KeyboardInterrupt):
+        describe(error)
+
+
 def test_errors_are_told_whatever_they_do() -> None:
-    assert told(ValueError("x")) == "ValueError: x"
-    assert told(Silent()) == "Silent"
+    assert describe(ValueError("x")) == "ValueError: x"
+    assert describe(Silent()) == "Silent"
 
 
 @pytest.mark.parametrize("error", [*BASES, ValueError])
@@ -322,7 +368,7 @@ def test_a_key_function_that_raises_fails_its_call(
     assert (outcomes[0], outcomes[2]) == ((0,), (2,))
     assert type(outcomes[1]) is Failure
     assert type(outcomes[1].error) is error
-    assert len(rows(path)) == 2
+    assert len(stored(path)) == 2
 
 
 class Unsendable(Exception):
@@ -372,7 +418,7 @@ def test_a_key_that_submits_calls_does_not_hang(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(60)
+    thread.join(120)
     assert done == [1, False]
     assert journal.close()
 
@@ -410,7 +456,7 @@ def test_what_is_written_meanwhile_is_read_right(path: Path) -> None:
         if n % 10 == 0:
             assert journal.flush()
     assert journal.close()
-    assert len(rows(path)) == 100
+    assert len(stored(path)) == 100
 
 
 # Ways to the file.
@@ -419,7 +465,7 @@ def test_what_is_written_meanwhile_is_read_right(path: Path) -> None:
 def test_a_symbolic_link_leads_to_the_one_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
-    monkeypatch.setattr(records, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(rows, "LARGE_BYTES", 1000)
     home, other = tmp_path / "home", tmp_path / "other"
     home.mkdir()
     other.mkdir()

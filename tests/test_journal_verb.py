@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from mpitasks.errors import JournalError
-from mpitasks.launch.journal.command import main, parse
+from mpitasks.journal.file_lock import lock_path
+from mpitasks.journal.folder import Folder
+from mpitasks.journal.opening import open_locked
+from mpitasks.journal.rows import Entry, Record, encode_failure, to_row
+from mpitasks.journal.store import FunctionRow, sealed
+from mpitasks.journal.walk import digest
 from mpitasks.launch.verbs import UsageError
-from mpitasks.master.journal.folder import Folder
-from mpitasks.master.journal.lock import lock_path
-from mpitasks.master.journal.opening import open_locked
-from mpitasks.master.journal.records import Entry, Record, encode_failure, to_row
-from mpitasks.master.journal.store import FunctionRow, sealed
-from mpitasks.master.journal.walk import digest
+from mpitasks.tools.journal.command import main, parse
 from mpitasks.wire.outcomes import encode_result
 
 Shown = pytest.CaptureFixture[str]
@@ -147,6 +147,50 @@ def test_exports_arrays(path: Path, tmp_path: Path, capsys: Shown) -> None:
     assert found["('case', 7)"] == 1
     assert keys["bad"] not in found
     assert keys["fit"] not in found
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "npz"])
+def test_an_export_replaces_an_export_and_nothing_else(
+    path: Path, tmp_path: Path, kind: str, capsys: Shown
+) -> None:
+    target = tmp_path / f"out.{kind}"
+    assert run(path, f"--{kind}", target, "--key", "nothing") == 0
+    empty = target.read_bytes()
+    assert run(path, f"--{kind}", target) == 0
+    whole = target.read_bytes()
+    assert run(path, f"--{kind}", target) == 0
+    assert target.read_bytes() == whole != empty
+    target.write_text("precious")
+    with pytest.raises(JournalError, match=r"was not written by mpitasks.*another"):
+        run(path, f"--{kind}", target)
+    assert target.read_text() == "precious"
+    target.rename(tmp_path / "precious")
+    target.symlink_to("precious")
+    with pytest.raises(JournalError, match="is a link, and is left as it is"):
+        run(path, f"--{kind}", target)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not list(tmp_path.glob("*.new"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "npz"])
+def test_an_export_to_a_device_or_a_pipe(
+    path: Path, tmp_path: Path, kind: str, capsys: Shown
+) -> None:
+    assert run(path, f"--{kind}", os.devnull) == 0
+    with pytest.raises(JournalError, match=r"/dev/full cannot be written: .*No space"):
+        run(path, f"--{kind}", "/dev/full")
+    for device in (os.devnull, "/dev/full"):
+        assert Path(device).is_char_device()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(JournalError, match=r"cannot be written: .*No such device"):
+        run(path, f"--{kind}", pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    key = digest(b"one").hex()
+    assert run(path, f"--{kind}", pipe, "--key", key) == 0
+    assert key.encode() in os.read(reader, 1 << 16)
+    os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_verifies(path: Path, capsys: Shown) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mpitasks.errors import TaskTimeout
-from mpitasks.worker.limits import Limited
+from mpitasks.runner.limits import Limited
 
 
 def _in_main(call: Callable[[], Any]) -> Any:
@@ -29,7 +29,7 @@ def _in_thread(call: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(20.0)
+    thread.join(120.0)
     assert not thread.is_alive()
     value, error = outcome[0]
     if error is not None:

@@ -1,4 +1,4 @@
-"""The listener: has a stuck worker give back, and sleeps when there is no work."""
+"""The listener: has an unresponsive worker give back, and sleeps without work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mpitasks.wire.local import local_pair
-from mpitasks.wire.messages import Outcomes, Returned
+from mpitasks.wire.local_transport import local_pair
+from mpitasks.wire.messages import Heartbeat, Outcomes, Ping, Returned
 from mpitasks.worker import listener as listeners
 from mpitasks.worker.listener import Listener
 from mpitasks.worker.loop import Worker
@@ -32,7 +32,8 @@ NEVER = 1e9
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "LOOK_SECONDS", 1e-3)
+    for name in ("LOOK_SECONDS", "LOOK_SECONDS_LAST", "UNRESPONSIVE_SECONDS"):
+        monkeypatch.setattr(listeners, name, 1e-3)
     monkeypatch.setattr(listeners, "SLEEP_AFTER_SECONDS", NEVER)
 
 
@@ -117,7 +118,7 @@ def test_calls_behind_a_long_one_are_given_back(master: Running, gate: Gate) -> 
 def test_items_behind_a_long_one_are_given_back(master: Running, gate: Gate) -> None:
     task = partial(double_or_hold, gate.number, 2)
     master.send(chunk(3, task, list(range(9))))
-    assert master.receive(Returned) == Returned(1, [], (3, 3))
+    assert master.receive(Returned) == Returned(1, [], (3, 1))
     gate.open()
     assert master.finish() == {3: [0, 2, 4]}
 
@@ -203,6 +204,42 @@ def test_it_stays_awake_while_a_call_takes_long_to_unpickle(
     gate.open()
 
 
+class LoadsSlowly:
+    """A function that takes long to load."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return _load, (self.number,)
+
+    def __call__(self, x: int) -> int:
+        """Never called: another is loaded in its place."""
+        return x
+
+
+def _load(number: int) -> Callable[[int], int]:
+    hold(number)
+    return double
+
+
+def test_messages_that_come_while_a_function_loads_wait_for_the_loop(
+    master: Running, gate: Gate
+) -> None:
+    master.send(plain(5, double, 4))
+    master.receive(Outcomes)  # the listener is awake
+    master.send(plain(0, LoadsSlowly(gate.number), 3))
+    gate.await_task()
+    master.send(plain(1, double, 1))
+    assert master.receive(Returned) == Returned(1, [1], None)
+    master.end.send(1, Ping())
+    master.receive(Heartbeat)
+    master.drop(Heartbeat)
+    gate.open()
+    master.send(plain(2, double, 2))
+    assert master.finish() == {5: 8, 0: 6, 2: 4}
+
+
 def _hold_with(number: int, argument: object) -> None:
     hold(number)
 
@@ -270,8 +307,8 @@ def test_it_does_nothing_after_the_stop() -> None:
     class Lock:
         """Is free as soon as the worker has stopped."""
 
-        def acquire(self, *, blocking: bool) -> bool:
-            assert not blocking
+        def acquire(self, *, timeout: float) -> bool:
+            assert timeout < 0.1
             listener.stop()
             return True
 

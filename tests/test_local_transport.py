@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from mpitasks.wire.local import local_pair
-from mpitasks.wire.messages import Dismissal, Goodbye
+from mpitasks.wire.local_transport import local_pair
+from mpitasks.wire.messages import Goodbye, Shutdown
 from transport_contract import CHECKS, Check, drive, drive_both
 
 
@@ -44,9 +44,9 @@ def test_the_contract_notices_sides_that_wait_for_each_other(
 ) -> None:
     monkeypatch.setattr("transport_contract.ROUNDS", 10)
     back_and_forth = next(check for check in CHECKS if check.name == "back and forth")
-    stuck = Check("stuck", back_and_forth.worker, back_and_forth.worker)
+    unresponsive = Check("stuck", back_and_forth.worker, back_and_forth.worker)
     with pytest.raises(AssertionError, match="stuck: the sides wait"):
-        drive_both(stuck, *local_pair())
+        drive_both(unresponsive, *local_pair())
 
 
 def test_ranks() -> None:
@@ -56,9 +56,9 @@ def test_ranks() -> None:
 
 def test_waiting_ends_when_something_arrives() -> None:
     master_end, worker_end = local_pair()
-    master_end.send(1, Dismissal())
+    master_end.send(1, Shutdown())
     worker_end.wait(3600.0)  # or the test ends by its time-out
-    assert worker_end.poll() == (0, Dismissal())
+    assert worker_end.poll() == (0, Shutdown())
 
 
 def test_waiting_for_no_time_returns() -> None:
@@ -76,9 +76,9 @@ def test_what_was_not_read_is_gone_after_close() -> None:
 
 def test_pairs_are_apart() -> None:
     first, second = local_pair(), local_pair()
-    first[0].send(1, Dismissal())
+    first[0].send(1, Shutdown())
     assert second[1].poll() is None
-    assert first[1].poll() == (0, Dismissal())
+    assert first[1].poll() == (0, Shutdown())
 
 
 def test_who_is_abandoned_is_heard_no_more() -> None:

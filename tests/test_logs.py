@@ -6,20 +6,29 @@ import logging
 import os
 import pickle
 import threading
+import time
+import types
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hands import Hands
+from mpitasks.api.executor import Executor
 from mpitasks.errors import Stopped
 from mpitasks.launch.arguments import understand
-from mpitasks.master.executor import Executor
-from mpitasks.master.logs import Logs
-from mpitasks.terms import Terms
-from mpitasks.wire.local import local_pair
-from mpitasks.wire.messages import Dismissal, Goodbye, Logged, Opening, Outcomes
-from mpitasks.worker.logs import FULL_BYTES, ChildRelay, Relay, Setting, pack_record
+from mpitasks.master.log_records import Logs
+from mpitasks.runner.log_relay import (
+    FULL_BYTES,
+    ChildRelay,
+    Relay,
+    Setting,
+    pack_record,
+)
+from mpitasks.sandbox.channel import LOG
+from mpitasks.task_spec import TaskSpec
+from mpitasks.wire.local_transport import local_pair
+from mpitasks.wire.messages import Goodbye, Logged, Opening, Outcomes, Shutdown
 from working import Gate, Running, hold, plain
 
 HERE = (3, "node7", 8, "fit")
@@ -235,7 +244,7 @@ def test_the_order_is_kept_whoever_handles(collected: Collect) -> None:
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage() == "0":
                 first.set()
-                assert go_on.wait(20)
+                assert go_on.wait(120)
 
     handler = Slow()
     logging.getLogger("app").addHandler(handler)
@@ -243,14 +252,14 @@ def test_the_order_is_kept_whoever_handles(collected: Collect) -> None:
         logs.take(1, [packed("0")])
         other = threading.Thread(target=logs.settle)
         other.start()
-        assert first.wait(20)
+        assert first.wait(120)
         logs.take(1, [packed("1"), packed("2")])
         logs._drain()  # another thread comes by, and leaves it to the first
         assert len(collected.records) <= 1
         go_on.set()
         logs.settle()  # and here it waits for it
         assert collected.messages == ["0", "1", "2"]
-        other.join(20)
+        other.join(120)
     finally:
         logging.getLogger("app").removeHandler(handler)
 
@@ -291,6 +300,55 @@ def test_an_executor_tells_the_workers_only_if_asked(
             assert future.result() == 1
             executor.shutdown()
     finally:
+        hands.close()
+
+
+@pytest.mark.parametrize("how", ["result", "exception", "map"])
+def test_who_has_a_result_may_rely_on_its_records(
+    monkeypatch: pytest.MonkeyPatch, collected: Collect, how: str
+) -> None:
+    """Another thread may have taken both in, and be in the middle of the handler."""
+    handling, waited = threading.Event(), threading.Event()
+    order = []
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            handling.set()
+            waited.wait(10)
+            order.append("handled")
+
+    def sleep(seconds: float) -> None:
+        waited.set()
+        time.sleep(seconds)
+
+    clock = types.SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr("mpitasks.master.log_records.time", clock)
+    logger, slow = logging.getLogger("app"), Slow()
+    hands = Hands(1)
+    logger.addHandler(slow)
+    try:
+        executor = Executor(logging=True)
+        results = executor.map(abs, [-1])
+        future = executor.submit(abs, -1)
+        chunk, *_ = hands.calls(1)
+        other = threading.Thread(target=hands.say, args=(1, Logged([packed("a")])))
+        other.start()
+        assert handling.wait(10)
+        hands.reply(1, chunk, [1])
+        (call,) = hands.calls(1)
+        hands.reply(1, call, 1)
+        if how == "map":
+            assert next(results) == 1
+        else:
+            getattr(future, how)()
+        order.append(how)
+        other.join()
+        assert order == ["handled", how]
+        assert list(results) == ([] if how == "map" else [1])
+        executor.shutdown()
+    finally:
+        waited.set()
+        logger.removeHandler(slow)
         hands.close()
 
 
@@ -389,7 +447,11 @@ def heard(master: Running) -> list[str]:
     return found
 
 
-def test_records_go_before_the_result(collected: Collect) -> None:
+def test_records_go_before_the_result(
+    collected: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However busy the machine: the results of a batch go together.
+    monkeypatch.setattr("mpitasks.worker.replies.FLUSH_SECONDS", 120.0)
     master = Running()
     master.end.send(1, Opening([], SETUP))
     master.send(plain(1, say, "one"))
@@ -397,33 +459,35 @@ def test_records_go_before_the_result(collected: Collect) -> None:
     master.send(plain(3, make_that), plain(5, say_in_threads, 2))
     master.receive(Outcomes)
     master.request(plain(7, say, "four"))
-    master.end.send(1, Dismissal())
+    master.end.send(1, Shutdown())
     master.receive(Goodbye)
     got = heard(master)
     assert got[:2] == ["one", ""]
     assert got[2:5] == [f"on the way {n}" for n in range(3)]
     assert sorted(got[5:7]) == ["0", "1"]
     assert got[7:] == ["", "four", ""]
-    master.thread.join(20)
+    master.thread.join(120)
 
 
 def test_isolated_tasks_and_their_crash(
     collected: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mpitasks.worker.isolation.LOADING_SECONDS", 60.0)
-    monkeypatch.setattr("mpitasks.worker.sandbox.TICK_SECONDS", 60.0)
+    monkeypatch.setattr("mpitasks.sandbox.sandbox.TICK_SECONDS", 60.0)
     master = Running()
-    isolated = Terms("fit", isolate=True)
-    master.send(plain(1, say, "before anybody asked"), terms={1: isolated})
+    isolated = TaskSpec("fit", isolate=True)
+    master.send(plain(1, say, "before anybody asked"), task_spec={1: isolated})
     master.receive(Outcomes)
     master.end.send(1, Opening([], SETUP))
     master.send(
-        plain(3, say, "one"), plain(5, say_and_die), terms={3: isolated, 5: isolated}
+        plain(3, say, "one"),
+        plain(5, say_and_die),
+        task_spec={3: isolated, 5: isolated},
     )
     master.receive(Outcomes)
     master.end.send(1, Opening([], None))
-    master.send(plain(7, say, "no more"), terms={7: isolated})
-    master.end.send(1, Dismissal())
+    master.send(plain(7, say, "no more"), task_spec={7: isolated})
+    master.end.send(1, Shutdown())
     master.receive(Goodbye)
     records = [
         pickle.loads(data)[0]
@@ -441,7 +505,7 @@ def test_isolated_tasks_and_their_crash(
         if isinstance(m, Outcomes) and 5 in m.ids
     ]
     assert [last] < dead
-    master.thread.join(20)
+    master.thread.join(120)
 
 
 def say_and_die() -> None:
@@ -485,7 +549,7 @@ def test_records_of_a_thread_that_outlives_its_task(collected: Collect) -> None:
 def test_what_rank_0_does_not_take_is_bounded_and_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mpitasks.worker.logs.FULL_SECONDS", 0.0)
+    monkeypatch.setattr("mpitasks.runner.log_relay.FULL_SECONDS", 0.0)
     _, end = local_pair()
     lock = threading.Lock()
     relay = Relay(end, lock, lambda: HERE, own=False, listens=True)
@@ -516,7 +580,7 @@ def test_a_finalizer_that_logs_while_the_child_sends() -> None:
             relay.take(b"from a finalizer")  # the lock is held by this very thread
         sent.append(fields)
 
-    relay = ChildRelay(send, lambda: HERE)
+    relay = ChildRelay(send, lambda record: send((LOG, record), ()), lambda: HERE)
     relay.take(b"first")
     relay.send(("answer",))
-    assert sent == [(None, b"first"), ("answer",), (None, b"from a finalizer")]
+    assert sent == [(LOG, b"first"), ("answer",), (LOG, b"from a finalizer")]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from hands import Hands
+from mpitasks.api.executor import Executor
 from mpitasks.errors import SerializationError
-from mpitasks.master.executor import Executor
+from mpitasks.task_spec import TaskSpec
 from mpitasks.wire.codec import THRESHOLD
 from mpitasks.wire.messages import PLAIN, SURROUNDINGS, VALUE, Batch, Request
 
@@ -82,7 +83,7 @@ def test_one_that_it_has_is_requested(hands: Hands) -> None:
     (message,) = hands.messages(1)
     assert isinstance(message, Request)
     assert message.call[3] == (-1,)
-    assert message.terms is None
+    assert message.task_spec is None
 
 
 def test_a_label_goes_along(hands: Hands) -> None:
@@ -90,8 +91,8 @@ def test_a_label_goes_along(hands: Hands) -> None:
     executor.with_options(label="fit").submit(abs, -1)
     (message,) = hands.messages(1)
     assert isinstance(message, Request)
-    assert message.terms is not None
-    assert message.terms[0] == "fit"
+    assert message.task_spec is not None
+    assert message.task_spec[0] == "fit"
 
 
 def test_large_arguments_go_in_a_batch(hands: Hands) -> None:
@@ -102,12 +103,12 @@ def test_large_arguments_go_in_a_batch(hands: Hands) -> None:
     assert len(message.buffers) == 1
 
 
-def test_a_time_limit_goes_in_a_batch(hands: Hands) -> None:
+def test_a_time_limit_goes_with_it(hands: Hands) -> None:
     executor = _known(hands, abs)
     executor.with_options(timeout=5.0).submit(abs, -1)
     (message,) = hands.messages(1)
-    assert isinstance(message, Batch)
-    assert message.terms is not None
+    assert isinstance(message, Request)
+    assert message.task_spec == tuple(TaskSpec(timeout=5.0))
 
 
 # What it makes of results.
@@ -128,7 +129,7 @@ def test_a_result_settles_the_future(
     assert future.done()
     assert future.result() == value
     assert seen == [value] * watched
-    assert hands.pump.outstanding == 0
+    assert hands.event_loop.outstanding == 0
 
 
 def test_one_that_cannot_be_unpickled_fails_the_future_alone(hands: Hands) -> None:
@@ -139,7 +140,7 @@ def test_one_that_cannot_be_unpickled_fails_the_future_alone(hands: Hands) -> No
     error = future.exception()
     assert isinstance(error, SerializationError)
     assert "OSError: not here" in str(error)
-    assert hands.pump.engine.error is None
+    assert hands.event_loop.engine.error is None
     executor.submit(abs, -2)
     assert len(hands.calls(1)) == 1
 
@@ -185,4 +186,4 @@ def test_a_result_that_comes_twice_is_late(hands: Hands) -> None:
     hands.answer(1, call, 2)
     assert future.result() == 1
     assert not later.done()
-    assert hands.pump.engine.error is None
+    assert hands.event_loop.engine.error is None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hands import Hands
+from mpitasks.api.executor import Executor
 from mpitasks.errors import OptionError
-from mpitasks.master.executor import Executor
 
 
 @pytest.fixture
@@ -37,14 +39,14 @@ def test_the_lowest_ranks_are_used_and_no_others(hands: Hands) -> None:
     futures = [executor.submit(abs, -at) for at in range(8)]
     ranks = set()
     while not all(future.done() for future in futures):
-        before = hands.pump.outstanding
+        before = hands.event_loop.outstanding
         for rank in (1, 2):
             for batch in hands.batches(rank):
                 ranks.add(rank)
                 for call in batch.calls:
                     last = call is batch.calls[-1]
                     hands.reply(rank, call, -call[3][0], batches=int(last))
-        assert hands.pump.outstanding < before  # or nobody has any of the rest
+        assert hands.event_loop.outstanding < before  # or nobody has any of the rest
     assert [future.result(0) for future in futures] == list(range(8))
     assert ranks == {1, 2}
     assert hands.calls(3) == []
@@ -81,7 +83,40 @@ def test_none_at_all_is_out_of_range(hands: Hands, count: int) -> None:
         Executor(max_workers=count)
 
 
-@pytest.mark.parametrize("count", ["2", True, 2.0, [2]])
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array])
+def test_numpy_s_integers_are_integers(hands: Hands, kind: Any) -> None:
+    with Executor(kind(2), seed=kind(7), retries=kind(1)) as executor:
+        assert executor.num_workers == 2
+        sizes = {"chunksize": kind(1), "buffersize": kind(1), "timeout": kind(60)}
+        for start in (executor.map, executor.starmap, executor.map_unordered):
+            assert list(start(abs, [], **sizes)) == []
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64, float])
+def test_numpy_s_numbers_are_timeouts(hands: Hands, kind: Any) -> None:
+    executor = Executor()
+    future = executor.submit(abs, -1)  # which nobody runs
+    for wait in (future.result, future.exception):
+        with pytest.raises(concurrent.futures.TimeoutError):
+            wait(timeout=kind(0))
+        with pytest.raises(TypeError, match="must be a number of seconds, not '1'"):
+            wait(timeout="1")  # type: ignore[arg-type]
+    with pytest.raises(concurrent.futures.TimeoutError):
+        next(executor.map(abs, [-1], timeout=kind(0)))
+
+
+@pytest.mark.parametrize("count", [True, np.True_, 1.0, np.float64(1), "1"])
+def test_what_is_no_buffersize_or_seed(hands: Hands, count: Any) -> None:
+    with (
+        Executor() as executor,
+        pytest.raises(TypeError, match="buffersize must be an"),
+    ):
+        executor.map(abs, [], buffersize=count)
+    with pytest.raises(TypeError, match="seed must be an integer or None, not "):
+        Executor(seed=count)
+
+
+@pytest.mark.parametrize("count", ["2", True, np.True_, 2.0, np.float64(2), [2]])
 def test_what_is_no_integer_is_refused(hands: Hands, count: Any) -> None:
     with pytest.raises(TypeError, match="max_workers must be an integer or None"):
         Executor(max_workers=count)

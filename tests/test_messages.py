@@ -9,27 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpitasks.core import events
 from mpitasks.errors import TransportError
+from mpitasks.scheduler import events
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
     Announcement,
     Batch,
-    Dismissal,
+    Cancel,
+    EndMoved,
     Goodbye,
+    Heartbeat,
     Hello,
-    Inquiry,
     Logged,
     Lost,
     Message,
-    Obituary,
     Opening,
     Outcomes,
+    PeerFailure,
+    Ping,
     Request,
     Result,
     Returned,
-    Revocation,
-    Sign,
+    Shutdown,
     Welcome,
     announce,
     pack,
@@ -41,27 +42,28 @@ ONE_OF_EACH: list[Message] = [
     Welcome(8, True, "a"),
     Welcome(8, True, "a", 4711),
     Batch([(1, 2, messages.CALL_PLAIN, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
-    Batch([], terms={3: ("fit", 2, 1.5, False, None)}),
+    Batch([], task_spec={3: ("fit", 2, 1.5, False, None)}),
     Request((1, 2, messages.CALL_PLAIN, (1, "a"), 0)),
-    Result(3, 1, 2, 0.5, messages.PLAIN, "x"),
-    Revocation([3, 4]),
-    Dismissal(),
-    Dismissal(maimed=True),
+    Result(3, 1, 2, 0.5, 0, messages.PLAIN, "x"),
+    Cancel([3, 4]),
+    Shutdown(),
+    Shutdown(degraded=True),
     Outcomes(
         3, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (messages.VALUE, 0)}
     ),
     Returned(3, [4, 5], (2, 7)),
     Returned(3, [], None),
     Goodbye(),
-    Inquiry(),
-    Sign(),
+    Ping(),
+    Heartbeat(),
     Lost(),
-    Obituary(3, "died"),
+    PeerFailure(3, "died"),
     Batch([], places={3: 2, 5: (7, (0, 1), 4), 9: (7, (0, 1), [4, 6])}),
     Outcomes(3, 1, [1], [], [(2, 1, 0.5, 0)], ["x"], {}, [1]),
     Opening([(4, 0, 2**100)]),
     Opening([], ({"": 30, "app": 10}, ["off"], 0, True)),
     Logged([b"record"]),
+    EndMoved(3600.0, 60.0),
 ]
 
 
@@ -73,14 +75,6 @@ def test_a_message_arrives_equal(message: Message) -> None:
     assert again == message
     assert again is not message
     assert list(sizes) == list(buffers) == []
-
-
-def test_a_result_is_a_report_of_one() -> None:
-    report = Outcomes(3, 1, [1], [], [(2, 1, 0.5, 0)], ["x"], {})
-    assert Result(3, 1, 2, 0.5, messages.PLAIN, "x").outcomes() == report
-    forms = {0: (messages.VALUE, 0)}
-    report = Outcomes(3, 1, [1], [], [(2, 1, 0.5, 5)], [b"frame"], forms)
-    assert Result(3, 1, 2, 0.5, messages.VALUE, b"frame").outcomes() == report
 
 
 def test_there_is_one_of_each() -> None:
@@ -143,7 +137,7 @@ def test_what_stands_behind_a_frame_is_ignored() -> None:
     [
         b"",
         b"nonsense",
-        pack(Dismissal())[0][:-1],
+        pack(Shutdown())[0][:-1],
         pickle.dumps(None),
         pickle.dumps(()),
         pickle.dumps((99, ())),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpitasks.wire.library import why_not
+from mpitasks.wire.mpi_library import why_not
 
 NONE = "cannot open shared object file: No such file or directory"
 

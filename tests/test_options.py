@@ -8,11 +8,12 @@ import pickle
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mpitasks.errors import OptionError
 from mpitasks.options import DEFAULTS, TaskOptions
-from mpitasks.terms import Terms
+from mpitasks.task_spec import TaskSpec
 
 
 def test_the_defaults() -> None:
@@ -111,9 +112,77 @@ def test_options_pickle() -> None:
     assert pickle.loads(pickle.dumps(options)) == options
 
 
-def test_a_worker_is_told_terms_only_where_they_differ() -> None:
-    assert TaskOptions(retries=3, priority=2, chunksize=4).terms is None
-    assert TaskOptions(label="fit").terms == Terms("fit")
+def test_a_worker_is_told_task_spec_only_where_they_differ() -> None:
+    assert TaskOptions(retries=3, priority=2, chunksize=4).task_spec is None
+    assert TaskOptions(label="fit").task_spec == TaskSpec("fit")
     made = TaskOptions(isolate=True, timeout=2, memory_limit=1 << 20)
-    assert made.terms == Terms(None, 1, 2, True, 1 << 20)
-    assert made.replace(isolate=False, timeout=None, memory_limit=None).terms is None
+    assert made.task_spec == TaskSpec(None, 1, 2, True, 1 << 20)
+    assert (
+        made.replace(isolate=False, timeout=None, memory_limit=None).task_spec is None
+    )
+
+
+INTEGERS = {
+    "chunksize": 3,
+    "priority": -2,
+    "retries": 2,
+    "max_crashes": 1,
+    "max_failures": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [np.int8, np.int64, np.uint64, np.uint8, lambda n: np.array(n, np.int32)],
+)
+def test_numpy_s_integers_are_integers(kind: Any) -> None:
+    given = {name: kind(abs(value)) for name, value in INTEGERS.items() if value >= 0}
+    made = TaskOptions(**given, isolate=True, memory_limit=kind(100), key=kind(7))
+    found = {name: getattr(made, name) for name in given}
+    assert found == {name: INTEGERS[name] for name in given}
+    values = [*found.values(), made.memory_limit, made.key]
+    assert {type(value) for value in values} == {int}
+    assert TaskOptions(key=("a", kind(7))).key == ("a", 7)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int16, np.longdouble])
+def test_numpy_s_numbers_are_seconds(kind: Any) -> None:
+    made = TaskOptions(timeout=kind(2), retry_delay=kind(1))
+    assert (made.timeout, made.retry_delay) == (2.0, 1.0)
+    assert {type(made.timeout), type(made.retry_delay)} == {float}
+
+
+@pytest.mark.parametrize("name", [*INTEGERS, "timeout", "retry_delay", "memory_limit"])
+@pytest.mark.parametrize("value", [np.True_, True, b"3", [3], np.arange(2), 3j])
+def test_no_option_takes_what_is_no_number(name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"^{name} must be a"):
+        TaskOptions(**{name: value}, isolate=True)
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", ["3", 2.0, np.float64(2), np.float32(2)])
+def test_no_integer_is_a_float(name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"^{name} must be an integer, not "):
+        TaskOptions(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["timeout", "retry_delay"])
+@pytest.mark.parametrize("value", [math.nan, -math.inf, np.float64("inf"), 10**400])
+def test_seconds_are_finite(name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"^{name} must be a number of seconds"):
+        TaskOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("2G", 2 << 30), ("500M", 500 << 20), ("1.5KiB", 1536)]
+)
+def test_memory_as_on_the_command_line(text: str, nbytes: int) -> None:
+    made = TaskOptions(isolate=True, memory_limit=text)  # type: ignore[arg-type]
+    assert made.memory_limit == nbytes
+    assert made.task_spec == TaskSpec(isolate=True, memory_limit=nbytes)
+
+
+@pytest.mark.parametrize("text", ["", "2X", "0", "-1", "2 G", "G"])
+def test_text_that_is_no_memory(text: str) -> None:
+    with pytest.raises(OptionError, match=r"memory_limit: .* is no amount of memory"):
+        TaskOptions(isolate=True, memory_limit=text)  # type: ignore[arg-type]

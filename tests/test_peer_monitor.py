@@ -13,15 +13,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from mpitasks.core import vigil
-from mpitasks.launch.meeting import welcomes_of
-from mpitasks.wire.local import local_pair
-from mpitasks.wire.messages import Dismissal, Hello, Message, Obituary, Sign
-from mpitasks.worker import fellows
-from mpitasks.worker.fellows import watched_over
+from mpitasks.launch.handshake import welcomes_of
+from mpitasks.scheduler import heartbeat
+from mpitasks.wire.local_transport import local_pair
+from mpitasks.wire.messages import Heartbeat, Hello, Message, PeerFailure, Shutdown
+from mpitasks.worker import peer_monitor
 from mpitasks.worker.loop import Worker
+from mpitasks.worker.peer_monitor import watched_over
 
-SECONDS = 20.0
+SECONDS = 120.0
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -32,9 +32,9 @@ def test_each_watches_the_next_two_of_its_machine() -> None:
         Hello(rank, name, 100 + rank, [0], "3.12.1", "0.1.0", "MPI", machine=name)
         for rank, name in enumerate(machines)
     ]
-    watched = [[rank for rank, _ in w.fellows] for w in welcomes_of(hellos)]
+    watched = [[rank for rank, _ in w.peers] for w in welcomes_of(hellos)]
     assert watched == [[], [], [3, 4], [4, 5], [5, 2], [2, 3], []]
-    assert list(welcomes_of(hellos)[2].fellows) == [(3, 103), (4, 104)]
+    assert list(welcomes_of(hellos)[2].peers) == [(3, 103), (4, 104)]
     assert [w.master for w in welcomes_of(hellos)] == [100, 100] + [None] * 5
 
 
@@ -67,8 +67,8 @@ def test_the_frozen_are_killed_where_the_run_survives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: queue.Queue[tuple[int, str]] = queue.Queue()
-    monkeypatch.setattr(fellows, "PERIOD_SECONDS", 0.01)
-    monkeypatch.setattr(vigil.Vigil.__init__, "__defaults__", (0.05,))
+    monkeypatch.setattr(peer_monitor, "PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeat.SilenceMonitor.__init__, "__defaults__", (0.05,))
     with process() as fellow:
         fellow.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, fellow.pid, os.WSTOPPED | os.WNOWAIT)
@@ -96,11 +96,11 @@ def test_an_idle_worker_tells_of_deaths_and_of_itself() -> None:
     timer.start()
     thread.start()
     try:
-        assert type(received(master_end, Sign, late)) is Sign
+        assert type(received(master_end, Heartbeat, late)) is Heartbeat
         worker.report(2, "died")
-        assert received(master_end, Obituary, late) == Obituary(2, "died")
+        assert received(master_end, PeerFailure, late) == PeerFailure(2, "died")
     finally:
         timer.cancel()
-        master_end.send(1, Dismissal())
+        master_end.send(1, Shutdown())
         thread.join(SECONDS)
     assert not thread.is_alive()

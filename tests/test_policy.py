@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from mpitasks.core import policy
-from mpitasks.core.events import Bulk, Cost, Task, TaskState
-from mpitasks.core.policy import Profile, Profiles, ReadyQueue, batch_share
+from mpitasks.scheduler import policy
+from mpitasks.scheduler.events import Bulk, Cost, Task, TaskState
+from mpitasks.scheduler.policy import Profile, Profiles, ReadyQueue, batch_share
 
 
 def _queued(*tasks: Task) -> list[Task]:
@@ -15,7 +17,7 @@ def _queued(*tasks: Task) -> list[Task]:
     return list(tasks)
 
 
-def _task(id: int, function: int = 0, **attributes: int) -> Task:
+def _task(id: int, function: int = 0, **attributes: Any) -> Task:
     return _queued(Task(id, function, **attributes))[0]
 
 

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from driver import Driver, only
-from mpitasks.core.events import (
+from mpitasks.errors import TransitionError
+from mpitasks.scheduler.events import (
     Assign,
     Cancelled,
     CancelRequested,
@@ -18,8 +19,7 @@ from mpitasks.core.events import (
     TasksPostponed,
     TaskState,
 )
-from mpitasks.core.postponed import LONGEST_DELAY_SECONDS, retry_delay
-from mpitasks.errors import TransitionError
+from mpitasks.scheduler.postponed import LONGEST_DELAY_SECONDS, retry_delay
 
 
 def test_a_task_is_assigned_when_its_time_has_come() -> None:

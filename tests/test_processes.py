@@ -13,10 +13,18 @@ from contextlib import ExitStack, closing
 import pytest
 
 from mpitasks.wire import processes
-from mpitasks.wire.processes import Watch, frozen, machine
+from mpitasks.wire.processes import (
+    Watch,
+    children,
+    environment,
+    frozen,
+    machine,
+    parent,
+    pending,
+)
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
-SECONDS = 20.0
+SECONDS = 120.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -125,3 +133,49 @@ def test_one_machine_has_one_name() -> None:
         [sys.executable, "-c", command], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == machine()
+
+
+def test_a_process_and_what_it_has_started(start: Start) -> None:
+    child = start("import sys; print('here', file=sys.stderr); sys.stdin.read()")
+    assert child.pid in children(os.getpid())
+    assert parent(child.pid) == os.getpid()
+    child.kill()
+    child.wait(SECONDS)
+    assert children(child.pid) == []
+    assert parent(child.pid) is None
+    assert environment(child.pid) == {}
+    assert pending(child.pid) == set()
+
+
+def test_the_environment_that_a_process_was_started_with() -> None:
+    code = "import os; os.environ.clear(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", code],
+        stdin=subprocess.PIPE,
+        env={"NAME": "a=b", "OTHER": ""},
+    ) as child:
+        found = environment(child.pid)
+        while "NAME" not in found:  # not executed yet
+            found = environment(child.pid)
+        child.kill()
+    assert (found["NAME"], found["OTHER"]) == ("a=b", "")
+
+
+def test_signals_that_are_blocked_are_pending() -> None:
+    program = (
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(  # where no other thread can take the signal
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            assert pending(child.pid) == set()
+            child.send_signal(signal.SIGUSR1)
+            assert pending(child.pid) == {signal.SIGUSR1}
+        finally:
+            child.kill()

@@ -13,11 +13,11 @@ import pytest
 import mpitasks
 from hands import Hands
 from mpitasks import randomness
+from mpitasks.api.executor import Executor
 from mpitasks.errors import ConfigurationError, OptionError
 from mpitasks.launch.arguments import understand
-from mpitasks.master.executor import Executor
 from mpitasks.randomness import DOMAINS, Draw, place_at
-from mpitasks.terms import Origin, Terms
+from mpitasks.task_spec import Origin, TaskSpec
 from mpitasks.wire.messages import ITEMS, MAP_PLAIN, Opening, Outcomes
 from mpitasks.wire.outcomes import encode_error
 from working import Running, chunk, error_of, framed_chunk, plain
@@ -85,7 +85,7 @@ def master(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """A master whose worker's tasks may ask."""
     # However busy the machine: nothing is given back because a child takes long.
     monkeypatch.setattr("mpitasks.worker.isolation.LOADING_SECONDS", 60.0)
-    monkeypatch.setattr("mpitasks.worker.sandbox.TICK_SECONDS", 60.0)
+    monkeypatch.setattr("mpitasks.sandbox.sandbox.TICK_SECONDS", 60.0)
     made = Running()
     randomness.provide(made.worker.draw)
     yield made
@@ -142,8 +142,8 @@ def test_isolated_tasks_draw_the_same(master: Running) -> None:
     calls = [plain(id, draw) for id in ids if id != 9]
     calls.insert(3, chunk(9, draw_twice, [0, 0]))
     calls.append(plain(12, square, 3))
-    terms = {id: Terms(isolate=True) for id in [*ids, 12]}
-    master.send(*calls, terms=terms, places={9: (3, (1, 7), [5, 2])})
+    task_spec = {id: TaskSpec(isolate=True) for id in [*ids, 12]}
+    master.send(*calls, task_spec=task_spec, places={9: (3, (1, 7), [5, 2])})
     outcomes = master.finish()
     for id in (2, 4, 6, 10):
         assert outcomes[id] == expected(3, 1, id // 2)[0]
@@ -154,10 +154,10 @@ def test_isolated_tasks_draw_the_same(master: Running) -> None:
 
 def test_an_isolated_task_that_drew_and_one_that_did_not(master: Running) -> None:
     master.end.send(1, Opening([(0, 0, 3)]))
-    isolated = Terms(isolate=True)
-    master.send(plain(0, draw), terms={0: isolated})
+    isolated = TaskSpec(isolate=True)
+    master.send(plain(0, draw), task_spec={0: isolated})
     master.receive(Outcomes)
-    master.send(plain(2, square, 3), terms={2: isolated})
+    master.send(plain(2, square, 3), task_spec={2: isolated})
     master.finish()
     assert [id for reply in master.replies for id in reply.drawn] == [0]
 
@@ -175,7 +175,7 @@ def test_another_run_in_the_same_process_begins_anew() -> None:
 
 
 def test_the_place_is_told(master: Running) -> None:
-    from mpitasks.worker import context
+    from mpitasks.runner import context
 
     context.provide(lambda: master.worker.current_task(1, "node7"))
     try:
@@ -241,7 +241,7 @@ def test_calls_are_numbered_in_program_order(hands: Hands) -> None:
     executor.map(square, range(2), chunksize=2)
     executor.submit(square, 2)
     found = []
-    while hands.pump.outstanding:
+    while hands.event_loop.outstanding:
         for rank in (1, 2):
             for batch in hands.batches(rank):
                 for call in batch.calls:
@@ -325,7 +325,7 @@ def test_the_executors_of_a_run(hands: Hands) -> None:
     def origin(**options: Any) -> Origin:
         executor = Executor(**options)
         executor.shutdown()
-        found = executor._lease.origin
+        found = executor._handle.origin
         assert found is not None
         return found
 
@@ -339,7 +339,7 @@ def test_the_executors_of_a_run(hands: Hands) -> None:
 
 
 def test_the_script_draws_while_an_executor_is_open(hands: Hands) -> None:
-    session = mpitasks.master.session.peek()  # type: ignore[attr-defined]
+    session = mpitasks.api.session.peek()  # type: ignore[attr-defined]
     randomness.provide(session.draw)
     try:
         drawn = []

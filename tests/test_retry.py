@@ -10,12 +10,19 @@ from typing import Any
 import pytest
 
 from hands import Hands
-from mpitasks.errors import RemoteTraceback, TaskTimeout, TooManyFailures, WorkerLost
-from mpitasks.master.attempts import next_attempt
-from mpitasks.master.executor import Executor
-from mpitasks.terms import Terms
-from mpitasks.wire.messages import ITEMS, Outcomes, Revocation
-from mpitasks.wire.outcomes import Failure, encode_error, encode_items
+from mpitasks.api.executor import Executor
+from mpitasks.errors import (
+    OptionError,
+    RemoteTraceback,
+    TaskTimeout,
+    TooManyFailures,
+    WorkerLost,
+)
+from mpitasks.master.retry import next_attempt
+from mpitasks.options import DEFAULTS
+from mpitasks.task_spec import TaskSpec
+from mpitasks.wire.messages import ITEMS, Cancel, Outcomes
+from mpitasks.wire.outcomes import Sealed, encode_error, encode_items
 
 
 @pytest.fixture
@@ -35,21 +42,26 @@ def raise_on(hands: Hands, rank: int, call: Any, error: Exception) -> None:
     )
 
 
-def sent(hands: Hands) -> tuple[int, Any, Terms]:
+def failed(error: Exception) -> Sealed:
+    """Return what stands for an item that raised, before a chunk is encoded."""
+    return Sealed(encode_error(error, "there"))
+
+
+def sent(hands: Hands) -> tuple[int, Any, TaskSpec]:
     """Return the one call that is out: its rank, itself, and its terms."""
     [(rank, batch)] = [(r, b) for r in (1, 2) for b in hands.batches(r)]
     [call] = batch.calls
-    return rank, call, Terms(*(batch.terms or {}).get(call[0], ()))
+    return rank, call, TaskSpec(*(batch.task_spec or {}).get(call[0], ()))
 
 
 def test_a_failed_call_is_tried_again_as_another_task(hands: Hands) -> None:
     executor = Executor(retries=2, label="fit")
     future = executor.submit(abs, -3)
-    rank, first, terms = sent(hands)
-    assert terms == Terms("fit")
+    rank, first, task_spec = sent(hands)
+    assert task_spec == TaskSpec("fit")
     raise_on(hands, rank, first, OSError("one"))
-    rank, second, terms = sent(hands)
-    assert (terms, future.done()) == (Terms("fit", 2), False)
+    rank, second, task_spec = sent(hands)
+    assert (task_spec, future.done()) == (TaskSpec("fit", 2), False)
     assert future.running()
     assert second[1:] == first[1:]
     assert second[0] != first[0]
@@ -93,10 +105,10 @@ def test_it_waits_for_its_time(hands: Hands, monkeypatch: pytest.MonkeyPatch) ->
     rank, call, _ = sent(hands)
     raise_on(hands, rank, call, OSError())
     assert hands.batches(1) + hands.batches(2) == []
-    assert hands.pump.outstanding == 1
+    assert hands.event_loop.outstanding == 1
     later = time.monotonic() + 3600.0
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    hands.pump.nudge()
+    hands.event_loop.nudge()
     rank, call, _ = sent(hands)
     hands.reply(rank, call, 3)
     assert future.result() == 3
@@ -108,14 +120,14 @@ def test_a_postponed_attempt_can_be_cancelled(hands: Hands) -> None:
     raise_on(hands, rank, call, OSError())
     assert not future.running()
     assert future.cancel()
-    assert hands.pump.outstanding == 0
+    assert hands.event_loop.outstanding == 0
 
 
 def test_only_the_items_that_failed_are_tried_again(hands: Hands) -> None:
     executor = Executor(retries=1, chunksize=4)
     results = executor.map(abs, range(4))
     rank, call, _ = sent(hands)
-    values = [0, Failure(OSError("one")), 2, Failure(OSError("three"))]
+    values = [0, failed(OSError("one")), 2, failed(OSError("three"))]
     form, items, _ = encode_items(values, "there")
     costs = [(call[1], 4, 1e-5, 0)]
     hands.say(rank, Outcomes(rank, 1, [call[0]], [], costs, [items], {0: (form, 0)}))
@@ -125,8 +137,8 @@ def test_only_the_items_that_failed_are_tried_again(hands: Hands) -> None:
     again.sort(key=lambda sent: sent[1][0])  # by task id: in the order of the items
     assert len(again) == 2
     for _, batch in batches:
-        for terms in (batch.terms or {}).values():
-            assert Terms(*terms).attempt == 2
+        for task_spec in (batch.task_spec or {}).values():
+            assert TaskSpec(*task_spec).attempt == 2
     for value, (rank, call) in zip([10, 30], again, strict=True):
         hands.reply(rank, call, [value], batches=0)
     assert list(results) == [0, 10, 2, 30]
@@ -134,17 +146,17 @@ def test_only_the_items_that_failed_are_tried_again(hands: Hands) -> None:
 
 def lose(hands: Hands, rank: int) -> None:
     """Lose a rank."""
-    from mpitasks.core.events import WorkerLost as RankLost
+    from mpitasks.scheduler.events import RankLost
 
-    hands.pump._handle_now(RankLost(rank))
+    hands.event_loop._handle_now(RankLost(rank))
 
 
 def test_a_call_of_a_lost_rank_goes_elsewhere(hands: Hands) -> None:
     future = Executor().submit(abs, -3)
     rank, _, _ = sent(hands)
     lose(hands, rank)
-    other, call, terms = sent(hands)
-    assert (other, terms.attempt) == (3 - rank, 2)
+    other, call, task_spec = sent(hands)
+    assert (other, task_spec.attempt) == (3 - rank, 2)
     hands.reply(other, call, 3)
     assert future.result() == 3
 
@@ -187,7 +199,8 @@ def test_what_was_lost_together_goes_alone_from_then_on(hands: Hands) -> None:
 def test_of_several_lost_together_each_is_blamed_once(
     hands: Hands, alone: list[bool], fails: list[bool]
 ) -> None:
-    task = Executor(max_crashes=2).submit(abs, -3)._call
+    task = Executor(max_crashes=2).submit(abs, -3)._task
+    assert task is not None
     for one, fatal in zip(alone, fails, strict=True):
         again = next_attempt(task, WorkerLost(), count(9), crashed=True, alone=one)
         assert (again is None) == fatal
@@ -211,12 +224,12 @@ def test_an_overdue_call_fails_and_is_reported(
     rank, call, _ = sent(hands)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 8.0)
-    hands.pump.nudge()
+    hands.event_loop.nudge()
     line = capsys.readouterr().err
     assert f"'slow') on rank {rank} has not ended at its limit of 5 s" in line
     assert not future.done()
     monkeypatch.setattr(time, "monotonic", lambda: now + 16.0)
-    hands.pump.nudge()
+    hands.event_loop.nudge()
     assert isinstance(future.exception(timeout=0), TaskTimeout)
     hands.reply(rank, call, 3)  # late
     assert isinstance(future.exception(timeout=0), TaskTimeout)
@@ -224,21 +237,19 @@ def test_an_overdue_call_fails_and_is_reported(
 
 def test_a_running_isolated_call_can_be_cancelled(hands: Hands) -> None:
     future = Executor(isolate=True).submit(abs, -3)
-    rank, call, terms = sent(hands)
-    assert terms.isolate
+    rank, call, task_spec = sent(hands)
+    assert task_spec.isolate
     assert future.cancel()
     arrived = hands.ends[rank].poll()
     assert arrived is not None
-    assert arrived[1] == Revocation([call[0]])
+    assert arrived[1] == Cancel([call[0]])
     hands.reply(rank, call, 3)  # it was done all the same
     assert future.cancelled()
 
 
-def failing_map(hands: Hands, **options: Any) -> list[Any]:
-    """Run a map of four items, two of which fail; return what it yields."""
-    results = Executor(chunksize=4, **options).map(abs, range(4))
-    rank, call, _ = sent(hands)
-    values = [0, Failure(OSError("one")), 2, Failure(KeyError("three"))]
+def say_failing(hands: Hands, rank: int, call: Any) -> None:
+    """Report a chunk of four items, two of which failed."""
+    values = [0, failed(OSError("one")), 2, failed(KeyError("three"))]
     form, items, _ = encode_items(values, "there")
     hands.say(
         rank,
@@ -246,32 +257,80 @@ def failing_map(hands: Hands, **options: Any) -> list[Any]:
             rank, 1, [call[0]], [], [(call[1], 4, 1e-5, 0)], [items], {0: (form, 0)}
         ),
     )
+
+
+def failing_map(hands: Hands, **options: Any) -> list[Any]:
+    """Run a map of four items, two of which fail; return what it yields."""
+    results = Executor(chunksize=4, **options).map(abs, range(4))
+    rank, call, _ = sent(hands)
+    say_failing(hands, rank, call)
     return list(results)
 
 
-@pytest.mark.parametrize("options", [{"return_exceptions": True}, {"max_failures": 2}])
-def test_exceptions_as_values(hands: Hands, options: dict[str, Any]) -> None:
-    zero, one, two, three = failing_map(hands, **options)
-    assert (zero, two) == (0, 2)
-    assert isinstance(one, OSError)
-    assert isinstance(three, KeyError)
+# What a map of four items comes to, of which one and three fail: values, or what it
+# raises. By return_exceptions, max_failures, fail_fast.
+ZERO_AND = "0, OSError, 2, KeyError"
+COMBINATIONS = {
+    (False, None, False): "raises OSError",
+    (False, None, True): "raises OSError",
+    (False, 0, False): "raises TooManyFailures",
+    (False, 0, True): "raises OSError",
+    (False, 1, False): "raises OptionError",
+    (False, 1, True): "raises OSError",
+    (False, 2, False): "raises OptionError",
+    (False, 2, True): "raises OSError",
+    (True, None, False): ZERO_AND,
+    (True, None, True): "raises OSError",
+    (True, 0, False): "raises TooManyFailures",
+    (True, 0, True): "raises OSError",
+    (True, 1, False): "raises TooManyFailures",
+    (True, 1, True): "raises OSError",
+    (True, 2, False): ZERO_AND,
+    (True, 2, True): "raises OSError",
+}
+
+
+@pytest.mark.parametrize("asked", COMBINATIONS)
+def test_what_becomes_of_items_that_fail(
+    hands: Hands, asked: tuple[bool, int | None, bool]
+) -> None:
+    names = ("return_exceptions", "max_failures", "fail_fast")
+    try:
+        values = failing_map(hands, **dict(zip(names, asked, strict=True)))
+    except Exception as error:
+        found = f"raises {type(error).__name__}"
+    else:
+        found = ", ".join(
+            str(v) if type(v) is int else type(v).__name__ for v in values
+        )
+    assert found == COMBINATIONS[asked]
+
+
+def test_failures_are_no_values_unless_asked_for() -> None:
+    with pytest.raises(OptionError, match="return_exceptions=True") as caught:
+        DEFAULTS.replace(max_failures=3).check_for_map()
+    assert "max_failures=3" in str(caught.value)
 
 
 def test_the_first_in_order_is_raised(hands: Hands) -> None:
+    results = Executor(chunksize=4).map(abs, range(4))
+    rank, call, _ = sent(hands)
+    say_failing(hands, rank, call)
+    assert next(results) == 0
     with pytest.raises(OSError, match="one"):
-        failing_map(hands)
+        next(results)
 
 
 def test_too_many_failures(hands: Hands) -> None:
     with pytest.raises(TooManyFailures, match=r"^2 items failed, and max_failures=1"):
-        failing_map(hands, max_failures=1)
+        failing_map(hands, max_failures=1, return_exceptions=True)
 
 
 def test_fail_fast_does_not_wait_for_those_before(hands: Hands) -> None:
     results = Executor(chunksize=1, fail_fast=True).map(abs, range(3))
     [first] = hands.batches(1) or hands.batches(2)
     [(rank, second)] = [(r, b.calls[0]) for r in (1, 2) for b in hands.batches(r)]
-    form, items, _ = encode_items([Failure(OSError("second"))], "there")
+    form, items, _ = encode_items([failed(OSError("second"))], "there")
     hands.say(
         rank,
         Outcomes(
@@ -281,4 +340,4 @@ def test_fail_fast_does_not_wait_for_those_before(hands: Hands) -> None:
     assert first.calls[0][0] != second[0]
     with pytest.raises(OSError, match="second"):
         next(results)
-    assert hands.pump.outstanding <= 2  # what was sent; nothing else is to be run
+    assert hands.event_loop.outstanding <= 2  # what was sent; nothing else is to be run

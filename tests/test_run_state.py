@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from mpitasks.core.course import Course, Step, choose_margin
+from mpitasks.scheduler.run_state import RunState, Step, choose_margin
 
 IDLE = {"running": 0, "queued": 0, "stranded": False, "waiting": False}
 BUSY = {"running": 2, "queued": 9, "stranded": False, "waiting": True}
 STRANDED = {"running": 0, "queued": 9, "stranded": True, "waiting": False}
-STUCK = {**STRANDED, "waiting": True}
+UNRESPONSIVE = {**STRANDED, "waiting": True}
 
 
-def course() -> Course:
+def run_state() -> RunState:
     """A job that ends at 1000, with a margin of 60 (so 10 for the end itself)."""
-    return Course(1000.0, 60.0, 10.0)
+    return RunState(1000.0, 60.0, 10.0)
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ def course() -> Course:
         (0.0, IDLE, Step.GO),
         (939.9, BUSY, Step.GO),
         (500.0, STRANDED, Step.GO),  # the script may still submit what fits
-        (500.0, STUCK, Step.INTERRUPT),
+        (500.0, UNRESPONSIVE, Step.INTERRUPT),
         (940.0, IDLE, Step.DRAIN),  # the script may use up the time that is left
         (940.0, BUSY, Step.DRAIN),
         (989.9, BUSY, Step.DRAIN),
         (940.0, STRANDED, Step.HALT),
-        (940.0, STUCK, Step.INTERRUPT),
+        (940.0, UNRESPONSIVE, Step.INTERRUPT),
         (990.0, IDLE, Step.INTERRUPT),
         (990.0, BUSY, Step.INTERRUPT),
         (995.0, IDLE, Step.ABORT),
@@ -39,7 +39,30 @@ def course() -> Course:
     ],
 )
 def test_by_time(now: float, counts: dict[str, Any], step: Step) -> None:
-    assert course().step(now, **counts) is step
+    assert run_state().step(now, **counts) is step
+
+
+@pytest.mark.parametrize(
+    ("seconds", "interrupts", "aborts"),
+    [(30.0, 110.0, 120.0), (12.0, 108.0, 110.0), (2.0, 100.5, 101.25)],
+)
+def test_a_batch_system_that_kills(
+    seconds: float, interrupts: float, aborts: float
+) -> None:
+    asked = run_state()
+    asked.ask(100.0)
+    asked.bound_grace(seconds)
+    assert asked.step(interrupts - 0.1, **BUSY) is Step.DRAIN
+    assert asked.step(interrupts, **BUSY) is Step.INTERRUPT
+    assert asked.step(aborts - 0.1, **BUSY) is Step.INTERRUPT
+    assert asked.step(aborts, **BUSY) is Step.ABORT
+
+
+def test_an_end_that_moves() -> None:
+    moved = run_state()
+    moved.move_end(2000.0, 30.0)
+    assert (moved.drains_at, moved.interrupts_at) == (1970.0, 1990.0)
+    assert moved.step(995.0, **BUSY) is Step.GO
 
 
 @pytest.mark.parametrize(
@@ -51,19 +74,19 @@ def test_by_time(now: float, counts: dict[str, Any], step: Step) -> None:
         (110.0, BUSY, Step.INTERRUPT),
         (100.0, STRANDED, Step.HALT),  # the script has the grace as well
         (110.0, STRANDED, Step.INTERRUPT),
-        (100.0, STUCK, Step.INTERRUPT),
+        (100.0, UNRESPONSIVE, Step.INTERRUPT),
         (119.9, IDLE, Step.INTERRUPT),
         (120.0, IDLE, Step.ABORT),
     ],
 )
 def test_by_signal(now: float, counts: dict[str, Any], step: Step) -> None:
-    asked = course()
+    asked = run_state()
     asked.ask(100.0)
     assert asked.step(now, **counts) is step
 
 
 def test_a_signal_close_to_the_end_gives_no_more_time() -> None:
-    asked = course()
+    asked = run_state()
     asked.ask(985.0)
     assert asked.step(985.0, **BUSY) is Step.DRAIN
     assert asked.step(990.0, **BUSY) is Step.INTERRUPT
@@ -71,14 +94,14 @@ def test_a_signal_close_to_the_end_gives_no_more_time() -> None:
 
 
 def test_the_first_signal_counts() -> None:
-    asked = course()
+    asked = run_state()
     asked.ask(100.0)
     asked.ask(109.0)
     assert asked.asked == asked.drains_at == 100.0
 
 
 def test_without_an_end_only_signals_matter() -> None:
-    endless = Course(math.inf, 0.0, 10.0)
+    endless = RunState(math.inf, 0.0, 10.0)
     assert endless.step(1e12, **BUSY) is Step.GO
     assert endless.drains_at == math.inf
     endless.ask(5.0)
@@ -87,7 +110,7 @@ def test_without_an_end_only_signals_matter() -> None:
 
 
 def test_without_a_margin_it_ends_at_the_end() -> None:
-    sudden = Course(1000.0, 0.0, 10.0)
+    sudden = RunState(1000.0, 0.0, 10.0)
     assert sudden.step(999.9, **BUSY) is Step.GO
     assert sudden.step(1000.0, **BUSY) is Step.ABORT
 
@@ -100,7 +123,7 @@ def test_the_margin_suits_the_time(seconds: float, margin: float) -> None:
 
 
 def test_steps_only_go_forward() -> None:
-    by_time = course()
-    for counts in (IDLE, BUSY, STRANDED, STUCK):
+    by_time = run_state()
+    for counts in (IDLE, BUSY, STRANDED, UNRESPONSIVE):
         steps = [by_time.step(now / 2, **counts) for now in range(2100)]
         assert steps == sorted(steps)

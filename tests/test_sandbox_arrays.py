@@ -13,9 +13,9 @@ import pytest
 import misbehaving
 from misbehaving import identity
 from mpitasks.errors import TaskCrashed
+from mpitasks.sandbox import blocks, children
+from mpitasks.sandbox.blocks import Inbox, Outbox
 from mpitasks.wire.codec import THRESHOLD
-from mpitasks.worker import blocks, children
-from mpitasks.worker.blocks import Inbox, Outbox
 from sandboxes import Sandboxed, nothing_left
 
 KIB = 1 << 10
@@ -189,9 +189,7 @@ def test_a_block_is_free_when_its_last_array_dies() -> None:
     with nothing_left():
         outbox, inbox = Outbox(), Inbox()
         told, fds = outbox.pack([np.ones(1000), b"", np.zeros(10)])
-        import os
-
-        ones, nothing, zeros = inbox.unpack(told, [os.dup(fd) for fd in fds])
+        ones, nothing, zeros = inbox.unpack(told, fds)
         (block,) = outbox._blocks.values()
         assert (ones.nbytes, nothing.nbytes, zeros.nbytes) == (8000, 0, 80)
         part = ones[10:20]

@@ -6,23 +6,26 @@ import itertools
 
 import pytest
 
-from driver import SHORT, Driver, costs_of, only
-from mpitasks.core.events import (
+from driver import SHORT, Driver, PartsArrived, Recorder, costs_of, only
+from mpitasks.errors import TransitionError
+from mpitasks.scheduler.events import (
     Assign,
-    Bulk,
     Cancelled,
     CancelRequested,
     Complete,
+    Event,
     Fail,
     OutcomesArrived,
+    RunningAbandoned,
     Task,
     TasksReturned,
     TaskState,
+    TaskSubmitted,
+    TaskSucceeded,
     WorkerJoined,
     WorkerLeft,
 )
-from mpitasks.core.transitions import TASK_TRANSITIONS, TaskInput
-from mpitasks.errors import TransitionError
+from mpitasks.scheduler.transitions import TASK_TRANSITIONS, TaskInput
 
 # Tasks. The worker that holds or held the task is 0; what became of it meanwhile, is
 # in `_bring`. An input that cannot reach a task in some state, because the scheduler
@@ -132,29 +135,6 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
 }
 
 
-class _One(Bulk):
-    """A bulk job of one chunk, which is a given task."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task.function)
-        self.task = task
-
-    def carve(self, task_id: int, limit: int) -> Task:
-        return self.task
-
-
-class _Begun(Task):
-    """A chunk of two items, the second of which is a given task when it is split."""
-
-    def __init__(self, id: int, second: Task) -> None:
-        super().__init__(id, second.function, count=2)
-        self.second = second
-
-    def split(self, task_id: int, keep: int) -> Task:
-        self.count = keep
-        return self.second
-
-
 def _bring(driver: Driver, state: TaskState) -> Task:
     """Return a task in the given state; worker 0 is there in any case."""
     task = driver.task()
@@ -176,8 +156,12 @@ def _bring(driver: Driver, state: TaskState) -> Task:
     return task
 
 
-def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
-    """Let an input happen to a task in the way that it happens in a run."""
+def _apply(driver: Driver, task: Task, what: TaskInput) -> Task:
+    """Let an input happen to a task in the way that it happens in a run.
+
+    Returns:
+        The task; or one that was new like it, if that comes into being only then.
+    """
     if what is TaskInput.SUBMIT:
         driver.submit(task)
     elif what is TaskInput.CANCEL:
@@ -188,7 +172,7 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
         driver.report(0, [task.id], failed=[0])
     elif what is TaskInput.ASSIGN:
         if task.state is NEW:
-            driver.extend(_One(task), 1)
+            driver.submit_one(task)
         driver.handle(WorkerJoined(1))
     elif what is TaskInput.POSTPONE:
         driver.postpone(FAR, task)
@@ -198,17 +182,20 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> None:
         driver.revoke_held(task)
     elif what is TaskInput.RETURN:
         if task.state is NEW:
-            begun = _Begun(next(driver.ids), task)
-            driver.extend(_One(begun), 2)
-            driver.handle(TasksReturned(0, [], (begun.id, 1)))
-        else:
-            driver.handle(TasksReturned(0, [task.id], (task.id, 1)))
+            job = Recorder(chunksize=2)
+            driver.extend(job, 2)
+            driver.give_back(0, keep=1)
+            return job.chunks[1]
+        driver.handle(TasksReturned(0, [task.id], None))
     else:
         if task.state is POSTPONED:
             driver.handle(WorkerJoined(1))  # else there is nothing to wait for
         driver.lose(0)
         if task.state is NEW:
-            driver.extend(_One(task), 1)
+            job = Recorder()
+            driver.extend(job, 1)
+            return job.chunks[0]
+    return task
 
 
 TASK_PAIRS = list(itertools.product(TaskInput, TaskState))
@@ -239,7 +226,7 @@ def test_task_input(what: TaskInput, state: TaskState) -> None:
         _apply(driver, task, what)
         assert task.state is expected
     else:
-        _apply(driver, task, what)
+        task = _apply(driver, task, what)
         assert task.state is expected
 
 
@@ -248,6 +235,106 @@ def test_task_table(what: TaskInput, state: TaskState) -> None:
     expected = TASK_MOVES[what][state]
     after = TASK_TRANSITIONS[what].get(state)
     assert after is (expected if isinstance(expected, TaskState) else None)
+
+
+# The events that came later than the others of their kind. A chunk of two items, or a
+# call; the worker that holds or held it has not reported its batch as done.
+
+EVENT_MOVES: dict[str, dict[TaskState, TaskState | str]] = {
+    "TaskSubmitted": {
+        NEW: ASSIGNED,
+        QUEUED: ILLEGAL,
+        ASSIGNED: ILLEGAL,
+        SUCCEEDED: ILLEGAL,
+        FAILED: ILLEGAL,
+        CANCELLED: IGNORED,
+        POSTPONED: ILLEGAL,
+    },
+    "TaskSucceeded": {
+        NEW: IGNORED,
+        QUEUED: ASSIGNED,  # again: that was late, but now the worker is idle
+        ASSIGNED: SUCCEEDED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
+    },
+    "PartsArrived": {
+        NEW: IGNORED,
+        QUEUED: IGNORED,
+        ASSIGNED: ASSIGNED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
+    },
+    "RunningAbandoned": {
+        NEW: IGNORED,
+        QUEUED: IGNORED,
+        ASSIGNED: FAILED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
+    },
+}
+
+EVENT_PAIRS = list(itertools.product(EVENT_MOVES, TaskState))
+
+
+def _event(name: str, task: Task) -> Event:
+    if name == "TaskSubmitted":
+        return TaskSubmitted(task)
+    if name == "RunningAbandoned":
+        return RunningAbandoned([task])
+    if name == "TaskSucceeded":
+        return TaskSucceeded(0, task.id, 0, SHORT, 0)
+    return PartsArrived(0, 0, [task.id], [], [], {task.id: 1})
+
+
+def _bring_begun(driver: Driver, state: TaskState, count: int) -> Task:
+    """Return a task in the given state; worker 0 has a batch that is not done."""
+    job = Recorder(chunksize=count)
+    driver.extend(job, count)
+    (task,) = job.chunks
+    if state is QUEUED:
+        driver.handle(TasksReturned(0, [task.id], None))
+    elif state is CANCELLED:
+        driver.revoke_held(task)
+    elif state is not ASSIGNED:
+        driver.report(0, [task.id], failed=[task.id] if state is FAILED else [])
+    if state in (NEW, POSTPONED):
+        task = driver.task(count=count)
+    if state is POSTPONED:
+        driver.postpone(FAR, task)
+    return task
+
+
+@pytest.mark.parametrize(("name", "state"), EVENT_PAIRS)
+def test_task_event(name: str, state: TaskState) -> None:
+    driver = Driver(workers=1)
+    if name == "TaskSubmitted":
+        task = _bring(driver, state)
+    else:
+        task = _bring_begun(driver, state, 2 if name == "PartsArrived" else 1)
+    assert task.state is state
+    expected = EVENT_MOVES[name][state]
+    before = driver.snapshot()
+    event = _event(name, task)
+    if expected == ILLEGAL:
+        with pytest.raises(TransitionError, match=f"task {task.id} .*{state.name}"):
+            driver.handle(event)
+        assert driver.snapshot() == before
+        assert task.state is state
+        return
+    actions = driver.handle(event)
+    if expected == IGNORED:
+        assert actions in ([], [Complete([None])])
+        assert task.state is state
+    else:
+        assert task.state is expected
+    partly = name == "PartsArrived" and state is ASSIGNED
+    assert (task.start, task.count) == ((1, 1) if partly else (0, task.count))
 
 
 def test_an_illegal_submit_changes_none_of_its_tasks() -> None:
@@ -364,3 +451,12 @@ def test_a_worker_that_leaves_with_tasks_in_its_hands_loses_them() -> None:
     assert driver.handle(WorkerLeft(0)) == [Fail([task], 0)]
     assert task.state is FAILED
     assert driver.scheduler.outstanding == 0
+
+
+def test_statistics_are_those_of_their_moment() -> None:
+    driver = Driver(workers=1)
+    statistics = driver.scheduler.statistics()
+    driver.submit(driver.task())
+    assert statistics.assigned == 0
+    with pytest.raises(AttributeError):
+        statistics.assigned = 1  # type: ignore[misc]

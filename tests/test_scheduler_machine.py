@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,18 +18,22 @@ from hypothesis.stateful import (
     rule,
 )
 
-from driver import Driver, Recorder, costs_of, only
-from mpitasks.core.events import (
+from driver import OVER, SHORT, Driver, Recorder, costs_of, only, positions
+from mpitasks.errors import TransitionError
+from mpitasks.scheduler.available_workers import CREDIT
+from mpitasks.scheduler.events import (
     Action,
     Assign,
     BulkCancelled,
     Cancelled,
     CancelRequested,
     Complete,
+    Cost,
     Fail,
     GiveUp,
     QueueCancelled,
     Revoke,
+    RunningAbandoned,
     Stop,
     Task,
     TasksPostponed,
@@ -39,14 +45,27 @@ from mpitasks.core.events import (
     WorkersLimited,
     WorkerState,
 )
-from mpitasks.core.roster import CREDIT
-from mpitasks.terms import Terms
+from mpitasks.scheduler.policy import BATCH_BYTES
+from mpitasks.task_spec import TaskSpec
 
 SECONDS = st.sampled_from([0.0, 1e-6, 1e-4, 1.5e-3, 3e-3, 0.5])
 FUNCTIONS = st.integers(0, 2)
 PRIORITIES = st.integers(-1, 1)
-TERMS = st.sampled_from([None, Terms("named"), Terms(timeout=5.0), Terms(isolate=True)])
+TERMS = st.sampled_from(
+    [None, TaskSpec("named"), TaskSpec(timeout=5.0), TaskSpec(isolate=True)]
+)
 NBYTES = st.sampled_from([0, 100, 3 << 20, 9 << 20])
+
+Item = tuple[Recorder | None, int]
+"""A job and the position of one of its items, or None and the id of a call."""
+
+
+def items_of(task: Task) -> list[Item]:
+    """Return what a task is for."""
+    job = task.payload
+    if isinstance(job, Recorder):
+        return [(job, at) for at in positions(task)]
+    return [(None, task.id)]
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -62,7 +81,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.jobs: list[Recorder] = []
         self.offered: Counter[int] = Counter()  # items by the position of their job
         self.dropped: Counter[int] = Counter()
-        self.resolved: Counter[int] = Counter()  # by task id
+        self.resolved: Counter[Item] = Counter()
         self.assigned: Counter[int] = Counter()
         self.returned: Counter[int] = Counter()
         self.limit: int | None = None
@@ -76,12 +95,13 @@ class SchedulerMachine(RuleBasedStateMachine):
     def perform(self, actions: list[Action]) -> None:
         for action in only(Assign, actions):
             assert action.tasks
+            assert len(action.tasks) == 1 or not any(t.alone for t in action.tasks)
             self.assigned.update(task.id for task in action.tasks)
             assert len(self.driver.batches[action.rank]) <= CREDIT
             assert action.rank in self.used
         for complete in only(Complete, actions):
-            self.resolved.update(task.id for task in complete.tasks if task)
-        self.resolved.update(given_up.task.id for given_up in only(GiveUp, actions))
+            self.resolve(task for task in complete.tasks if task)
+        self.resolve(given_up.task for given_up in only(GiveUp, actions))
         for revoke in only(Revoke, actions):
             sent = [t.id for b in self.driver.batches[revoke.rank] for t in b]
             assert set(revoke.ids) <= set(sent)
@@ -89,11 +109,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         unruns += only(Fail, actions)
         for unrun in unruns:
             assert unrun.tasks
-            self.resolved.update(task.id for task in unrun.tasks)
+            self.resolve(unrun.tasks)
         self.told += [stop.rank for stop in only(Stop, actions)]
         for id, times in self.assigned.items():
             assert times <= 1 + self.returned[id]
-        assert not self.resolved or max(self.resolved.values()) == 1
+
+    def resolve(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            assert task.state in OVER
+            for item in items_of(task):
+                self.resolved[item] += 1
+                assert self.resolved[item] == 1
 
     def ranks(self, *states: WorkerState) -> list[int]:
         driver = self.driver
@@ -101,7 +127,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @property
     def alive(self) -> list[int]:
-        return self.ranks(WorkerState.READY, WorkerState.STOPPING, WorkerState.STUCK)
+        return self.ranks(
+            WorkerState.READY, WorkerState.STOPPING, WorkerState.UNRESPONSIVE
+        )
 
     @property
     def used(self) -> list[int]:
@@ -113,10 +141,18 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # What may happen.
 
-    @initialize(workers=st.integers(0, 4))
-    def start(self, workers: int) -> None:
+    @initialize(workers=st.integers(0, 4), known=st.sets(FUNCTIONS))
+    def start(self, workers: int, known: set[int]) -> None:
+        for function in known:
+            self.driver.learn(function, SHORT)
         for _ in range(workers):
             self.join()
+
+    @initialize(target=bulks, chunksize=st.integers(2, 9), count=st.integers(0, 50))
+    def start_job(self, chunksize: int, count: int) -> int:
+        self.jobs.append(Recorder(0, chunksize=chunksize))
+        self.extend(0, count, None, [])
+        return 0
 
     @precondition(lambda self: self.joined < 6 and not self.stopped)
     @rule()
@@ -130,8 +166,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         function=FUNCTIONS,
         priority=PRIORITIES,
         nbytes=NBYTES,
-        terms=TERMS,
+        task_spec=TERMS,
         delay=st.sampled_from([None, 0.0, 30.0]),
+        alone=st.booleans(),
     )
     def submit(
         self,
@@ -139,14 +176,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         function: int,
         priority: int,
         nbytes: int,
-        terms: Terms | None,
+        task_spec: TaskSpec | None,
         delay: float | None,
+        *,
+        alone: bool,
     ) -> list[Task]:
         tasks = self.driver.tasks(
-            count, function, priority=priority, nbytes=nbytes, terms=terms
+            count, function, priority=priority, nbytes=nbytes, task_spec=task_spec
         )
+        tasks[0].alone = alone
         self.calls += tasks
-        if delay is None:
+        if count == 1 and delay is None:
+            self.perform(self.driver.submit_one(*tasks))
+        elif delay is None:
             self.perform(self.driver.handle(TasksSubmitted(tasks)))
         else:
             until = self.driver._now + delay
@@ -164,22 +206,39 @@ class SchedulerMachine(RuleBasedStateMachine):
         function=FUNCTIONS,
         priority=PRIORITIES,
         chunksize=st.one_of(st.none(), st.integers(1, 5)),
-        terms=TERMS,
+        task_spec=TERMS,
     )
     def open_job(
-        self, function: int, priority: int, chunksize: int | None, terms: Terms | None
+        self,
+        function: int,
+        priority: int,
+        chunksize: int | None,
+        task_spec: TaskSpec | None,
     ) -> int:
-        job = Recorder(function, priority=priority, chunksize=chunksize, terms=terms)
+        job = Recorder(
+            function, priority=priority, chunksize=chunksize, task_spec=task_spec
+        )
         self.jobs.append(job)
         return len(self.jobs) - 1
 
-    @rule(at=bulks, count=st.integers(0, 100))
-    def extend(self, at: int, count: int) -> None:
+    @rule(
+        at=bulks,
+        count=st.integers(0, 100),
+        function=st.one_of(st.none(), FUNCTIONS),
+        sizes=st.lists(st.sampled_from([0, 100, 1 << 20, 9 << 20]), max_size=5),
+    )
+    def extend(
+        self, at: int, count: int, function: int | None, sizes: list[int]
+    ) -> None:
         job = self.jobs[at]
         if not job.cancelled:
             self.offered[at] += count
-        self.perform(self.driver.extend(job, count))
+        repeated = sizes and (sizes * count)[:count]
+        self.perform(self.driver.extend(job, count, function, repeated))
+        if function is not None and count and not job.cancelled:
+            assert job.function == function
 
+    @precondition(lambda self: self.steps % 4 == 0)
     @rule(at=bulks)
     def cancel_job(self, at: int) -> None:
         self.drop([at])
@@ -196,6 +255,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.perform(self.driver.handle(CancelRequested(fresh[::2])))
         self.perform(self.driver.handle(TasksSubmitted(fresh)))
 
+    @precondition(lambda self: self.steps % 4 == 1)
     @rule(isolated=st.booleans())
     def cancel_queue(self, *, isolated: bool) -> None:
         self.drop(range(len(self.jobs)))
@@ -213,6 +273,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         failed = range(0, len(batch), 2) if fails else ()
         self.perform(self.driver.finish(rank, seconds=seconds, failed=failed))
 
+    @property
+    def single(self) -> list[int]:
+        first = [(rank, self.driver.batches[rank][0]) for rank in self.busy]
+        return [rank for rank, batch in first if [t.count for t in batch] == [1]]
+
+    @precondition(lambda self: self.single)
+    @rule(data=st.data(), seconds=SECONDS)
+    def succeed(self, data: st.DataObject, seconds: float) -> None:
+        rank = data.draw(st.sampled_from(self.single))
+        self.perform(self.driver.succeed(rank, seconds=seconds))
+
     @precondition(lambda self: self.busy)
     @rule(data=st.data(), seconds=SECONDS, fails=st.booleans())
     def report_some(self, data: st.DataObject, seconds: float, *, fails: bool) -> None:
@@ -224,6 +295,61 @@ class SchedulerMachine(RuleBasedStateMachine):
         ids = [task.id for task in done]
         failed = ids[-1:] if fails else []
         self.perform(self.driver.report(rank, ids, failed=failed, costs=costs))
+
+    @property
+    def in_chunks(self) -> list[tuple[int, int]]:
+        """Workers that hold chunks of more than an item, and the first one's place."""
+        batches = [(rank, self.driver.batches[rank][0]) for rank in self.busy]
+        return [
+            (rank, next(at for at, task in enumerate(batch) if task.count > 1))
+            for rank, batch in batches
+            if any(task.count > 1 for task in batch)
+        ]
+
+    @precondition(lambda self: self.in_chunks)
+    @rule(data=st.data(), seconds=SECONDS, fails=st.booleans())
+    def report_part(self, data: st.DataObject, seconds: float, *, fails: bool) -> None:
+        """Report what is before a chunk, and the first items of the chunk."""
+        rank, at = data.draw(st.sampled_from(self.in_chunks))
+        batch = self.driver.batches[rank][0]
+        done, batch[:] = batch[:at], batch[at:]
+        chunk = batch[0]
+        count = data.draw(st.integers(1, chunk.count - 1))
+        costs = costs_of(done, seconds)
+        costs.append(Cost(chunk.function, count, seconds * count))
+        ids = [task.id for task in done] + [chunk.id]
+        self.perform(
+            self.driver.report(
+                rank,
+                ids,
+                failed=ids[-1:] if fails else [],
+                costs=costs,
+                parts={chunk.id: count},
+            )
+        )
+
+    @precondition(lambda self: self.busy)
+    @rule(data=st.data(), count=st.integers(-2, 0))
+    def report_parts_that_do_not_fit(self, data: st.DataObject, count: int) -> None:
+        rank = data.draw(st.sampled_from(self.busy))
+        held = self.driver.scheduler.held(rank)
+        if held:
+            task = data.draw(st.sampled_from(held))
+            parts = {task.id: data.draw(st.sampled_from([count, task.count - count]))}
+            before = self.driver.snapshot()
+            with pytest.raises(TransitionError):
+                self.driver.report(rank, [task.id], parts=parts)
+            assert self.driver.snapshot() == before
+
+    @precondition(lambda self: self.busy and self.steps % 4 == 2)
+    @rule(data=st.data(), first=st.integers(0, 3))
+    def abandon(self, data: st.DataObject, first: int) -> None:
+        ranks = data.draw(st.sets(st.sampled_from(self.busy)))
+        tasks = [t for rank in ranks for t in self.driver.scheduler.held(rank)[first:]]
+        actions = self.driver.handle(RunningAbandoned(tasks))
+        given_up = [action.task for action in only(GiveUp, actions)]
+        assert sorted(task.id for task in given_up) == sorted(t.id for t in tasks)
+        self.perform(actions)
 
     @precondition(lambda self: self.busy)
     @rule(data=st.data(), splits=st.booleans(), strange=st.booleans())
@@ -259,7 +385,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         rank = data.draw(st.sampled_from(range(self.joined)))
         done = [t.id for t in self.calls if t.state is not TaskState.ASSIGNED]
         before = self.resolved.copy()
-        self.perform(self.driver.report(rank, done))
+        parts = dict.fromkeys(done[::2], 1)
+        self.perform(self.driver.report(rank, done, parts=parts))
         assert self.resolved == before
 
     @precondition(lambda self: self.joined and self.steps % 4 == 3)
@@ -272,7 +399,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             WorkerState.STOPPED,
         )
 
-    @precondition(lambda self: self.steps > 10)
+    @precondition(lambda self: self.steps > 20)
     @rule()
     def stop(self) -> None:
         self.stopped = True
@@ -305,14 +432,21 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def states_and_actions_agree(self) -> None:
-        over = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
         for task in self.calls:
-            assert self.resolved[task.id] == (task.state in over)
+            assert self.resolved[None, task.id] == (task.state in OVER)
         for job in self.jobs:
+            over = {at for resolved, at in self.resolved if resolved is job}
+            rest = [chunk for chunk in job.chunks if chunk.state not in OVER]
+            items = [item for chunk in rest for item in positions(chunk)]
+            assert sorted([*over, *items]) == list(range(job.next))
+
+    @invariant()
+    def chunks_fit_into_a_message(self) -> None:
+        for job in self.jobs:
+            assert len(job.sizes) in (0, job.ready)
             for chunk in job.chunks:
-                assert self.resolved[chunk.id] == (chunk.state in over)
-            items = [item for chunk in job.chunks for item in chunk.items]
-            assert sorted(items) == list(range(len(items)))
+                sizes = [job.sizes_given[at] for at in positions(chunk)]
+                assert sum(sizes) <= BATCH_BYTES or chunk.count == 1
 
     def teardown(self) -> None:
         self.perform(self.driver.wait_until(self.driver._now + 1e6))
@@ -324,15 +458,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         for rank in self.ranks(WorkerState.STOPPING):
             self.perform(self.driver.handle(WorkerLeft(rank)))
         assert sorted(self.told) == sorted(set(self.told))
-        assert all(self.resolved[task.id] == 1 for task in self.calls)
+        assert all(self.resolved[None, task.id] == 1 for task in self.calls)
         for at, job in enumerate(self.jobs):
-            assert job.ready == 0
-            assert all(self.resolved[chunk.id] == 1 for chunk in job.chunks)
-            carved = sum(chunk.count for chunk in job.chunks)
-            assert carved + self.dropped[at] == self.offered[at]
+            assert (job.ready, len(job.sizes)) == (0, 0)
+            assert all(self.resolved[job, item] == 1 for item in range(job.next))
+            assert job.next + self.dropped[at] == self.offered[at]
         assert self.driver.scheduler.outstanding == 0
         assert self.driver.scheduler.running_workers() == []
 
 
 TestSchedulerMachine = SchedulerMachine.TestCase
-TestSchedulerMachine.settings = settings(max_examples=80, stateful_step_count=30)
+TestSchedulerMachine.settings = settings(max_examples=120, stateful_step_count=30)

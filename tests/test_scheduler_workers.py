@@ -7,27 +7,28 @@ import itertools
 import pytest
 
 from driver import Driver
-from mpitasks.core.events import (
+from mpitasks.errors import TransitionError
+from mpitasks.scheduler.events import (
     Event,
     Fail,
     OutcomesArrived,
+    RankLost,
     StopRequested,
     TasksReturned,
+    TaskSucceeded,
     WorkerJoined,
     WorkerLeft,
-    WorkerLost,
     WorkerState,
 )
-from mpitasks.core.transitions import (
+from mpitasks.scheduler.transitions import (
     WORKER_TRANSITIONS,
     WorkerInput,
 )
-from mpitasks.errors import TransitionError
-from mpitasks.terms import Terms
+from mpitasks.task_spec import TaskSpec
 
 READY, STOPPING = WorkerState.READY, WorkerState.STOPPING
 STOPPED, LOST = WorkerState.STOPPED, WorkerState.LOST
-STUCK = WorkerState.STUCK
+UNRESPONSIVE = WorkerState.UNRESPONSIVE
 
 WORKER_MOVES: dict[WorkerInput, dict[WorkerState, WorkerState | None]] = {
     WorkerInput.STOP: {
@@ -35,50 +36,50 @@ WORKER_MOVES: dict[WorkerInput, dict[WorkerState, WorkerState | None]] = {
         STOPPING: STOPPING,
         STOPPED: STOPPED,
         LOST: LOST,
-        STUCK: STOPPING,
+        UNRESPONSIVE: STOPPING,
     },
     WorkerInput.LEAVE: {
         READY: None,
         STOPPING: STOPPED,
         STOPPED: None,
         LOST: LOST,
-        STUCK: None,
+        UNRESPONSIVE: None,
     },
     WorkerInput.LOSE: {
         READY: LOST,
         STOPPING: LOST,
         STOPPED: STOPPED,
         LOST: LOST,
-        STUCK: LOST,
+        UNRESPONSIVE: LOST,
     },
-    WorkerInput.STICK: {
-        READY: STUCK,
+    WorkerInput.SUSPECT: {
+        READY: UNRESPONSIVE,
         STOPPING: STOPPING,
         STOPPED: None,
         LOST: None,
-        STUCK: STUCK,
+        UNRESPONSIVE: UNRESPONSIVE,
     },
     WorkerInput.RECOVER: {
         READY: None,
         STOPPING: None,
         STOPPED: None,
         LOST: None,
-        STUCK: READY,
+        UNRESPONSIVE: READY,
     },
 }
 
 WORKER_EVENTS: dict[WorkerInput, Event] = {
     WorkerInput.STOP: StopRequested(),
     WorkerInput.LEAVE: WorkerLeft(0),
-    WorkerInput.LOSE: WorkerLost(0),
+    WorkerInput.LOSE: RankLost(0),
 }
 
 WORKER_WAYS: dict[WorkerState, list[Event]] = {
     READY: [],
     STOPPING: [StopRequested()],
     STOPPED: [StopRequested(), WorkerLeft(0)],
-    LOST: [WorkerLost(0)],
-    STUCK: [],  # needs a task: see `_worker_in`
+    LOST: [RankLost(0)],
+    UNRESPONSIVE: [],  # needs a task: see `_worker_in`
 }
 
 WORKER_PAIRS = list(itertools.product(WorkerInput, WorkerState))
@@ -93,8 +94,8 @@ def _worker_in(state: WorkerState) -> Driver:
     driver = Driver(workers=1)
     for event in WORKER_WAYS[state]:
         driver.handle(event)
-    if state is STUCK:
-        driver.submit(driver.task(terms=Terms(timeout=1.0)))
+    if state is UNRESPONSIVE:
+        driver.submit(driver.task(task_spec=TaskSpec(timeout=1.0)))
         driver.wait_until(100.0)
     assert driver.worker_state(0) is state
     return driver
@@ -134,8 +135,9 @@ def test_no_worker_joins_twice(state: WorkerState) -> None:
     "event",
     [
         WorkerLeft(9),
-        WorkerLost(9),
+        RankLost(9),
         OutcomesArrived(9, 1, [], [], []),
+        TaskSucceeded(9, 0, 0, 0.1, 0),
         TasksReturned(9, [1], None),
     ],
 )
@@ -147,19 +149,19 @@ def test_an_unknown_worker_is_an_error(event: Event) -> None:
     assert driver.snapshot() == before
 
 
-@pytest.mark.parametrize("state", [STOPPING, STOPPED, LOST, STUCK])
+@pytest.mark.parametrize("state", [STOPPING, STOPPED, LOST, UNRESPONSIVE])
 def test_only_a_ready_worker_is_given_tasks(state: WorkerState) -> None:
     driver = _worker_in(state)
     assert driver.scheduler.num_workers == 0
-    assert not driver.hungry
+    assert not driver.has_capacity
     task = driver.task()
     actions = driver.submit(task)
-    assert actions == ([] if state is STUCK else [Fail([task], None)])
+    assert actions == ([] if state is UNRESPONSIVE else [Fail([task], None)])
 
 
 @pytest.mark.parametrize(
     ("state", "running"),
-    [(READY, [0]), (STOPPING, [0]), (STOPPED, []), (LOST, []), (STUCK, [0])],
+    [(READY, [0]), (STOPPING, [0]), (STOPPED, []), (LOST, []), (UNRESPONSIVE, [0])],
 )
 def test_running_workers(state: WorkerState, running: list[int]) -> None:
     assert _worker_in(state).scheduler.running_workers() == running

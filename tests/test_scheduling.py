@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import pytest
 
 from driver import LONG, SHORT, Driver, Recorder, only
-from mpitasks.core import policy
-from mpitasks.core.events import (
+from mpitasks.scheduler import policy
+from mpitasks.scheduler.available_workers import CREDIT
+from mpitasks.scheduler.events import (
     Assign,
     Task,
     WorkerJoined,
 )
-from mpitasks.core.roster import CREDIT
 
 
 def _assigned(actions: Iterable[object]) -> list[Task]:
@@ -138,6 +138,16 @@ def test_a_batch_is_as_long_as_wanted() -> None:
     assert len(first.tasks) == 10
 
 
+def test_a_batch_takes_one_more_task_if_that_fits() -> None:
+    driver = Driver()
+    driver.learn(0, policy.BATCH_SECONDS / 4.1)
+    driver.learn(1, policy.BATCH_SECONDS / 2.1)
+    tasks = [*driver.tasks(2), *driver.tasks(50, function=1)]
+    driver.submit(*tasks)
+    first = only(Assign, driver.handle(WorkerJoined(0)))[0]
+    assert first.tasks == tasks[:3]
+
+
 def test_a_batch_has_a_largest_number_of_tasks() -> None:
     driver = Driver()
     driver.learn(0, 0.0)
@@ -250,7 +260,7 @@ def test_a_batch_follows_a_longer_one_only_while_the_queue_is_deep(
         driver.submit(driver.task())
     for _ in range(policy.DEEP_QUEUE * workers):
         assert _assigned(driver.submit(driver.task())) == []
-    assert not driver.hungry
+    assert not driver.has_capacity
     first = only(Assign, driver.submit(driver.task()))
     assert [(send.rank, len(send.tasks)) for send in first] == [(workers - 1, 1)]
     assert driver.scheduler.statistics().queued == policy.DEEP_QUEUE * workers
@@ -328,3 +338,12 @@ def test_a_short_task_waits_for_company_while_others_run() -> None:
     assert not driver.scheduler.wants(driver.task())
     assert driver.scheduler.wants(driver.task(function=1))
     assert [driver.scheduler.held(rank) for rank in (0, 1, 2)] == [[], [task], []]
+
+
+@pytest.mark.parametrize(("factor", "waits"), [(1.0, True), (1.01, False)])
+def test_a_short_task_is_one_of_so_little_work(factor: float, *, waits: bool) -> None:
+    driver = Driver(workers=2)
+    profile = policy.Profile(1, policy.LEAST_SECONDS * factor, 0)
+    driver.scheduler._profiles[0] = profile
+    driver.submit(driver.task())
+    assert driver.scheduler.wants(driver.task()) is not waits

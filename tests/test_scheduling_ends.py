@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from driver import SHORT, Driver, Recorder, only
-from mpitasks.core.events import (
+from mpitasks.scheduler.events import (
     Assign,
     BulkCancelled,
     Cancelled,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from driver import LONG, SHORT, Driver, only
-from mpitasks.core.events import (
+from mpitasks.scheduler.events import (
     Assign,
     Complete,
     Fail,
@@ -140,13 +140,13 @@ def test_what_an_unused_worker_gives_back_goes_to_those_in_use() -> None:
     assert order[: len(held) - 1] == held[1:]
 
 
-def test_a_limit_counts_as_hungry_only_whom_it_uses() -> None:
+def test_a_limit_counts_as_has_capacity_only_whom_it_uses() -> None:
     driver = _limited(1)
-    assert driver.hungry
+    assert driver.has_capacity
     driver.submit(driver.task())
-    assert not driver.hungry
+    assert not driver.has_capacity
     driver.handle(WorkersLimited(2))
-    assert driver.hungry
+    assert driver.has_capacity
 
 
 def test_shares_are_those_of_the_workers_in_use() -> None:

@@ -1,4 +1,4 @@
-"""What a stuck worker gives back, and who gets it then."""
+"""What an unresponsive worker gives back, and who gets it then."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from driver import LONG, SHORT, Driver, Piece, Recorder, only
-from mpitasks.core.events import (
+from driver import LONG, SHORT, Driver, Recorder, only, positions
+from mpitasks.scheduler.events import (
     Assign,
     BulkCancelled,
     Cancelled,
@@ -25,7 +25,7 @@ def _assigned(actions: Iterable[object]) -> list[Task]:
     return [task for action in only(Assign, actions) for task in action.tasks]
 
 
-def _stuck(*tasks: Task) -> Driver:
+def _unresponsive(*tasks: Task) -> Driver:
     """Return a driver whose worker 0 holds these few tasks in one batch."""
     driver = Driver()
     driver.learn(0, SHORT)
@@ -35,7 +35,7 @@ def _stuck(*tasks: Task) -> Driver:
     return driver
 
 
-def _stuck_in_batches() -> tuple[Driver, list[Task], list[Task]]:
+def _unresponsive_in_batches() -> tuple[Driver, list[Task], list[Task]]:
     """Return a driver whose worker 0 holds two batches, its tasks, and those queued."""
     driver = Driver()
     driver.learn(0, SHORT)
@@ -50,7 +50,7 @@ def _stuck_in_batches() -> tuple[Driver, list[Task], list[Task]]:
     return driver, held, tasks[len(held) :]
 
 
-def _stuck_in_chunk(count: int, **attributes: int) -> tuple[Driver, Recorder]:
+def _unresponsive_in_chunk(count: int, **attributes: int) -> tuple[Driver, Recorder]:
     """Return a driver whose worker 0 holds all of a bulk job in one chunk."""
     driver = Driver()
     driver.learn(0, SHORT)
@@ -62,7 +62,7 @@ def _stuck_in_chunk(count: int, **attributes: int) -> tuple[Driver, Recorder]:
 
 
 def test_what_is_given_back_waits_again() -> None:
-    driver, (begun, *returned), waiting = _stuck_in_batches()
+    driver, (begun, *returned), waiting = _unresponsive_in_batches()
     assert driver.give_back(0) == []
     assert {task.state for task in returned} == {TaskState.QUEUED}
     assert begun.state is TaskState.ASSIGNED
@@ -73,7 +73,7 @@ def test_what_is_given_back_waits_again() -> None:
 
 def test_idle_workers_get_at_once_what_is_given_back() -> None:
     tasks = [Task(at, 0) for at in range(1000, 1005)]
-    driver = _stuck(*tasks)
+    driver = _unresponsive(*tasks)
     driver.handle(WorkerJoined(1))
     driver.handle(WorkerJoined(2))
     driver.learn(0, LONG)  # so that each gets one
@@ -84,7 +84,7 @@ def test_idle_workers_get_at_once_what_is_given_back() -> None:
 
 
 def test_what_is_given_back_goes_before_what_waits_in_order() -> None:
-    driver, held, waiting = _stuck_in_batches()
+    driver, held, waiting = _unresponsive_in_batches()
     driver.give_back(0)
     order = _assigned(driver.handle(WorkerJoined(1)))
     while driver.batches[1]:
@@ -107,16 +107,18 @@ def test_what_is_given_back_keeps_its_priority() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_nothing_is_sent_ahead_to_a_stuck_worker(others: int) -> None:
-    driver = _stuck(*[Task(at, 0) for at in range(1000, 1001 + others)])
-    assert driver.hungry
-    driver.give_back(0)  # tells that it is stuck, even if there is nothing to give
-    assert not driver.hungry
+def test_nothing_is_sent_ahead_to_a_unresponsive_worker(others: int) -> None:
+    driver = _unresponsive(*[Task(at, 0) for at in range(1000, 1001 + others)])
+    assert driver.has_capacity
+    driver.give_back(
+        0
+    )  # tells that it is unresponsive, even if there is nothing to give
+    assert not driver.has_capacity
     assert _assigned(driver.submit(*driver.tasks(50))) == []
 
 
 def test_a_worker_is_given_tasks_again_when_it_is_through() -> None:
-    driver, held, _ = _stuck_in_batches()
+    driver, held, _ = _unresponsive_in_batches()
     driver.give_back(0)
     actions = driver.finish(0)
     assert only(Complete, actions) == [Complete([held[0]])]
@@ -126,12 +128,12 @@ def test_a_worker_is_given_tasks_again_when_it_is_through() -> None:
 
 
 def test_the_rest_of_a_chunk_is_a_task_of_its_own() -> None:
-    driver, bulk = _stuck_in_chunk(10, priority=3)
+    driver, bulk = _unresponsive_in_chunk(10, priority=3)
     driver.handle(WorkerJoined(1))
     (send,) = only(Assign, driver.give_back(0, keep=4))
     begun, rest = bulk.chunks
     assert (send.rank, send.tasks) == (1, [rest])
-    assert (begun.items, rest.items) == (range(4), range(4, 10))
+    assert (positions(begun), positions(rest)) == (range(4), range(4, 10))
     assert rest.id not in (begun.id, 0)
     assert rest.priority == 3
     assert driver.scheduler.statistics().assigned == 10
@@ -157,13 +159,14 @@ def test_the_rest_of_a_chunk_goes_before_the_tasks_behind_it() -> None:
 
 
 def test_a_chunk_is_split_again_and_again() -> None:
-    driver, bulk = _stuck_in_chunk(5)
+    driver, bulk = _unresponsive_in_chunk(5)
     driver.give_back(0, keep=1)
     for rank in range(1, 5):
         driver.handle(WorkerJoined(rank))
         if rank < 4:
             driver.give_back(rank, keep=1)
-    assert [chunk.items for chunk in bulk.chunks] == [range(n, n + 1) for n in range(5)]
+    pieces = [positions(chunk) for chunk in bulk.chunks]
+    assert pieces == [range(n, n + 1) for n in range(5)]
     assert all(len(driver.batches[rank]) == 1 for rank in range(5))
     for rank in range(5):
         driver.finish(rank)
@@ -172,10 +175,10 @@ def test_a_chunk_is_split_again_and_again() -> None:
 
 
 def test_a_chunk_may_be_split_twice_by_the_same_worker() -> None:
-    driver, bulk = _stuck_in_chunk(10)
+    driver, bulk = _unresponsive_in_chunk(10)
     driver.give_back(0, keep=6)
     driver.give_back(0, keep=2)
-    assert [chunk.items for chunk in bulk.chunks] == [
+    assert [positions(chunk) for chunk in bulk.chunks] == [
         range(2),
         range(6, 10),
         range(2, 6),
@@ -211,15 +214,15 @@ def test_a_lost_worker_gives_nothing_back(*, split: bool) -> None:
 
 def test_what_the_last_worker_gives_back_at_the_stop_fails() -> None:
     tasks = [Task(at, 0) for at in range(1000, 1003)]
-    driver = _stuck(*tasks)
+    driver = _unresponsive(*tasks)
     driver.stop()
     assert driver.give_back(0) == [Fail(tasks[1:], None)]
-    assert only(Complete, driver.finish(0)) == [Complete(tasks[:1])]
+    assert only(Complete, driver.finish(0)) == [Complete([tasks[0]])]
     assert driver.scheduler.outstanding == 0
 
 
 def test_a_returned_chunk_is_cancelled_with_the_queue() -> None:
-    driver, bulk = _stuck_in_chunk(10)
+    driver, bulk = _unresponsive_in_chunk(10)
     tasks = driver.tasks(3)
     driver.submit(*tasks)
     driver.give_back(0, keep=4)
@@ -236,7 +239,7 @@ def test_a_returned_chunk_is_cancelled_with_the_queue() -> None:
 
 
 def test_a_returned_chunk_is_lost_with_the_last_worker() -> None:
-    driver, bulk = _stuck_in_chunk(10)
+    driver, bulk = _unresponsive_in_chunk(10)
     driver.give_back(0, keep=4)
     begun, rest = bulk.chunks
     assert driver.lose(0) == [Fail([begun], 0), Fail([rest], None)]
@@ -256,12 +259,11 @@ def test_items_not_carved_yet_follow_those_that_were_given_back() -> None:
     while driver.batches[1]:
         order += _assigned(driver.finish(1))
     assert order[: len(held)] == [rest, *held[1:]]
-    pieces = [chunk.items for chunk in order if isinstance(chunk, Piece)]
-    assert [item for items in pieces for item in items] == list(range(3, 25))
+    assert [item for chunk in order for item in positions(chunk)] == list(range(3, 25))
 
 
 def test_what_came_back_of_a_cancelled_job_is_still_counted() -> None:
-    driver, bulk = _stuck_in_chunk(10)
+    driver, bulk = _unresponsive_in_chunk(10)
     driver.handle(BulkCancelled(bulk))
     driver.give_back(0, keep=4)
     driver.handle(WorkerJoined(1))

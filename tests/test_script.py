@@ -924,7 +924,7 @@ def test_nothing_is_kept_alive_by_a_watch(stage: Make) -> None:
     import gc
     import weakref
 
-    from mpitasks.master.watch import Watch
+    from mpitasks.wire.change_detection import Watch
 
     on = stage("class C: pass\nc = C()\ndef f(): return c")
     for look in (False, True):
@@ -986,7 +986,7 @@ def g(): return float(table[1])
 
 
 def test_watch_holds_what_was_pickled_and_not_what_another_thread_gave_since() -> None:
-    from mpitasks.master.watch import Watch
+    from mpitasks.wire.change_detection import Watch
 
     main = {"tick": 2}
     watch = Watch(main, ["tick"], [], [], [], {"tick": 1})

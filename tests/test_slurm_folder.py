@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpitasks.launch.slurm.script import Plan, job_script
+from mpitasks.slurm.script import Plan, job_script
 
 FOLDER = Path(__file__).parents[1] / "slurm"
 PLANS: dict[str, Plan] = runpy.run_path(str(FOLDER / "generate.py"))["plans"]()

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mpitasks.launch.slurm import show
-from mpitasks.launch.slurm.records import (
+from mpitasks.observe.status import NOTHING, Meter, write
+from mpitasks.slurm import show
+from mpitasks.slurm.job_records import (
     Record,
     exit_code,
     parse_records,
     summary,
 )
-from mpitasks.launch.slurm.show import show_record
-from mpitasks.observe.status import NOTHING, Meter, write
+from mpitasks.slurm.show import show_record
 
 DONE = (
     "JobId=5 JobName=fit UserId=root(0) GroupId=root(0) Priority=4294901755 "
@@ -47,6 +47,7 @@ def test_a_job_that_is_over() -> None:
         "/home/me/my work",
         "node[1-2]",
         "fit",
+        number="5",
     )
     assert record.over
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mpitasks.errors import ConfigurationError, OptionError
-from mpitasks.launch.slurm import paths
-from mpitasks.launch.slurm.options import checked_options
-from mpitasks.launch.slurm.probe import Facts, Launcher, choose_launcher, parse_types
-from mpitasks.launch.slurm.script import Plan, job_script
-from mpitasks.launch.slurm.site import Site, find_site
+from mpitasks.slurm import paths
+from mpitasks.slurm.options import checked_options
+from mpitasks.slurm.probe import Facts, Launcher, choose_launcher, parse_types
+from mpitasks.slurm.script import Plan, job_script
+from mpitasks.slurm.site import Site, find_site
 
 PLAN = Plan(
     made_by="mpitasks submit -n 4 fit.py",
@@ -30,7 +33,7 @@ PATH = {"PATH": "/usr/bin:/bin"}
 
 def shell(text: str, **environ: str) -> str:
     """Run bash and return what it prints; SLURM's programs are not there."""
-    script = "squeue() { echo 2030-01-02T03:04:05; }\nsrun() { printf '%s|' \"$@\"; }\n"
+    script = "srun() { printf '%s|' \"$@\"; }\n"
     return subprocess.run(
         ["bash", "-c", script + text],
         env={**PATH, **JOB, **environ},
@@ -50,6 +53,13 @@ def test_words_arrive_as_they_were_given() -> None:
     assert words[:4] == ["--mpi=pmi2", "/opt/a b/python", "-m", "mpitasks"]
     assert words[4:6] == ["--status", "fit-12.status"]
     assert words[6:] == ["fit.py", "it's", "$HOME", "two\nlines", ""]
+
+
+def test_options_of_the_interpreter_come_first() -> None:
+    options = ("-O", "-W", "error::user warning", "-X", "mine=$HOME")
+    words = shell(runnable(replace(PLAN, python_options=options))).split("|")
+    assert words[:2] == ["--mpi=pmi2", "/opt/a b/python"]
+    assert words[2:9] == [*options, "-m", "mpitasks"]
 
 
 def test_options_stand_at_the_head() -> None:
@@ -91,12 +101,13 @@ def test_cores_of_a_rank_reach_srun_only_if_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "end"),
-    [({}, "1893553445"), ({"SLURM_JOB_END_TIME": "77"}, "77")],
+    ("told", "end"),
+    [(None, ""), ("77", ""), ("19:05", ""), ("a[$(exit)]", ""), ("9" * 10, "9" * 10)],
 )
-def test_the_end_is_known(environ: dict[str, str], end: str) -> None:
+def test_an_end_that_is_over_is_of_another_job(told: str | None, end: str) -> None:
     script = runnable(PLAN) + "\necho end $SLURM_JOB_END_TIME"
-    assert shell(script, TZ="UTC", **environ).endswith(f"|end {end}\n")
+    environ = {} if told is None else {"SLURM_JOB_END_TIME": told}
+    assert shell(script, **environ).endswith(f"|end {end}".rstrip() + "\n")
 
 
 @pytest.mark.parametrize("count", [None, 0, 1, 3])
@@ -184,6 +195,44 @@ def test_files_beside_the_log(log: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("log", "array", "status"),
+    [
+        ("a/b-%j.out", False, "a/b-%j.status"),
+        ("run.out", False, "run-%j.status"),
+        ("fit.log", False, "fit-%j.status"),
+        ("%x", False, "%x-%j.status"),
+        ("100%%j.out", False, "100%%j-%j.status"),
+        ("fit-%A_%a.out", True, "fit-%A_%a.status"),
+        ("fit-%j.out", True, "fit-%j.status"),
+        ("%A/fit-%a.out", True, "%A/fit-%a-%A_%a.status"),
+    ],
+)
+def test_a_jobs_other_files_have_its_id(log: str, array: bool, status: str) -> None:
+    assert paths.companion(log, ".status", array=array) == status
+    paths.check_log(log, array=array)
+
+
+@pytest.mark.parametrize(
+    ("log", "better"),
+    [
+        ("run.out", "run-%A_%a.out"),
+        ("logs/%x", "logs/%x-%A_%a"),
+        ("run-%A.out", "run-%A_%a.out"),
+        ("run-%%a.out", "run-%%a-%A_%a.out"),
+    ],
+)
+def test_jobs_of_an_array_share_no_log(log: str, better: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(f"--output={better}") + "$"):
+        paths.check_log(log, array=True)
+    paths.check_log(log, array=False)
+
+
+def test_a_log_in_which_sbatch_fills_nothing_in() -> None:
+    with pytest.raises(OptionError, match="backslash"):
+        paths.check_log("a\\b-%j.out", array=False)
+
+
+@pytest.mark.parametrize(
     ("pattern", "array", "swept"),
     [
         ("a/fit.db", True, "a/fit-%a.db"),
@@ -207,7 +256,12 @@ def test_names_that_are_no_file_names() -> None:
 
 def test_options_are_text_in_the_order_of_the_table() -> None:
     checked = checked_options(
-        {"time": 30, "ntasks_per_node": 4, "nodes": "2-4", "mem": None}
+        {
+            "time": np.int64(30),
+            "ntasks_per_node": 4,
+            "nodes": "2-4",
+            "mem": None,
+        }
     )
     assert list(checked.items()) == [
         ("nodes", "2-4"),
@@ -221,6 +275,8 @@ def test_options_are_text_in_the_order_of_the_table() -> None:
     [
         ({"tasks": 3}, "'tasks'"),
         ({"nodes": 2.5}, "nodes"),
+        ({"nodes": np.float64(2)}, "nodes"),
+        ({"nodes": np.True_}, "nodes"),
         ({"nodes": True}, "nodes"),
         ({"partition": ""}, "partition"),
         ({"partition": "a\n#SBATCH --x"}, "partition"),
@@ -257,6 +313,26 @@ def test_the_nearest_table_counts(tmp_path: Path) -> None:
     assert find_site(below).options == {"partition": "near"}
 
 
+@pytest.mark.parametrize("table", ["slurm", "tool.mpitasks.slurm"])
+def test_own_file_needs_no_long_name(tmp_path: Path, table: str) -> None:
+    (tmp_path / "mpitasks.toml").write_text(f"[{table}]\naccount = 'climate'\n")
+    assert find_site(tmp_path).options == {"account": "climate"}
+
+
+def test_a_conda_environment_has_no_activate(tmp_path: Path) -> None:
+    (tmp_path / "env" / "conda-meta").mkdir(parents=True)
+    (tmp_path / "mpitasks.toml").write_text("[slurm]\nenvironment = 'env'\n")
+    site = find_site(tmp_path)
+    assert site.conda
+    script = job_script(replace(PLAN, site=site))
+    assert "bin/activate" not in script
+    assert f"export CONDA_PREFIX={tmp_path}/env\n" in script
+    said = shell(
+        script.replace("exec srun", "echo $CONDA_PREFIX ${PATH%%:*} && srun"),
+    )
+    assert said.startswith(f"{tmp_path}/env {tmp_path}/env/bin\n--mpi=pmi2|")
+
+
 def test_no_table(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\n")
     assert find_site(tmp_path) == Site()
@@ -270,6 +346,11 @@ def test_no_table(tmp_path: Path) -> None:
         ("[tool.mpitasks.slurm]\nmodules = 'a'", "modules must be a list"),
         ("[tool.mpitasks.slurm]\nlauncher = 3", "launcher must be a string"),
         ("[tool.mpitasks]\nslurm = 3", "must be a table"),
+        ("slurm = 3", r"\[slurm\] in .* must be a table"),
+        ("[slrum]\naccount = 'a'", r"\[slrum\] in .* is nothing that mpitasks reads"),
+        ("[tool.mpitasks.slrum]\nx = 1", r"\[tool.mpitasks.slrum\] in .* is nothing"),
+        ("[slurm]\n[tool.mpitasks.slurm]", r"is there as \[slurm\] too"),
+        ('[slurm]\nmodules = ["a\\u0000b"]', "modules .* cannot stand in a job"),
         ("[tool.mpitasks.slurm\n", "cannot be read"),
     ],
 )
@@ -278,6 +359,74 @@ def test_wrong_table_is_named(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ConfigurationError, match=f"(?s){named}") as refused:
         find_site(tmp_path)
     assert str(tmp_path / "mpitasks.toml") in str(refused.value)
+
+
+TABLE = "[tool.mpitasks.slurm]\nsetup = ['echo owned']\n"
+
+
+@pytest.mark.parametrize("name", ["mpitasks.toml", "pyproject.toml"])
+@pytest.mark.parametrize(
+    ("of_file", "of_folder", "why"),
+    [
+        (0o666, 0o755, "everybody may write it; to obey it: chmod go-w "),
+        (0o644, 0o777, "everybody may put another file in its place, in "),
+        (0o644, 0o1777, None),
+    ],
+)
+def test_a_table_that_others_could_write_is_not_obeyed(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    of_file: int,
+    of_folder: int,
+    why: str | None,
+) -> None:
+    folder = tmp_path / "shared"
+    below = folder / "mine"
+    below.mkdir(parents=True)
+    (tmp_path / "mpitasks.toml").write_text("[tool.mpitasks.slurm]\nqos = 'far'\n")
+    (folder / name).write_text(TABLE)
+    (folder / name).chmod(of_file)
+    folder.chmod(of_folder)
+    obeyed = Site(folder / name, setup=("echo owned",))
+    assert find_site(below, trust=True) == obeyed
+    assert capsys.readouterr().err == ""
+    found = find_site(below)
+    said = capsys.readouterr().err
+    if why is None:
+        assert (found, said) == (obeyed, "")
+        return
+    assert found.options == {"qos": "far"}
+    assert said.startswith(f"mpitasks: {folder / name} is not obeyed, since ")
+    assert why in said
+    assert said.endswith(", or mpitasks submit --trust\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root makes files of others")
+def test_a_table_of_another_user_is_not_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mpitasks.toml"
+    path.write_text(TABLE)
+    os.chown(path, 65534, 0)
+    assert find_site(tmp_path) == Site()
+    said = capsys.readouterr().err
+    assert "(uid 65534) owns it; to obey it: mpitasks submit --trust\n" in said
+    path.write_text("[project]\nname = 'mpitasks-of-others'\n")
+    assert find_site(tmp_path) == Site()
+    assert capsys.readouterr().err == ""
+    path.write_text("[" * 100_000)  # nor does it keep anybody from submitting
+    assert find_site(tmp_path) == Site()
+
+
+def test_what_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mpitasks.toml")
+    (tmp_path / "pyproject.toml").mkdir()
+    assert find_site(tmp_path) == Site()
+    (tmp_path / "mpitasks.toml").unlink()
+    (tmp_path / "mpitasks.toml").write_text("mpitasks = " + "[" * 100_000)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        find_site(tmp_path)
 
 
 # The launcher.
@@ -315,6 +464,12 @@ ALL = ("none", "pmix", "pmi2", "cray_shasta")
         ("srun --mpi=x", Facts("", "no"), "srun --mpi=x --kill-on-bad-exit=1"),
         ("srun -K0 --mpi=x", Facts(MPICH), "srun -K0 --mpi=x"),
         ("aprun -n 4", Facts(MPICH), "aprun -n 4"),
+        (
+            "mpiexec --with-ft ulfm",
+            Facts(OPENMPI, mpiexec="/v/mpiexec"),
+            "/v/mpiexec --with-ft ulfm",
+        ),
+        ("/o/mpiexec -v", Facts(OPENMPI, mpiexec="/v/mpiexec"), "/o/mpiexec -v"),
     ],
 )
 def test_launcher_that_fits(wanted: str | None, facts: Facts, words: str) -> None:
@@ -326,8 +481,25 @@ def test_launcher_that_fits(wanted: str | None, facts: Facts, words: str) -> Non
 def test_no_launcher_can_be_chosen() -> None:
     with pytest.raises(ConfigurationError, match=r"cannot find libmpi.*--launcher"):
         choose_launcher(None, Facts("", "cannot find libmpi", srun_types=ALL))
-    with pytest.raises(ConfigurationError, match="--launcher needs"):
-        choose_launcher(" ", Facts(MPICH))
+    for words in (" ", "-c true", "'srun"):
+        with pytest.raises(ConfigurationError, match="--launcher"):
+            choose_launcher(words, Facts(MPICH))
+
+
+def test_a_run_that_survives_is_started_by_mpitasks() -> None:
+    facts = Facts(OPENMPI, mpiexec="/v/mpiexec", srun_types=ALL)
+    for wanted in (None, "mpiexec", "mpiexec --with-ft ulfm"):
+        launcher = choose_launcher(wanted, facts, survive=True)
+        assert launcher.words == ("mpiexec",)
+    launcher = choose_launcher("mpiexec --map-by core", facts, survive=True)
+    script = job_script(replace(PLAN, launcher=launcher, survive=True))
+    assert (
+        "\nexec '/opt/a b/python' -m mpitasks -n \"$SLURM_NTASKS\" --survive "
+        "--mpiexec-args='--map-by core' \\\n    --status" in script
+    )
+    for wanted, found in [(None, Facts(MPICH)), ("srun --mpi=pmix", facts)]:
+        with pytest.raises(ConfigurationError, match="--survive needs Open MPI 5"):
+            choose_launcher(wanted, found, survive=True)
 
 
 def test_types_of_srun_new_and_old() -> None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mpitasks.core.statistics import Statistics
 from mpitasks.errors import ConfigurationError
 from mpitasks.observe.status import (
     Meter,
     Status,
-    Writer,
+    StatusWriter,
     describe,
     is_stale,
     read,
     write,
 )
-from mpitasks.records import replace
+from mpitasks.records import as_dict, replace
+from mpitasks.scheduler.statistics import Statistics
+from mpitasks.slurm import show
 
 
 def counts(done: int, queued: int = 0, **others: int) -> Statistics:
@@ -112,6 +119,98 @@ def test_other_files_are_refused(tmp_path: Path, text: str, why: str) -> None:
         read(str(path))
 
 
+SOUND = {"mpitasks_status": 1, **as_dict(status())}
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text()
+    | st.just("\x1b]0;title\x07\x1b[2J\u202e\x9b\x7f\ud800"),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+def shown(path: Path) -> str:
+    """Return what the verb prints of a file, or why it is none."""
+    out = io.StringIO()
+    for words in ([str(path)], [str(path), "--json"]):
+        with contextlib.redirect_stdout(out):
+            show.main(show.parse(words))
+    return out.getvalue()
+
+
+@given(name=st.sampled_from(list(SOUND)), value=JUNK)
+def test_any_value_is_shown_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: Any
+) -> None:
+    path = tmp_path_factory.mktemp("status") / "a"
+    path.write_text(json.dumps({**SOUND, name: value}))
+    try:
+        text = shown(path)
+    except ConfigurationError as error:
+        text = str(error)
+    assert text.replace("\n", "").isprintable()
+
+
+@given(
+    content=st.binary()
+    | JUNK.map(lambda value: json.dumps(value).encode())
+    | st.integers(0, 200).map(lambda cut: json.dumps(SOUND).encode()[:cut])
+    | st.sampled_from([b"[" * 100_000, b'{"a":' * 100_000, b"9" * 100_000])
+)
+def test_any_content_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("status") / "a"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="is no status file of mpitasks"):
+        shown(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing", "sparse"])
+def test_what_is_no_file_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "sparse":
+        path.touch()
+        os.truncate(path, 1 << 40)
+    else:
+        path.symlink_to("none")
+    with pytest.raises(ConfigurationError, match="no status: "):
+        shown(path)
+
+
+def test_what_a_file_says_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    evil = "\x1b]0;title\x07\x1b[2J\r\u202e\x9b\n\ud800"
+    path.write_text(json.dumps({**SOUND, "script": evil, "state": evil, "host": evil}))
+    text = shown(path)
+    assert text.replace("\n", "").isprintable()
+    assert r"\x1b]0;title\x07\x1b[2J\r\u202e\x9b\n\ud800: gone: rank 0" in text
+
+
+def test_a_file_of_something_else_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "fit.status"
+    path.write_text("converged: yes\n")
+    writer = StatusWriter(str(path), lambda: None, period=0.01)
+    writer.start()
+    writer.finish(0, "finished")
+    assert path.read_text() == "converged: yes\n"
+    said = capsys.readouterr().err
+    assert said.count("mpitasks: no status file: ") == 1
+    assert "was not written by mpitasks" in said
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no status: .*none\.status"):
         read(str(tmp_path / "none.status"))
@@ -128,9 +227,9 @@ def test_writer_writes_again_and_a_last_time(tmp_path: Path) -> None:
             third.set()
         return counts(number, 10)
 
-    writer = Writer(str(path), look, period=0.01, job="5", end=9.0)
+    writer = StatusWriter(str(path), look, period=0.01, job="5", end=9.0)
     writer.start()
-    assert third.wait(10)
+    assert third.wait(120)
     writer.finish(3, "failed")
     assert not writer.is_alive()
     last = read(str(path))
@@ -149,9 +248,9 @@ def test_workers_that_left_are_still_told(tmp_path: Path) -> None:
         seen.set()
         return counts(1, workers=workers[0])
 
-    writer = Writer(str(path), look, period=60.0)
+    writer = StatusWriter(str(path), look, period=60.0)
     writer.start()
-    assert seen.wait(10)
+    assert seen.wait(120)
     workers[0] = 0
     writer.finish(0, "finished")
     assert json.loads(path.read_text())["workers"] == 4
@@ -160,7 +259,9 @@ def test_workers_that_left_are_still_told(tmp_path: Path) -> None:
 def test_a_run_goes_on_without_its_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    writer = Writer(str(tmp_path / "none" / "a.status"), lambda: None, period=0.01)
+    writer = StatusWriter(
+        str(tmp_path / "none" / "a.status"), lambda: None, period=0.01
+    )
     writer.start()
     writer.finish(0, "finished")
     said = capsys.readouterr().err

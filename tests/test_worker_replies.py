@@ -11,12 +11,12 @@ from mpitasks.errors import (
     InternalError,
 )
 from mpitasks.wire.codec import THRESHOLD
-from mpitasks.wire.local import LocalTransport
+from mpitasks.wire.local_transport import LocalTransport
 from mpitasks.wire.messages import (
-    Dismissal,
     Goodbye,
     Message,
     Outcomes,
+    Shutdown,
     Welcome,
 )
 from mpitasks.worker import replies
@@ -147,7 +147,7 @@ def test_the_worker_waits_when_nothing_is_there(
 
     def wait(limit: float) -> None:
         waits.append(limit)
-        master.end.send(1, Dismissal())
+        master.end.send(1, Shutdown())
 
     monkeypatch.setattr(master.worker_end, "wait", wait)
     Worker(master.worker_end, WHERE).serve()

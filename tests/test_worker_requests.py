@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mpitasks.errors import SerializationError, TaskTimeout
-from mpitasks.terms import Terms
+from mpitasks.task_spec import TaskSpec
 from mpitasks.wire import messages
 from mpitasks.wire.codec import THRESHOLD
 from mpitasks.wire.messages import Outcomes, Request, Result, Returned
@@ -78,17 +78,17 @@ def test_an_error_comes_back_in_a_report(kind: type[BaseException]) -> None:
 
 def test_a_label_and_a_time_limit_hold() -> None:
     master = Master()
-    named = Terms("fit", timeout=0.05)
-    master.request(plain(0, time.sleep, 30.0), terms=named)
+    named = TaskSpec("fit", timeout=0.05)
+    master.request(plain(0, time.sleep, 30.0), task_spec=named)
     master.request(plain(1, double, 2))
     outcomes = master.serve()
     assert isinstance(error_of(outcomes[0]), TaskTimeout)
     assert outcomes[1] == 4
 
 
-def test_a_task_knows_its_terms_and_the_next_has_none() -> None:
+def test_a_task_knows_its_task_spec_and_the_next_has_none() -> None:
     gate, master = Gate(), Running()
-    master.request(plain(0, hold, gate.number), terms=Terms("fit", 2))
+    master.request(plain(0, hold, gate.number), task_spec=TaskSpec("fit", 2))
     gate.await_task()
     task = master.worker.current_task(1, "node7")
     assert task is not None
@@ -104,11 +104,11 @@ def test_a_task_knows_its_terms_and_the_next_has_none() -> None:
     master.finish()
 
 
-def test_one_with_terms_is_given_back_as_well() -> None:
+def test_one_with_task_spec_is_given_back_as_well() -> None:
     gate, master = Gate(), Running()
     master.request(plain(0, hold, gate.number))
     gate.await_task()
-    master.request(plain(1, hold, gate.number, "later"), terms=Terms("fit"))
+    master.request(plain(1, hold, gate.number, "later"), task_spec=TaskSpec("fit"))
     with master.worker.lock:
         master.worker.take_in()
     gate.open()
@@ -117,7 +117,7 @@ def test_one_with_terms_is_given_back_as_well() -> None:
 
 def test_an_isolated_one_runs_in_a_process_of_its_own() -> None:
     master = Master()
-    master.request(plain(0, os.getpid), terms=Terms(isolate=True))
+    master.request(plain(0, os.getpid), task_spec=TaskSpec(isolate=True))
     assert master.serve()[0] != os.getpid()
 
 

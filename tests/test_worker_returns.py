@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from mpitasks.errors import SerializationError
+from mpitasks.runner import chunks
+from mpitasks.runner.chunks import cut, map_plain
 from mpitasks.wire.codec import THRESHOLD
 from mpitasks.wire.messages import (
     MAP_PLAIN,
@@ -20,8 +22,6 @@ from mpitasks.wire.messages import (
     Outcomes,
     Returned,
 )
-from mpitasks.worker import loop
-from mpitasks.worker.chunks import cut, map_plain
 from working import (
     PATIENCE,
     WHERE,
@@ -180,7 +180,7 @@ def test_a_stop_that_comes_meanwhile_is_kept(master: Running, gate: Gate) -> Non
     gate.await_task()
     finish = threading.Thread(target=master.finish)
     finish.start()  # it sends the dismissal first
-    while not master.worker._arrived:
+    while not master.worker.state._kept:
         master.give_back()
     gate.open()
     finish.join(PATIENCE)
@@ -200,12 +200,13 @@ def test_the_rest_of_a_chunk_is_given_back(
     master.send(make(5, task, list(range(10))), plain(6, double, 1))
     gate.await_task()
     master.give_back()
-    assert master.receive(Returned) == Returned(1, [6], (5, kept))
+    # What is kept counts from the first item that was not reported.
+    assert master.receive(Returned) == Returned(1, [6], (5, 1))
     gate.open()
     assert master.finish() == {5: [2 * n for n in range(kept)]}
     assert gate.seen == list(range(kept))
-    (reply,) = master.replies
-    assert [cost[1] for cost in reply.costs] == [kept]
+    costs = [cost[1] for reply in master.replies for cost in reply.costs]
+    assert costs == ([at, 1] if at else [1])
 
 
 @pytest.mark.parametrize("make", [chunk, framed_chunk])
@@ -231,7 +232,7 @@ def test_the_rest_of_a_chunk_of_arguments_is_given_back(
     master.send(make(5, double_or_hold, items, mode))
     gate.await_task()
     master.give_back()
-    assert master.receive(Returned).split == (5, 3)
+    assert master.receive(Returned).split == (5, 1)
     gate.open()
     assert master.finish() == {5: [0, 2, 4]}
 
@@ -247,7 +248,7 @@ def test_buffers_of_items_given_back_are_let_go(master: Running, gate: Gate) -> 
     master.send(framed_chunk(0, total, items), framed(1, np.sum, array * 4))
     gate.await_task()
     master.give_back()
-    assert master.receive(Returned) == Returned(1, [1], (0, 2))
+    assert master.receive(Returned) == Returned(1, [1], (0, 1))
     master.send(framed(2, np.sum, array * 5))
     gate.open()
     assert master.finish() == {0: [array.sum(), None], 2: array.sum() * 5}
@@ -263,7 +264,7 @@ def test_a_chunk_is_cut_again_only_if_something_is_left(
     master.give_back()
     gate.open()
     assert master.finish() == {5: [0, 2, 4]}
-    assert master.returned == [Returned(1, [], (5, 3))]
+    assert master.returned == [Returned(1, [], (5, 1))]
 
 
 @pytest.mark.parametrize("make", [chunk, framed_chunk])
@@ -282,7 +283,7 @@ def test_bad_items_before_and_at_the_long_one_fail_alone(
     master.send(make(5, task, list(range(8))))
     gate.await_task()
     master.give_back()
-    assert master.receive(Returned).split == (5, 4)
+    assert master.receive(Returned).split == (5, 1)
     gate.open()
     values = master.finish()[5]
     assert [type(error_of(values[at])) for at in (1, 3)] == [kind, kind]
@@ -376,7 +377,7 @@ def test_a_worker_that_goes_on_meanwhile_keeps_its_items(
     def race(items: list[Any], values: list[Any]) -> list[Any]:
         return cut(items, _Racing(values, gate))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "cut", race)
+    monkeypatch.setattr(chunks, "cut", race)
     task = partial(double_or_hold, gate.number, 3)
     master.send(chunk(5, task, list(range(10))), plain(6, double, 1))
     gate.await_task()

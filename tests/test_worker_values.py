@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from mpitasks.errors import SerializationError
+from mpitasks.runner.chunks import map_plain
 from mpitasks.wire import codec
 from mpitasks.wire.codec import THRESHOLD
 from mpitasks.wire.messages import MAP_PLAIN, STARMAP_PLAIN
 from mpitasks.wire.outcomes import Failure, Sealed, decode_outcome, encode_result
-from mpitasks.wire.owning import copied, is_inert, unshared
-from mpitasks.worker.chunks import map_plain
+from mpitasks.wire.ownership import copied, is_inert, unshared
 from working import WHERE, Running, chunk, error_of, framed, framed_chunk, plain, run
 
 SMALL = np.zeros(3)

@@ -17,7 +17,6 @@ import numpy as np
 
 from mpitasks.wire.messages import (
     Batch,
-    Dismissal,
     Goodbye,
     Hello,
     Message,
@@ -25,6 +24,7 @@ from mpitasks.wire.messages import (
     Request,
     Result,
     Returned,
+    Shutdown,
     Welcome,
 )
 from mpitasks.wire.transport import Transport
@@ -35,6 +35,7 @@ Side = Generator[None, None, None]
 
 LONG_FRAME = 17 << 20  # longer than what MPI transports receive in one piece
 SIZES = [0, 1, 64 << 10, (64 << 10) + 1, 5_000_000]
+MANY_BUFFERS = 2000
 ROUNDS = 1_000_000
 
 
@@ -151,9 +152,9 @@ ONE_OF_EACH: list[Message] = [
     Batch([(1, 2, 0, (1, "a"), 0)], [(2, b"frame", 0)], [9]),
     Request((1, 2, 0, (1, "a"), 0)),
     Outcomes(1, 1, [1, 2], [2], [(2, 2, 0.5, 1)], [None, b"x"], {1: (1, 0)}),
-    Result(1, 2, 3, 0.5, 0, "a"),
+    Result(1, 2, 3, 0.5, 0, 0, "a"),
     Returned(1, [4, 5], (2, 7)),
-    Dismissal(),
+    Shutdown(),
     Goodbye(),
 ]
 
@@ -278,7 +279,7 @@ def _kinds() -> list[Any]:
 def _send_kinds(end: Transport, peer: int) -> Side:
     buffers = _kinds()
     end.send(peer, numbered(1, buffers))
-    end.send(peer, Outcomes(1, 1, [5], [], [], [None], {}, [], _kinds()[::-1]))
+    end.send(peer, Outcomes(1, 1, [5], [], [], [None], {}, buffers=_kinds()[::-1]))
     end.send(peer, numbered(2))
     yield from drain(end)
 
@@ -339,6 +340,23 @@ def _receive_long_frames(end: Transport, peer: int) -> Side:
     assert number_of((yield from receive(end, peer))) == 4
 
 
+def _send_many_buffers(end: Transport, peer: int) -> Side:
+    sizes = [SIZES[number % 4] for number in range(MANY_BUFFERS)]
+    end.send(peer, numbered(1, [pattern(size) for size in sizes]))
+    end.send(peer, numbered(2))
+    yield from drain(end)
+
+
+def _receive_many_buffers(end: Transport, peer: int) -> Side:
+    message = yield from receive(end, peer)
+    assert number_of(message) == 1
+    assert len(message.buffers) == MANY_BUFFERS
+    expected = [pattern(size).tobytes() for size in SIZES[:4]]
+    for number, buffer in enumerate(message.buffers):
+        assert content(buffer) == expected[number % 4]
+    assert number_of((yield from receive(end, peer))) == 2
+
+
 def _woken(end: Transport, peer: int) -> Side:
     end.wake()
     end.doze(3600.0)  # it was woken before
@@ -346,7 +364,7 @@ def _woken(end: Transport, peer: int) -> Side:
         sleeper = threading.Thread(target=pause, args=(3600.0,), daemon=True)
         sleeper.start()
         end.wake()
-        sleeper.join(20.0)
+        sleeper.join(120.0)
         assert not sleeper.is_alive()
     nothing(end)  # to wake oneself is no message
     end.send(peer, numbered(1))
@@ -386,5 +404,6 @@ CHECKS: list[Check] = [
     *_twice("buffers of any kind", _send_kinds, _receive_kinds),
     *_twice("small messages behind large ones", _send_mixed, _receive_mixed),
     *_twice("long frames", _send_long_frames, _receive_long_frames),
+    *_twice("a message of many buffers", _send_many_buffers, _receive_many_buffers),
     *_twice("a sleep ends when woken or by a message", _woken, _dozing),
 ]

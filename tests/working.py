@@ -8,22 +8,22 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from mpitasks.terms import Terms
+from mpitasks.task_spec import TaskSpec
 from mpitasks.wire import codec, messages
-from mpitasks.wire.local import local_pair
+from mpitasks.wire.local_transport import local_pair
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
     MAP,
     MAP_PLAIN,
     Batch,
-    Dismissal,
     Goodbye,
     Message,
     Outcomes,
     Request,
     Result,
     Returned,
+    Shutdown,
 )
 from mpitasks.wire.outcomes import Failure, decode_outcome
 from mpitasks.worker.loop import Worker
@@ -40,11 +40,12 @@ class Master:
         self.replies: list[Outcomes] = []
         self.returned: list[Returned] = []
         self.results: list[Result] = []
+        self.parts: dict[int, list[Any]] = {}
 
     def request(
         self,
         call: tuple[int, Any, int, Any, list[Any]],
-        terms: Terms | None = None,
+        task_spec: TaskSpec | None = None,
     ) -> None:
         """Send a call that needs no more; its function goes ahead of it, if need be."""
         task_id, function, mode, payload, own = call
@@ -55,14 +56,14 @@ class Master:
             frame, parts = codec.encode(function, "the function")
             assert not parts
             self.end.send(1, Batch([], [(number, None, frame, None, 0, (), ())]))
-        fields = None if terms is None else tuple(terms)
+        fields = None if task_spec is None else tuple(task_spec)
         self.end.send(1, Request((task_id, number, mode, payload, 0), fields))
 
     def send(
         self,
         *calls: tuple[int, Any, int, Any, list[Any]],
         forget: Iterable[Callable[..., Any]] = (),
-        terms: dict[int, Terms] | None = None,
+        task_spec: dict[int, TaskSpec] | None = None,
         places: dict[int, Any] | None = None,
     ) -> None:
         """Send one batch; a call is (task id, function, mode, payload, buffers)."""
@@ -78,8 +79,10 @@ class Master:
             batch.calls.append((task_id, number, mode, payload, len(own)))
             others += own
         batch.buffers = buffers + others
-        if terms:
-            batch.terms = {task_id: tuple(own) for task_id, own in terms.items()}
+        if task_spec:
+            batch.task_spec = {
+                task_id: tuple(own) for task_id, own in task_spec.items()
+            }
         batch.places = places
         self.end.send(1, batch)
 
@@ -91,7 +94,7 @@ class Master:
 
     def serve(self) -> dict[int, Any]:
         """Let the worker work until it stops; return outcomes by task id."""
-        self.end.send(1, Dismissal())
+        self.end.send(1, Shutdown())
         Worker(self.worker_end, WHERE).serve()
         received: list[Message] = []
         while (arrived := self.end.poll()) is not None:
@@ -109,7 +112,7 @@ class Master:
                 continue
             if isinstance(reply, Result):
                 self.results.append(reply)
-                reply = reply.outcomes()
+                reply = _report(reply)
             assert isinstance(reply, Outcomes)
             self.replies.append(reply)
             buffers = list(reply.buffers)
@@ -119,9 +122,26 @@ class Master:
                 form, count = reply.forms.get(at, (messages.PLAIN, 0))
                 own, buffers = buffers[:count], buffers[count:]
                 assert task_id not in outcomes
-                outcomes[task_id] = decode_outcome(form, value, own)
+                outcome = decode_outcome(form, value, own)
+                if task_id in reply.parts:
+                    assert len(outcome) == reply.parts[task_id] > 0
+                    self.parts.setdefault(task_id, []).extend(outcome)
+                    continue
+                if task_id in self.parts:
+                    assert len(outcome) > 0
+                    outcome = self.parts.pop(task_id) + outcome
+                outcomes[task_id] = outcome
             assert buffers == []
+            assert reply.parts.keys() <= set(reply.ids)
+        assert self.parts == {}
         return outcomes
+
+
+def _report(result: Result) -> Outcomes:
+    """Return what a report says instead of a result."""
+    costs = [(result.function, 1, result.seconds, result.nbytes)]
+    forms = {} if result.form == messages.PLAIN else {0: (result.form, 0)}
+    return Outcomes(result.rank, 1, [result.id], [], costs, [result.value], forms)
 
 
 class Running(Master):
@@ -167,7 +187,7 @@ class Running(Master):
 
     def finish(self) -> dict[int, Any]:
         """Let the worker do what it has and stop; return outcomes by task id."""
-        self.end.send(1, Dismissal())
+        self.end.send(1, Shutdown())
         self.receive(Goodbye)
         self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
@@ -175,7 +195,7 @@ class Running(Master):
         return self.read(self._received)
 
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 """Seconds after which what a test waits for is taken to hang."""
 
 _gates: list[Gate] = []
@@ -226,6 +246,11 @@ def double_or_hold(number: int, at: Any, x: Any) -> Any:
     if x == at:
         _gates[number].hold()
     return x * 2
+
+
+def seen_at(number: int) -> list[Any]:
+    """What tasks brought to a gate: a list that others change."""
+    return _gates[number].seen
 
 
 def plain(task_id: int, function: Any, *args: Any) -> Any:

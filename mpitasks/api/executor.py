@@ -1,32 +1,33 @@
-"""`Executor`: the interface of `concurrent.futures.Executor`, and more, over a pump."""
+"""`Executor`: the interface of `concurrent.futures.Executor`, and more."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import functools
-import operator
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from mpitasks.api import early_traceback, session
+from mpitasks.api.stream import Stream
 from mpitasks.errors import (
     ConfigurationError,
     OptionError,
     SerializationError,
     Stopped,
 )
-from mpitasks.master import journals, session
-from mpitasks.master.calls import Call
-from mpitasks.master.faults import SHUTDOWN_SECONDS
+from mpitasks.journal import open_journals
+from mpitasks.master.bulk_job import BulkJob
 from mpitasks.master.future import Future, settle
-from mpitasks.master.job import Job
-from mpitasks.master.stream import Stream
+from mpitasks.master.lost_tasks import SHUTDOWN_SECONDS
+from mpitasks.master.payloads import Call
 from mpitasks.options import DEFAULTS, TaskOptions
+from mpitasks.values import integer
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
+    from mpitasks.journal.rows import Entry
     from mpitasks.master.functions import Function
-    from mpitasks.master.journal.records import Entry
 
 __all__ = ["Executor"]
 
@@ -39,8 +40,10 @@ T = TypeVar("T")
 class Executor(concurrent.futures.Executor):
     """Runs calls on the worker ranks, or in this process if there are none.
 
-    The contract is that of `concurrent.futures.Executor`. One Executor at a time may
-    be open; the workers serve until the script ends, so one after another is fine.
+    The contract is that of `concurrent.futures.Executor`. The workers serve until the
+    script ends. Several Executors may be open, one after another or at a time; those
+    that are open share the workers. What an Executor was given is done, also when
+    nobody refers to it any more.
     Arguments and results travel as pickles, NumPy arrays as their own memory. Arguments
     are what they are when `submit`, or the iteration of `map`, takes them: a large
     array is sent to an idle worker before `submit` returns, or copied; with 1 GiB of
@@ -48,7 +51,8 @@ class Executor(concurrent.futures.Executor):
 
     Args:
         max_workers: Use only so many of the workers, those of the lowest ranks; None
-            for all there are. The number that it comes to is `num_workers`.
+            for all there are. The number that it comes to is `num_workers`. While
+            several Executors are open, all use as many as the one that wants most.
         journal: A file for finished results: when the same script runs again, they
             come from there, and only what is missing is computed. None for the one
             of the command line's ``--journal``, if there is one. See
@@ -66,6 +70,9 @@ class Executor(concurrent.futures.Executor):
         journal_errors: When the journal cannot be written any more (a full disk),
             "stop" with a `JournalError`, or "continue" without it, after a warning;
             None for what the command line says.
+        trust: Use a `journal` that another user owns or could write. Its results are
+            pickles, and so could run any code of theirs here. None for what the command
+            line says. See ``docs/resume.md``.
         initializer: Each process that runs tasks of this Executor calls it once, before
             the first of them; so does one that takes the place of another, and the
             child that isolated tasks run in. If it raises, the tasks fail with
@@ -75,8 +82,7 @@ class Executor(concurrent.futures.Executor):
 
     Raises:
         JournalError: The journal is in use, is no journal, or cannot be written.
-        ConfigurationError: Another Executor is open, or this is not the script's
-            process on rank 0.
+        ConfigurationError: This is not the script's process on rank 0.
         OptionError: An option has a value that it cannot have.
         SerializationError: The initializer cannot be pickled.
         TypeError: The initializer cannot be called.
@@ -96,19 +102,15 @@ class Executor(concurrent.futures.Executor):
         logging: bool | None = None,
         keep_failures: bool | None = None,
         journal_errors: str | None = None,
+        trust: bool | None = None,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         **options: Any,
     ) -> None:
         if max_workers is not None:
-            if not isinstance(max_workers, int) or isinstance(max_workers, bool):
-                raise TypeError(
-                    f"max_workers must be an integer or None, not {max_workers!r}"
-                )
-            if max_workers < 1:
-                raise OptionError(f"max_workers must be None or > 0, not {max_workers}")
+            max_workers = _number("max_workers", max_workers, 1)
         if seed is not None:
-            seed = _checked_seed(seed)
+            seed = _number("seed", seed, 0)
         if logging not in (None, True, False):
             raise TypeError(f"logging must be True, False or None, not {logging!r}")
         if initializer is not None and not callable(initializer):
@@ -118,12 +120,13 @@ class Executor(concurrent.futures.Executor):
         opener = None
         if journal is not None:
             opener = functools.partial(
-                journals.open_journal,
+                open_journals.open_journal,
                 journal,
                 keep_failures=_told(keep_failures, settings.keep_failures),
                 errors=_told(journal_errors, settings.journal_errors),
+                trust=_told(trust, settings.trust),
             )
-        self._lease = session.current().open(
+        self._handle = session.current().open(
             max_workers,
             opener,
             initializer,
@@ -131,11 +134,12 @@ class Executor(concurrent.futures.Executor):
             seed=seed,
             logging=_told(logging, settings.logging),
         )
+        self._hold = self._handle.hold()
 
     @property
     def num_workers(self) -> int:
         """How many workers take tasks: up to all ranks but rank 0; 1 in one process."""
-        return self._lease.pump.num_workers
+        return self._handle.event_loop.num_workers
 
     def with_options(self, **options: Any) -> Executor:
         """Return a view of this executor whose tasks have other options.
@@ -173,38 +177,37 @@ class Executor(concurrent.futures.Executor):
         Raises:
             ExecutorClosedError: The executor was shut down. (A RuntimeError.)
         """
-        lease = self._lease
-        if lease.closed:
+        handle = self._handle
+        if handle.closed:
             session.refuse_submit()
-        pump = lease.pump
-        id = next(pump.ids)  # its place in the program, also if it need not run
+        event_loop = handle.event_loop
+        id = next(handle.ids)  # its place in the program, also if it need not run
         entry = None
         try:
-            function, target, is_same = pump.functions.latest
-            if function is not fn or not is_same():
-                target = pump.functions.register(fn)
-            if lease.journal is not None:
+            function, target, is_same = handle.set_up.latest
+            if function is not fn or (is_same is not None and not is_same()):
+                target = event_loop.functions.register(fn, handle.set_up)
+            if handle.journal is not None:
                 entry, found = self._find(id, fn, target, args, kwargs)
                 if found is not None:
                     return found
-            call = Call(id, target, args, kwargs, self._options)
+            call = Call(id, target, args, kwargs, self._options, event_loop, handle)
         except SerializationError as error:
             if self._options.label is not None:
                 error.args = (f"task {self._options.label!r}: {error}",)
-            future = Future(None, pump)
+            future = Future(event_loop)
             settle([future], [Failure(error)])
             return future
-        call.future = future = Future(call, pump)
         if entry is not None:
-            future.entry = entry
+            call.entry = entry
         if not call.buffers:
-            pump.submit(call)
-            return future
+            event_loop.submit(call.task)
+            return call
         try:
-            pump.keeper.submit(call)
+            event_loop.argument_memory.submit(call.task)
         except MemoryError as error:  # there is no room for a copy
-            settle([future], [Failure(error)])
-        return future
+            settle([call], [Failure(error)])
+        return call
 
     def map(
         self,
@@ -224,7 +227,7 @@ class Executor(concurrent.futures.Executor):
                 raises `TimeoutError`.
             chunksize: Items per chunk; None lets the library choose.
             buffersize: If given, items are taken from the iterables only as results
-                are yielded, so many ahead. (As in Python 3.14.)
+                are yielded, this many ahead. (As in Python 3.14.)
             **options: Options of this map: `max_failures`, `fail_fast`,
                 `return_exceptions` or any other of `with_options`, where a time limit
                 for each item is to be given, since `timeout` is another one here.
@@ -289,23 +292,35 @@ class Executor(concurrent.futures.Executor):
                 those that run isolated. Others that run get 30 s; then their futures
                 fail with `ExecutorClosedError`.
         """
-        lease = self._lease
-        lease.closed = True
-        if lease.pump.is_shut:  # the run is over, or this is a forked child
+        handle = self._handle
+        if handle.event_loop.is_shut:  # the run is over, or this is a forked child
+            handle.closed = True
             return
+        handle.close()
         if cancel_futures:
-            lease.pump.cancel_queue(isolated=True)
+            handle.event_loop.cancel_queue(handle, isolated=True)
         if wait:
-            if lease.session.runs_tasks_here():
+            if handle.session.runs_tasks_here():
                 raise ConfigurationError(session.IN_TASK)
-            if not lease.pump.finish(SHUTDOWN_SECONDS if cancel_futures else None):
-                lease.pump.abandon_running()
-            lease.session.settle_logs()
-            lease.close_journal()
+            seconds = SHUTDOWN_SECONDS if cancel_futures else None
+            if not handle.event_loop.finish(seconds, handle):
+                handle.event_loop.abandon_running(handle)
+            handle.close_journal()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Shut down, waiting for what is outstanding; if interrupted, not waiting."""
+        """Shut down, waiting for what is outstanding; if interrupted, not waiting.
+
+        What was raised is shown before it waits for long.
+        """
         interrupted = kind is not None and issubclass(kind, INTERRUPTS)
+        handle = self._handle
+        if (
+            error is not None
+            and not interrupted
+            and not handle.session.runs_tasks_here()
+        ):
+            handle.closed = True
+            early_traceback.tell_and_wait(handle, error)
         self.shutdown(wait=not interrupted, cancel_futures=interrupted)
 
     def __reduce__(self) -> NoReturn:
@@ -320,17 +335,23 @@ class Executor(concurrent.futures.Executor):
         kwargs: dict[str, Any],
     ) -> tuple[Entry | None, Future | None]:
         """Return where a call is to be recorded, and its future if it is there."""
-        from mpitasks.master.journal.recorder import MISSING
+        from mpitasks.journal.recorder import MISSING
 
-        lease = self._lease
-        assert lease.journal is not None
-        assert lease.origin is not None
-        entry, outcome = lease.journal.find(
-            fn, target, args, kwargs, self._options, lease.origin.place(id)
+        handle = self._handle
+        assert handle.journal is not None
+        assert handle.origin is not None
+        entry, outcome = handle.journal.find(
+            fn,
+            target,
+            args,
+            kwargs,
+            self._options,
+            handle.origin.place(id),
+            handle.keyed_by,
         )
         if outcome is MISSING:
             return entry, None
-        future = Future(None, self._lease.pump)
+        future = Future(self._handle.event_loop)
         settle([future], [outcome])
         return entry, future
 
@@ -345,56 +366,53 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None,
         ordered: bool = True,
     ) -> Stream:
-        if self._lease.closed:
+        if self._handle.closed:
             session.refuse_submit()
         options = self._options
         if chunksize is not None:
             changes["chunksize"] = chunksize
         if changes:
             options = options.replace(**changes)
+        options.check_for_map()
         if options.key is not None and not callable(options.key):
             raise OptionError(
                 f"a map needs a key for each item: a function of it, not "
                 f"{options.key!r}"
             )
-        lease = self._lease
-        assert lease.origin is not None
-        place = lease.origin.place(next(lease.pump.ids))
-        target = lease.pump.functions.register(fn, whole=True)
+        handle = self._handle
+        assert handle.origin is not None
+        place = handle.origin.place(next(handle.ids))
+        functions = handle.event_loop.functions
+        target = functions.register(fn, handle.set_up, whole=True)
         kinds: dict[str, Any] = {
             "star": star,
             "ordered": ordered,
             "options": options,
+            "owner": handle,
             "place": place,
         }
         met = None
-        if lease.journal is not None:
-            met = lease.journal.meet(fn, target, renew=True)
-        if lease.journal is None or met is None:
-            job = Job(target, items, keeper=lease.pump.keeper, **kinds)
+        if handle.journal is not None:
+            met = handle.journal.meet(fn, target, handle.keyed_by, renew=True)
+        if handle.journal is None or met is None:
+            job = BulkJob(
+                target,
+                items,
+                argument_memory=handle.event_loop.argument_memory,
+                **kinds,
+            )
         else:
-            from mpitasks.master.journal.job import RecordedJob
+            from mpitasks.journal.recorded_job import RecordedJob
 
-            job = RecordedJob(lease.journal, met, lease.pump, target, items, **kinds)
-        return Stream(lease, job, timeout)
+            job = RecordedJob(
+                handle.journal, met, handle.event_loop, target, items, **kinds
+            )
+        return Stream(handle, job, timeout)
 
 
-def _checked_seed(seed: Any) -> int:
-    """Return a seed as an int.
-
-    Raises:
-        TypeError: It is no integer.
-        OptionError: It is below 0.
-    """
-    if isinstance(seed, bool):
-        raise TypeError(f"seed must be an integer or None, not {seed!r}")
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        raise TypeError(f"seed must be an integer or None, not {seed!r}") from None
-    if number < 0:
-        raise OptionError(f"seed must be None or >= 0, not {number}")
-    return number
+def _number(name: str, value: Any, least: int) -> int:
+    """Return the int that an argument was given which may be None, too."""
+    return integer(name, value, least, wrong=TypeError, or_none=True)
 
 
 def _told(value: T | None, default: T) -> T:
@@ -404,8 +422,5 @@ def _told(value: T | None, default: T) -> T:
 def _window(buffersize: int | None) -> Callable[[], int] | None:
     if buffersize is None:
         return None
-    if not isinstance(buffersize, int) or isinstance(buffersize, bool):
-        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
-    if buffersize < 1:
-        raise OptionError(f"buffersize must be None or > 0, not {buffersize}")
-    return lambda: buffersize
+    size = _number("buffersize", buffersize, 1)
+    return lambda: size

@@ -1,30 +1,32 @@
-"""Which run this process is part of, and in which role. One run a process.
+"""The session: which run this process is part of, and in which role.
 
-The launcher installs the session: on rank 0 with a pump, on other ranks as a
-worker's. A script that was started without a launch gets one in its own process,
-when it makes its first Executor.
+A process is part of one run. The launcher installs the session: on rank 0 with an event
+loop, on other ranks as a worker's. A script that was started without a launcher gets a
+session in its own process when it makes its first Executor.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mpitasks import forks
 from mpitasks.errors import ConfigurationError, ExecutorClosedError
-from mpitasks.master import journals
+from mpitasks.journal import open_journals
 from mpitasks.randomness import Draw, refuse_thread
 from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
     from typing import NoReturn, Protocol
 
-    from mpitasks.master.journal.recorder import Journal
-    from mpitasks.master.logs import Logs
-    from mpitasks.master.pump import Pump
-    from mpitasks.terms import Origin
+    from mpitasks.journal.recorder import Journal
+    from mpitasks.master.event_loop import EventLoop
+    from mpitasks.master.log_records import Logs
+    from mpitasks.task_spec import Origin
 
     class Closable(Protocol):
         """Something of the launcher's that ends with the script."""
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "Lease",
+    "ExecutorHandle",
     "Session",
     "configure",
     "current",
@@ -43,33 +45,84 @@ __all__ = [
     "install_worker",
     "installed",
     "peek",
+    "refuse_after_end",
     "refuse_submit",
     "settings",
     "uninstall",
 ]
 
 
-class Lease:
+class _Hold:
+    """Lives as long as an Executor, or a view of it, does."""
+
+    __slots__ = ("__weakref__",)
+
+
+class ExecutorHandle:
     """An Executor's hold on the session; its views share it.
 
     Attributes:
-        pump: The session's pump.
+        session: The session.
+        event_loop: The session's event loop.
+        max_workers: How many workers it wants; None for all.
+        logging: Whether log records of its tasks are wanted here.
         closed: Whether the Executor was shut down.
         journal: Where its results are kept, if anywhere.
         owns: Whether the journal is the Executor's own.
+        keyed_by: What its initializer is to keys of the journal.
+        set_up: What its functions need first.
         origin: Its seed, and from where on its calls are numbered; None until it is
             fully open.
+        ids: Where its calls and maps get their ids from.
     """
 
-    __slots__ = ("closed", "journal", "origin", "owns", "pump", "session")
+    __slots__ = (
+        "_hold",
+        "closed",
+        "event_loop",
+        "ids",
+        "journal",
+        "keyed_by",
+        "logging",
+        "max_workers",
+        "origin",
+        "owns",
+        "session",
+        "set_up",
+    )
 
-    def __init__(self, session: Session) -> None:
+    def __init__(
+        self, session: Session, max_workers: int | None = None, *, logging: bool = False
+    ) -> None:
         self.session = session
-        self.pump = session.pump
+        self.event_loop = session.event_loop
+        self.max_workers = max_workers
+        self.logging = logging
+        self.ids: Iterator[int] = iter(())
+        self.keyed_by: Any = None
+        self.set_up = self.event_loop.functions.plain
         self.closed = False
-        self.journal: Journal | None = journals.run_journal()
+        self.journal: Journal | None = open_journals.run_journal()
         self.owns = False
         self.origin: Origin | None = None
+        self._hold: weakref.ref[_Hold] | None = None
+
+    def hold(self) -> _Hold:
+        """Return what the Executor keeps, and its views, as long as they live."""
+        hold = _Hold()
+        self._hold = weakref.ref(hold)
+        return hold
+
+    @property
+    def open(self) -> bool:
+        """Whether an Executor can still submit by it."""
+        dropped = self._hold is not None and self._hold() is None
+        return not (self.closed or dropped)
+
+    def close(self) -> None:
+        """Take no more calls; let the other Executors have their number of workers."""
+        self.closed = True
+        self.session.limit_workers()
 
     def close_journal(self) -> None:
         """Close the Executor's own journal, when all of its calls are done.
@@ -79,14 +132,14 @@ class Lease:
         """
         if self.owns and self.journal is not None:
             self.owns = False
-            journals.close_journal(self.journal)
+            open_journals.close_journal(self.journal)
 
 
 class Session:
     """Rank 0's part of a run.
 
     Args:
-        pump: Drives it.
+        event_loop: Drives it.
         runs_tasks_here: Tells whether the calling thread is one that runs tasks, as
             in the size-1 mode, where they run in this process.
 
@@ -97,12 +150,12 @@ class Session:
     """
 
     def __init__(
-        self, pump: Pump, runs_tasks_here: Callable[[], bool] = lambda: False
+        self, event_loop: EventLoop, runs_tasks_here: Callable[[], bool] = lambda: False
     ) -> None:
-        self.pump = pump
+        self.event_loop = event_loop
         self.runs_tasks_here = runs_tasks_here
         self.ending: Closable | None = None
-        self._lease: Lease | None = None
+        self._handles: list[ExecutorHandle] = []  # the latest last
         self._over = False
         self._lock = threading.Lock()
         self._numbered = 0  # Executors that draw from the run's own seed
@@ -120,11 +173,11 @@ class Session:
         *,
         seed: int | None = None,
         logging: bool = False,
-    ) -> Lease:
-        """Let an Executor use the session, and so many of its workers.
+    ) -> ExecutorHandle:
+        """Let an Executor use the session and its workers.
 
         Args:
-            max_workers: How many; None for all.
+            max_workers: How many workers; None for all.
             open_journal: Opens the Executor's own journal, if it has one.
             initializer: What every process that runs tasks calls first, if anything.
             initargs: Its arguments.
@@ -132,7 +185,7 @@ class Session:
             logging: Whether log records of its tasks are wanted here.
 
         Raises:
-            ConfigurationError: Another one does, or the caller is a task.
+            ConfigurationError: The caller is a task.
             JournalError: The journal cannot be opened.
             SerializationError: The initializer cannot be pickled.
         """
@@ -140,31 +193,46 @@ class Session:
             raise ConfigurationError(IN_TASK)
         if self._over:
             raise ExecutorClosedError(OVER)
+        self._end_dropped()
+        handle = ExecutorHandle(self, max_workers, logging=logging)
         with self._lock:
-            if self._lease is not None and not self._lease.closed:
-                raise ConfigurationError(
-                    "an Executor is open already, and a run has one at a time: pass "
-                    "that one along, or shut it down before you make another"
-                )
-            last, self._lease = self._lease, Lease(self)
-        lease = self._lease
+            others = [each for each in self._handles if each.open]
+            self._handles = [*others, handle]
         try:
-            if last is not None and last.owns:  # it was shut down without waiting
-                self.pump.finish()
-                last.close_journal()
             if open_journal is not None:
-                lease.journal = open_journal()
-                lease.owns = True
-            if lease.journal is not None:
-                lease.journal.attach(self.pump, initializer, initargs)
-            self.pump.functions.open(initializer, initargs)
+                handle.journal = open_journal()
+                handle.owns = True
+            journal = handle.journal
+            if journal is not None:
+                handle.keyed_by = journal.attach(self.event_loop, initializer, initargs)
+            handle.set_up = self.event_loop.functions.open(initializer, initargs)
+            logging = logging or any(each.logging for each in others)
             logs = self._log().setup() if logging else None
-            lease.origin = self.pump.open(*self._seed(lease, seed), logs)
+            handle.origin, handle.ids = self.event_loop.open(
+                *self._seed(handle, seed), logs, alone=not others
+            )
         except BaseException:
-            lease.closed = True
+            handle.closed = True
             raise
-        self.pump.limit_workers(max_workers)
-        return lease
+        self.limit_workers()
+        return handle
+
+    def limit_workers(self) -> None:
+        """Use as many workers as one of the open Executors wants; else as before."""
+        wanted = [handle.max_workers for handle in self._handles if handle.open]
+        if wanted:
+            limit = None if None in wanted else max(count for count in wanted if count)
+            self.event_loop.limit_workers(limit)
+
+    def _end_dropped(self) -> None:
+        """Close the journals of Executors that nobody shut down, or without waiting."""
+        if any(handle.owns and handle.open for handle in self._handles):
+            gc.collect()  # nobody may refer to one but itself
+        for handle in self._handles:
+            if handle.owns and not handle.open:
+                handle.closed = True
+                self.event_loop.finish(owner=handle)
+                handle.close_journal()
 
     def draw(self) -> Draw | None:
         """Return where the script has its random numbers from, if it may ask.
@@ -172,29 +240,26 @@ class Session:
         Raises:
             ConfigurationError: This is not the main thread.
         """
-        lease = self._lease
-        if lease is None or lease.closed or lease.origin is None:
+        opened = [h for h in self._handles if h.open and h.origin is not None]
+        if not opened:
             return None
         main = threading.main_thread().ident
         assert main is not None
         refuse_thread(main)
-        origin = lease.origin
-        return Draw("script", lease, origin.entropy, (origin.executor,))
-
-    def settle_logs(self) -> None:
-        """Wait until the log records that have come were handled."""
-        if self._logs is not None:
-            self._logs.settle()
+        origin = opened[-1].origin
+        assert origin is not None
+        return Draw("script", opened[-1], origin.entropy, (origin.executor,))
 
     def _log(self) -> Logs:
         if self._logs is None:
-            from mpitasks.master.logs import Logs
+            from mpitasks.master.log_records import Logs
 
-            self._logs = Logs(self.pump.call_back, lambda: self.current())
-            self.pump.engine.on_logged = self._logs.take
+            self._logs = Logs(self.event_loop.call_back, lambda: self.current())
+            self.event_loop.engine.on_logged = self._logs.take
+            self.event_loop.settle_logs = self._logs.settle
         return self._logs
 
-    def _seed(self, lease: Lease, seed: int | None) -> tuple[int, int]:
+    def _seed(self, handle: ExecutorHandle, seed: int | None) -> tuple[int, int]:
         """Return what an Executor's random numbers come from: its seed, its number.
 
         A seed of its own, or a fresh one of its own journal, starts anew with each
@@ -203,9 +268,9 @@ class Session:
         own = seed is not None
         if seed is None:
             seed = settings().seed
-        journal = lease.journal
+        journal = handle.journal
         if journal is not None and seed is None:
-            own = lease.owns
+            own = handle.owns
             seed = journal.seed
         if seed is None:
             if own or self._entropy is None:
@@ -213,7 +278,7 @@ class Session:
                 self._entropy = self._entropy if own else fresh
             seed = fresh if own else self._entropy
         assert seed is not None
-        if journal is not None and (lease.owns or not own):
+        if journal is not None and (handle.owns or not own):
             journal.note_seed(seed)
         if own:
             return seed, 0
@@ -221,20 +286,20 @@ class Session:
         return seed, number
 
     def end(self) -> None:
-        """The script is over: no Executor takes calls any more."""
+        """The script is over: let no Executor take calls any more."""
         self._over = True
-        if self._lease is not None:
-            self._lease.closed = True
+        for handle in self._handles:
+            handle.closed = True
 
     def close(self) -> None:
-        """The workers have left: what still waits in a thread of the script, fails."""
+        """The workers have left: refuse threads of the script that still wait."""
         self.end()
-        self.pump.shut(_refuse)
+        self.event_loop.shut(_refuse)
 
     def _disown(self) -> None:
         """In a forked child: nothing of the run is to be reached from there."""
         self.end()
-        self.pump.shut(forks.refuse)
+        self.event_loop.shut(forks.refuse)
 
 
 def refuse_submit() -> NoReturn:
@@ -306,6 +371,16 @@ def end() -> None:
     _over = True
 
 
+def refuse_after_end() -> None:
+    """Let no run begin after the script.
+
+    Raises:
+        ExecutorClosedError: The script is over.
+    """
+    if _over:
+        raise ExecutorClosedError(OVER)
+
+
 def installed() -> bool:
     """Whether this process is rank 0 of a run already."""
     return _current is not None
@@ -330,8 +405,7 @@ def current() -> Session:
         forks.refuse()
     with _lock:
         if _current is None:
-            if _over:
-                raise ExecutorClosedError(OVER)
+            refuse_after_end()
             # The one import upwards: only the launcher may wire master and worker.
             from mpitasks.launch.local import start_local
 

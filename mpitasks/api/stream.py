@@ -1,6 +1,6 @@
 """The consuming side of a bulk job: feeds it from its iterables, yields its results.
 
-Belongs to the thread that iterates. That thread drives the pump while it waits,
+Belongs to the thread that iterates. That thread drives the event loop while it waits,
 and takes items from the user's iterables between chunks, when no lock is held.
 """
 
@@ -12,43 +12,38 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.master.session import refuse_submit
-from mpitasks.wire.outcomes import Failure
+from mpitasks.api.session import refuse_submit
+from mpitasks.values import wait_seconds
+from mpitasks.wire.outcomes import Deferred, Failure
 
 if TYPE_CHECKING:
-    from mpitasks.master.job import Job
-    from mpitasks.master.session import Lease
+    from mpitasks.api.session import ExecutorHandle
+    from mpitasks.master.bulk_job import BulkJob
 
-__all__ = ["Deferred", "Stream"]
+__all__ = ["Stream"]
 
 CHUNKS_PER_WORKER = 4
 """How many chunks for each worker are taken from the iterables ahead of the results."""
-
-
-class Deferred:
-    """Stands for a result that is read when its turn comes."""
-
-    __slots__ = ()
-
-    def fetch(self) -> Any:
-        """Return the result, or the `Failure` that it was."""
-        raise NotImplementedError
 
 
 class Stream:
     """Results of a job, as they are wanted.
 
     Args:
-        lease: Which executor it belongs to.
+        handle: Which executor it belongs to.
         job: The job; nothing of it was pulled or sent yet.
         timeout: Seconds from now on until waiting raises TimeoutError.
     """
 
-    def __init__(self, lease: Lease, job: Job, timeout: float | None) -> None:
-        self._lease = lease
-        self._pump = lease.pump
+    def __init__(
+        self, handle: ExecutorHandle, job: BulkJob, timeout: float | None
+    ) -> None:
+        self._handle = handle
+        self._event_loop = handle.event_loop
         self._job = job
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self._end = (
+            None if timeout is None else time.monotonic() + wait_seconds(timeout)
+        )
         self._window: Callable[[], int] | None = None
         self._largest = 1
 
@@ -67,7 +62,7 @@ class Stream:
 
     def window_for_workers(self) -> int:
         """As many items as keep the workers busy, whatever their number."""
-        return CHUNKS_PER_WORKER * self._largest * max(self._pump.num_workers, 1)
+        return CHUNKS_PER_WORKER * self._largest * max(self._event_loop.num_workers, 1)
 
     def values(self) -> Generator[Any, None, None]:
         """Yield the results, in the order of the job."""
@@ -100,17 +95,19 @@ class Stream:
             if not job.settled():
                 self._wait()
             if job.halted is not None:
-                raise job.halted
+                raise job.halted()
             if not job.has_news():
                 raise CancelledError
             chunk = job.take()
             self._largest = max(self._largest, len(chunk[1]))
+            if self._event_loop.settle_logs is not None:
+                self._event_loop.settle_logs()
             yield chunk
 
     def _wait(self) -> None:
         job = self._job
         timeout = None if self._end is None else self._end - time.monotonic()
-        if not self._pump.drive(job.settled, job.block, timeout):
+        if not self._event_loop.drive(job.settled, job.block, timeout):
             raise concurrent.futures.TimeoutError
 
     def _feed(self, asked: int) -> None:
@@ -122,29 +119,27 @@ class Stream:
             if limit < 1:
                 return
         while not job.sourceless and job.wanted:
-            if self._lease.closed:
+            if self._handle.closed:
                 refuse_submit()
             count = job.pull(limit)
             if count:
-                self._pump.extend(job, count)
+                self._event_loop.extend(job, count)
             if limit is not None:
                 return
             if not job.sourceless:
-                self._pump.nudge()  # it may take long until all is pulled
+                self._event_loop.nudge()  # it may take long until all is pulled
 
     def _end_job(self) -> None:
-        if not self._job.exhausted and not self._pump.is_shut:
+        if not self._job.exhausted and not self._event_loop.is_shut:
             self._job.close()
-            self._pump.cancel_bulk(self._job)
-            self._job.let_go()
+            self._event_loop.cancel_bulk(self._job)
 
     def _unwrapped(self, values: list[Any]) -> Iterator[Any]:
         """Yield the values, keeping none that was yielded.
 
         At the first Failure, raise what it holds, unless exceptions are values too.
         """
-        options = self._job.options
-        as_values = options.return_exceptions or options.max_failures is not None
+        as_values = self._job.options.return_exceptions
         values.reverse()
         while values:
             if isinstance(values[-1], Deferred):

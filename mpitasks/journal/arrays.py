@@ -8,21 +8,20 @@ longdouble, which fills 10 of its 16 bytes on most processors.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpitasks.master.journal.objects import walk_object
+from mpitasks.journal.objects import walk_object
+from mpitasks.journal.structures import LONG_BYTES
 
 if TYPE_CHECKING:
-    from mpitasks.master.journal.walk import Walker
+    from mpitasks.journal.walk import Walker
 
 __all__ = ["walk_numpy"]
 
 _BYTE_KINDS = "biufcmMSUV"
-
-_EXTENDED = 63
-"""Bits of the mantissa of a longdouble that has 10 bytes, whatever it fills."""
 
 
 def walk_numpy(walker: Walker, value: Any) -> bool:
@@ -42,6 +41,9 @@ def walk_numpy(walker: Walker, value: Any) -> bool:
         _dtype(walker, value.dtype)
         _elements(walker, np.asarray(value))
         return True
+    if _is_masked(value):
+        _masked(walker, value)
+        return True
     if (
         not isinstance(value, np.ndarray)
         or kind.__reduce__ is not np.ndarray.__reduce__
@@ -59,6 +61,31 @@ def walk_numpy(walker: Walker, value: Any) -> bool:
         bare = bare.T
     _elements(walker, bare)
     return True
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether a value is a masked array that pickles as bytes: with its padding."""
+    ma: Any = sys.modules.get("numpy.ma")
+    if ma is None or not isinstance(value, ma.MaskedArray) or value.dtype.hasobject:
+        return False
+    kind: Any = type(value)
+    return all(
+        getattr(kind, name) is getattr(ma.MaskedArray, name)
+        for name in ("__new__", "__reduce__", "__getstate__")
+    )
+
+
+def _masked(walker: Walker, value: Any) -> None:
+    """Write a masked array: data, mask, and what stands for what is masked."""
+    if walker.again(value):
+        return
+    walker.tag("masked")
+    walker.walk(type(value))
+    walker.walk(value.baseclass)
+    # A view is asked, since who is asked for the default takes it for its own.
+    filling = np.array(value.view().fill_value, value.dtype)
+    for part in (value.data, np.ma.getmaskarray(value), filling):
+        walker.walk(part)
 
 
 def _dtype(walker: Walker, dtype: Any) -> None:
@@ -104,4 +131,4 @@ def _significant(array: Any) -> Any:
     """Return the bytes of long doubles that mean something."""
     own = array.astype(array.dtype.newbyteorder("=")).reshape(-1).view(np.longdouble)
     parts = own.view("u1").reshape(own.size, own.itemsize)
-    return parts[:, :10] if np.finfo(np.longdouble).nmant == _EXTENDED else parts
+    return parts[:, :LONG_BYTES]

@@ -16,7 +16,7 @@ from itertools import islice, pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpitasks.master.journal.walk import Walker
+    from mpitasks.journal.walk import Walker
 
 __all__ = ["DOC", "Import", "Uses", "uses_of", "walk_bytecode"]
 

@@ -21,10 +21,10 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from mpitasks.master.journal import modules
-from mpitasks.master.journal.bytecode import uses_of, walk_bytecode
-from mpitasks.master.journal.reached import MISSING, Parts, Reached, name_of
-from mpitasks.master.journal.used import (
+from mpitasks.journal import modules
+from mpitasks.journal.bytecode import uses_of, walk_bytecode
+from mpitasks.journal.reached import MISSING, Parts, Reached, name_of
+from mpitasks.journal.used import (
     is_users_scope,
     module_of,
     walk_global,
@@ -32,7 +32,7 @@ from mpitasks.master.journal.used import (
     walk_unloaded,
     walk_whole,
 )
-from mpitasks.master.journal.walk import Walker, digest
+from mpitasks.journal.walk import Walker, digest
 
 __all__ = ["parts_of", "walk_code"]
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from mpitasks.errors import JournalError
-from mpitasks.master.journal.text import printable
+from mpitasks.files import open_regular
+from mpitasks.text import printable
 
 __all__ = ["Lock", "lock_path", "resolve"]
 
@@ -102,9 +103,8 @@ class Lock:
         _refuse_ours(journal, path)  # before it is opened: closing lets go of it
         self.works = True
         try:
-            self._file = os.open(
-                path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644
-            )
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            self._file = open_regular(str(path), flags)
         except OSError as error:
             raise _cannot(journal, error) from error
         try:
@@ -123,6 +123,7 @@ class Lock:
                 f"keeps a second job off this journal: take care that there is none",
                 file=sys.stderr,
             )
+        _refuse_second_name(path, self._file)
         content = self._read()
         # One word may be damaged, and after a power cut there may be zeros.
         self.known = sum(word in content for word in _WORDS) >= 2
@@ -167,11 +168,21 @@ def _refuse_ours(journal: Path, path: Path) -> None:
         )
 
 
+def _refuse_second_name(path: Path, file: int) -> None:
+    """Raise if what is written to a lock would stand in a file of another name, too."""
+    if os.fstat(file).st_nlink > 1:
+        os.close(file)
+        raise JournalError(
+            f"{path} has more than one name (hard links), and is left as it is: remove "
+            f"it, or take another name for the journal"
+        )
+
+
 def _told(content: bytes) -> dict[str, Any]:
     """Return what a lock's file says of its holder."""
     try:
         told = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 
@@ -218,7 +229,7 @@ def _refusal(journal: Path, holder: dict[str, Any]) -> str:
 
 
 def _cannot(journal: Path, error: OSError) -> JournalError:
-    why = os.strerror(error.errno or 0)
+    why = error.strerror or str(error)
     told = JournalError(
         f"the journal {journal} cannot be written ({why}): --journal needs a file in a "
         f"folder where this user may make files"

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpitasks.files import create, distrust_open, open_regular
+
 __all__ = ["Damaged", "Folder"]
 
 SEGMENT_BYTES = 4 << 20
@@ -30,9 +32,11 @@ class Folder:
 
     Args:
         journal: The journal's own file.
+        trust: Whether to read files that another user could have written.
     """
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, *, trust: bool = False) -> None:
+        self._trust = trust
         self.path = journal.with_name(journal.name + ".d")
         self._unsynced: set[Path] = set()
 
@@ -45,12 +49,11 @@ class Folder:
         name = f"{key[:1].hex()}/{key[1:].hex()}-{os.urandom(4).hex()}"
         path = self.path / name
         if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, path.parent):
+                folder.mkdir(0o700, exist_ok=True)
             self._unsynced |= {self.path, self.path.parent}
         partial = path.with_name(path.name + _PARTIAL)
-        file = os.open(
-            partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666
-        )
+        file = create(str(partial))
         try:
             sums = [_write(file, piece) for piece in _segments(parts)]
             os.fsync(file)
@@ -82,12 +85,15 @@ class Folder:
         import numpy as np
 
         try:
-            file = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            file = open_regular(str(self.path / name))
         except OSError as error:
             raise Damaged(
                 f"its file {self.path / name} cannot be read: {error}"
             ) from error
         try:
+            doubt = None if self._trust else distrust_open(file, str(self.path / name))
+            if doubt is not None:
+                raise Damaged(f"its file {self.path / name} is not read: {doubt.why}")
             size = os.fstat(file).st_size
             if size != sum(sizes):
                 raise Damaged(

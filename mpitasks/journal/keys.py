@@ -14,14 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpitasks.master.journal import modules
-from mpitasks.master.journal.code import parts_of
-from mpitasks.master.journal.reached import Parts, Reached, name_of
-from mpitasks.master.journal.walk import ATOMS, Unkeyable, Walker, digest, flat
+from mpitasks.journal import modules
+from mpitasks.journal.code import parts_of
+from mpitasks.journal.reached import Parts, Reached, name_of
+from mpitasks.journal.walk import ATOMS, Unkeyable, Walker, digest, flat
 from mpitasks.wire.diagnose import describe
-from mpitasks.wire.surroundings import arithmetic
+from mpitasks.wire.interrupts import interrupts
+from mpitasks.wire.script_setup import arithmetic
 
-__all__ = ["Identity", "Keys"]
+__all__ = ["Identity", "Keys", "Met"]
 
 T = TypeVar("T")
 
@@ -51,6 +52,10 @@ class Identity:
             name.encode() + part for name, part in sorted(set_up.items())
         )
         return Identity(self.name, digest(told), {**self.parts, **set_up})
+
+
+Met = tuple[Identity, int]
+"""A function of this run, and its number in the journal."""
 
 
 class Keys:
@@ -180,6 +185,12 @@ class Keys:
     # What a walker asks.
 
     def refer(self, walker: Walker, value: Any) -> None:
+        told = walker.told.get(id(value))
+        if told is None:
+            told = walker.told[id(value)] = self._refer(value), value
+        walker.add(told[0])
+
+    def _refer(self, value: Any) -> bytes:
         seen = self._seen.get(value)
         if seen is None or not seen[1].holds():
             parts, reached = parts_of(value, self._cover)
@@ -187,7 +198,7 @@ class Keys:
                 self._seen.clear()
             reached.queue.clear()
             seen = self._seen[value] = _told(parts), reached
-        walker.add(seen[0])
+        return seen[0]
 
     def cover(self, walker: Walker, module: str) -> None:
         walker.add(self._cover(module))
@@ -210,25 +221,18 @@ def _guarded(make: Callable[[], T], blame: Callable[[BaseException], str]) -> T:
 
     Raises:
         Unkeyable: That raised something, of whatever class.
-        BaseException: It was interrupted from outside: that does not come again.
+        BaseException: The script is interrupted by a signal.
     """
     try:
         return make()
-    except Exception as error:
-        raise Unkeyable(blame(error)) from error
     except BaseException as error:
-        try:
-            make()
-        except BaseException as again:
-            raise Unkeyable(blame(again)) from again
-        raise error
+        if interrupts(error):
+            raise
+        raise Unkeyable(blame(error)) from error
 
 
 def _plainly(error: BaseException) -> str:
     """Return what an error says."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    try:
-        return str(error) if isinstance(error, Unkeyable) else describe(error)
-    except BaseException as worse:
-        return type(worse).__name__
+    return str(error) if isinstance(error, Unkeyable) else describe(error)

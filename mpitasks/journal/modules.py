@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.master.journal.packages import Package, package_of
-from mpitasks.master.journal.sources import Source, scan
-from mpitasks.master.journal.walk import digest
+from mpitasks.journal.packages import Package, package_of
+from mpitasks.journal.sources import Source, scan
+from mpitasks.journal.walk import digest
 
 if TYPE_CHECKING:
-    from mpitasks.master.journal.bytecode import Import
+    from mpitasks.journal.bytecode import Import
 
 # ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH120  asked for each function of a walk
 
@@ -174,7 +174,7 @@ def named(texts: Iterable[str], package: str, folder: str) -> list[str]:
         elif _MODULE_NAME.fullmatch(text):
             whole = text.endswith(".")
             try:
-                name = importlib.util.resolve_name(text.rstrip(".") or text, package)
+                name = importlib.util.resolve_name(text.rstrip("."), package)
             except ImportError:
                 continue
             home = home_of(name.rstrip("."))
@@ -330,7 +330,7 @@ def _owner(name: str, path: str) -> tuple[str, Package | None]:
 @functools.cache
 def _python_folders() -> tuple[str, ...]:
     """Return the folders of Python's own modules, and our own."""
-    ours = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    ours = os.path.dirname(os.path.dirname(__file__))  # the package, not its folder
     paths = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     paths += [os.path.dirname(os.__file__), ours]
     return tuple({os.path.realpath(path) + os.sep for path in paths})

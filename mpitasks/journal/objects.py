@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copyreg
+import sys
 from typing import Any
 
-from mpitasks.master.journal.modules import holder_of, is_users
-from mpitasks.master.journal.walk import Unkeyable, Walker
+from mpitasks.journal.modules import holder_of, is_users
+from mpitasks.journal.walk import Unkeyable, Walker
 from mpitasks.wire.diagnose import describe
 
 __all__ = ["walk_object"]
@@ -29,6 +30,8 @@ def walk_object(walker: Walker, value: Any) -> None:
         reduced = reduce(value) if reduce else value.__reduce_ex__(4)
         if not isinstance(reduced, str):
             maker, args, *rest = reduced
+            if maker is _ctypes_maker():
+                args = _without_padding(value, args)
     except RecursionError:
         raise
     except Exception as error:
@@ -56,6 +59,19 @@ def walk_object(walker: Walker, value: Any) -> None:
     if pairs is not None:
         walker.pairs(b"=", list(pairs))
     walker.walk(setter)
+
+
+def _ctypes_maker() -> Any:
+    """Return what makes values of ctypes from a pickle, if there may be any."""
+    return getattr(sys.modules.get("_ctypes"), "_unpickle", _ctypes_maker)
+
+
+def _without_padding(value: Any, args: Any) -> Any:
+    """Return the arguments for that with nothing in them that no task could tell."""
+    from mpitasks.journal.structures import significant
+
+    kind, (attributes, _) = args
+    return kind, (attributes, significant(value))
 
 
 def _walk_state(walker: Walker, value: Any, state: Any) -> None:

@@ -1,9 +1,9 @@
 """Which journals are open in this run, and seeing them safely to their end.
 
 The launcher opens the one of the command line before the script starts; an Executor
-may bring its own. Whoever ends the run, however it ends, calls `end_journals`; who must
-be sure of the disk before that, `flush_journals`. What a journal does, is in
-`mpitasks.master.journal`, which is loaded only if there is one.
+may bring its own. Every end of a run calls `end_journals`; `flush_journals` makes sure
+of the disk before that. `mpitasks.journal.recorder` is loaded only if there is a
+journal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mpitasks import forks
 from mpitasks.errors import JournalError, OptionError
 
 if TYPE_CHECKING:
-    from mpitasks.master.journal.recorder import Journal
+    from mpitasks.journal.recorder import Journal
     from mpitasks.settings import Settings
 
 __all__ = [
@@ -50,6 +50,7 @@ def start(settings: Settings) -> None:
             settings.journal,
             keep_failures=settings.keep_failures,
             errors=settings.journal_errors,
+            trust=settings.trust,
         )
 
 
@@ -64,9 +65,15 @@ def keeps_results() -> bool:
 
 
 def open_journal(
-    path: str | os.PathLike[str], *, keep_failures: bool, errors: str
+    path: str | os.PathLike[str], *, keep_failures: bool, errors: str, trust: bool
 ) -> Journal | None:
     """Open a journal.
+
+    Args:
+        path: Its file.
+        keep_failures: Whether calls that failed in an earlier run stay failed.
+        errors: What to do when it cannot be written: "stop", or "continue" without.
+        trust: Whether to use a file that another user could have written.
 
     Returns:
         The journal; None if it cannot be written, and the run is to go on then.
@@ -82,14 +89,16 @@ def open_journal(
         )
     from pathlib import Path
 
-    from mpitasks.master.journal.recorder import Journal
+    from mpitasks.journal.recorder import Journal
 
     if not _open:
         forks.at_exit(_end_at_exit)
         forks.in_child(_let_be)
     goes_on = errors == "continue"
     try:
-        journal = Journal(Path(path), keep_failures=keep_failures, goes_on=goes_on)
+        journal = Journal(
+            Path(path), keep_failures=keep_failures, goes_on=goes_on, trust=trust
+        )
     except JournalError as error:
         if not (goes_on and error.unwritable):
             raise
@@ -120,7 +129,7 @@ def close_journal(journal: Journal) -> None:
 
 
 def flush_journals(seconds: float = END_SECONDS) -> bool:
-    """Have all that was recorded on disk; return whether it is, within so long."""
+    """Have all that was recorded on disk; return whether it is, within that time."""
     flushed = [journal.flush(seconds) for journal in _open]  # each of them
     return all(flushed)
 
@@ -167,6 +176,6 @@ def _let_be() -> None:
 
 def _end_at_exit() -> None:
     """The end of a process that nobody else ended: without a launch, say."""
-    session = sys.modules.get("mpitasks.master.session")
+    session = sys.modules.get("mpitasks.api.session")
     if session is None or not session.installed():
         end_journals()

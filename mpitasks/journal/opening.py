@@ -3,9 +3,10 @@
 What a killed run had begun to commit, SQLite undoes with the pages in FILE-journal. If
 those are damaged, that does more harm than good: so FILE is copied before.
 
-A file that is not ours is refused, never touched. One that is ours and damaged is put
-aside, and what is sound in it goes into a new one. One that cannot be written, because
-of the disk or of its rights, is an error that says so.
+A file that is no journal, or that another user could have written, is refused, never
+touched. One that is ours and damaged is put aside, and what is sound in it goes into a
+new one. One that cannot be written, because of the disk or of its rights, is an error
+that says so.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mpitasks.errors import JournalError
-from mpitasks.master.journal.folder import Damaged
-from mpitasks.master.journal.lock import Lock, lock_path, resolve
-from mpitasks.master.journal.salvage import salvage
-from mpitasks.master.journal.store import (
+from mpitasks.files import Distrust, create, distrust
+from mpitasks.journal.file_lock import Lock, lock_path, resolve
+from mpitasks.journal.folder import Damaged, Folder
+from mpitasks.journal.salvage import salvage
+from mpitasks.journal.store import (
     APPLICATION,
     PAGE_BYTES,
     FunctionRow,
@@ -33,26 +35,43 @@ from mpitasks.master.journal.store import (
     sealed,
     undo_path,
 )
-from mpitasks.master.journal.text import printable
+from mpitasks.text import printable
 
-__all__ = ["cannot_write", "check_ours", "open_locked", "open_sound", "sources"]
+__all__ = [
+    "cannot_write",
+    "check_ours",
+    "find_doubt",
+    "open_locked",
+    "open_sound",
+    "sources",
+    "untrusted",
+]
 
 ROWS_AT_ONCE = 1000
 
 
 def open_locked(
-    path: Path, read: Callable[[Store], None] = lambda _: None
+    path: Path,
+    read: Callable[[Store], None] = lambda _: None,
+    *,
+    trust: bool = False,
+    how: str = "mpitasks --trust, or Executor(trust=True)",
 ) -> tuple[Lock, Store]:
     """Take the lock of a journal and open it; make it if it is not there.
 
     Args:
         path: The journal, or a symbolic link to it.
         read: Reads what must be readable of it; called again when it was mended.
+        trust: Whether to use it although another user could have written it.
+        how: What the caller's user types to have it trusted.
 
     Raises:
-        JournalError: Another run has it, it is another kind of file, or the disk does
-            not let us.
+        JournalError: Another run has it, it is another kind of file, others could have
+            written it, or the disk does not let us.
     """
+    doubt = None if trust else find_doubt(path)
+    if doubt is not None:
+        raise untrusted(path, doubt, how)
     path = resolve(path)
     lock = Lock(path)
     try:
@@ -62,6 +81,35 @@ def open_locked(
     except BaseException:
         lock.release()
         raise
+
+
+def find_doubt(path: Path) -> Distrust | None:
+    """Return why another user could have written a journal; None if nobody could.
+
+    What is beside it counts as well: SQLite undoes what FILE-journal says.
+
+    Raises:
+        JournalError: No journal can be there.
+    """
+    real = resolve(path)
+    beside = [lock_path(real), undo_path(real), _before(real), Folder(real).path]
+    for name in (path, real, *filter(os.path.lexists, beside)):
+        it = str(name) if name in beside else "it"
+        with contextlib.suppress(OSError):  # no folder, say: its opening tells
+            found = distrust(str(name), it)
+            if found is not None:
+                return found
+    return None
+
+
+def untrusted(path: Path, doubt: Distrust, how: str) -> JournalError:
+    """Return the error that says why a journal is not used, and what to do."""
+    cure = f"type: {doubt.cure}" if doubt.cure else "take a journal of your own"
+    return JournalError(
+        f"the journal {path} is not used: {doubt.why}. Its results are pickles, and a "
+        f"pickle runs any code when it is read. Either {cure}; or, if you trust "
+        f"everybody who could write it, say so: {how}"
+    )
 
 
 def cannot_write(path: Path, error: BaseException) -> JournalError:
@@ -126,7 +174,8 @@ def _keep_before(path: Path) -> None:
         return  # a copy that is there is of a run that was killed while it undid
     partial = before.with_name(before.name + ".part")
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)  # of a run that was killed
+        with os.fdopen(create(str(partial)), "wb") as file:
             for part in (path, undo_path(path)):
                 file.seek(-(-file.tell() // PAGE_BYTES) * PAGE_BYTES)
                 with part.open("rb") as source:
@@ -139,7 +188,7 @@ def _keep_before(path: Path) -> None:
 
 def sources(path: Path) -> list[Path]:
     """Return the files in which results of a damaged journal may be."""
-    return [file for file in (path, _before(path)) if file.exists()]
+    return [file for file in (path, _before(path)) if file.is_file()]
 
 
 def _is_rights(path: Path, error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpitasks.master.journal.walk import digest
+from mpitasks.journal.walk import digest
 
 __all__ = ["Package", "package_of"]
 

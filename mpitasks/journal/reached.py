@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import functools
 import sys
 import types
 from typing import Any
 
-from mpitasks.master.journal import modules
-from mpitasks.master.journal.bytecode import walk_bytecode
-from mpitasks.master.journal.walk import ATOMS, Unkeyable, Walker
+from mpitasks.journal import modules
+from mpitasks.journal.bytecode import walk_bytecode
+from mpitasks.journal.walk import ATOMS, Unkeyable, Walker
 
 __all__ = ["MISSING", "Parts", "Reached", "is_named", "name_of"]
 
@@ -34,6 +35,8 @@ _LASTING = ATOMS | {
     *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
     *(types.MemberDescriptorType, types.GetSetDescriptorType, range, slice),
     *(types.WrapperDescriptorType, types.MethodDescriptorType, type(Ellipsis)),
+    *(types.ClassMethodDescriptorType, datetime.date, datetime.datetime),
+    *(datetime.time, datetime.timedelta),
     *(enum.EnumMeta, types.DynamicClassAttribute, staticmethod, classmethod, property),
 }
 
@@ -157,7 +160,7 @@ class Reached:
 
 
 def _lasts(value: Any) -> bool:
-    """Whether a value cannot change in place, but for what is watched by itself."""
+    """Whether a value cannot change in place, apart from what is watched by itself."""
     if isinstance(value, tuple):
         return all(map(_lasts, value))
     return value is MISSING or type(value) in _LASTING or isinstance(value, enum.Enum)

@@ -10,71 +10,91 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mpitasks.master.attempts import History
-from mpitasks.master.calls import Call, Chunk
-from mpitasks.master.future import Future
-from mpitasks.master.job import Job
-from mpitasks.master.journal.folder import Damaged
-from mpitasks.master.journal.guard import BadKey
-from mpitasks.master.journal.records import (
+from mpitasks.journal.folder import Damaged
+from mpitasks.journal.rows import (
     NO_KEY,
     Entry,
     Records,
     drawn_key,
     now,
     plain_items,
-    split_items,
 )
-from mpitasks.master.pulling import Packed, is_steady, pack
-from mpitasks.master.stream import Deferred
+from mpitasks.journal.user_errors import BadKey
+from mpitasks.master.bulk_job import BulkJob
+from mpitasks.master.item_source import Packed, is_steady, pack
+from mpitasks.master.payloads import Call
 from mpitasks.wire import codec
 from mpitasks.wire.messages import ERROR, LIST
-from mpitasks.wire.outcomes import Failure
+from mpitasks.wire.outcomes import Deferred, Failure, split_items
 
 if TYPE_CHECKING:
+    from mpitasks.journal.keys import Met
+    from mpitasks.master.event_loop import EventLoop
     from mpitasks.master.functions import Function
-    from mpitasks.master.journal.recorder import Journal, Met
-    from mpitasks.master.pump import Pump
     from mpitasks.options import TaskOptions
-    from mpitasks.terms import Place
+    from mpitasks.scheduler.events import Task
+    from mpitasks.task_spec import Place
 
 __all__ = ["RecordedJob"]
 
 ITEMS_AT_ONCE = 512
-"""Keys take time: after so many items, the workers get what is missing of them."""
+"""Keys take time: after this many items, the workers get what is missing of them."""
 
 STORED_AT_ONCE = 64
 
 
-class RecordedJob(Job):
+class Recorder(Protocol):
+    """What a job needs of the journal (`mpitasks.journal.recorder.Journal`)."""
+
+    def enter(
+        self,
+        met: Met,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+        place: Place | None = None,
+    ) -> tuple[Entry | None, int]:
+        """Return where a call is to be recorded, and the number of its result."""
+
+    def note(
+        self, entry: Entry, form: int, payload: Any, buffers: Sequence[Any]
+    ) -> None:
+        """Record the outcome of a call."""
+
+    def note_all(self, records: Records, count: int) -> None:
+        """Record the outcomes of a chunk of plain results."""
+
+
+class RecordedJob(BulkJob):
     """A function and its items, some of which are in a journal."""
 
     __slots__ = (
         "_drawn",
         "_entries",
         "_entry",
+        "_event_loop",
         "_handed",
         "_journal",
         "_keys",
         "_met",
         "_positions",
-        "_pump",
         "_stored",
     )
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Recorder,
         met: Met,
-        pump: Pump,
+        event_loop: EventLoop,
         target: Function,
         source: Iterable[Any],
         *,
         star: bool,
         ordered: bool,
         options: TaskOptions,
+        owner: object = None,
         place: Place | None = None,
     ) -> None:
         super().__init__(
@@ -83,12 +103,13 @@ class RecordedJob(Job):
             star=star,
             ordered=ordered,
             options=options,
+            owner=owner,
             place=place,
-            keeper=pump.keeper,
+            argument_memory=event_loop.argument_memory,
         )
         self._journal = journal
         self._met = met
-        self._pump = pump
+        self._event_loop = event_loop
         self._stored: dict[int, Deferred] = {}  # found, by position, not handed out yet
         self._entry: Entry | None = None  # of the item that was looked up last
         # Of the missing items, by their own numbers:
@@ -196,23 +217,23 @@ class RecordedJob(Job):
 
     def rerun(self, stored: Stored) -> Any:
         """Have a worker compute a result after all, and return it."""
-        pump = self._pump
+        event_loop = self._event_loop
         item = stored.item
         if type(item) is Packed:
             item = codec.decode(item.frame)
         args = item if self._star else (item,)
-        call = Call(next(pump.engine.own_ids), self.target, args, {}, self.options)
+        id = next(event_loop.engine.own_ids)
+        call = Call(id, self.target, args, {}, self.options, event_loop, self.owner)
         place = self._place(stored.position)
         if place is not None:
-            call.history = History((*place, None))
-        call.future = future = Future(call, pump)
-        future.entry = stored.entry
+            call.place, call.is_simple = (*place, None), False
+        call.entry = stored.entry
         if call.buffers:
-            pump.keeper.submit(call)
+            event_loop.argument_memory.submit(call.task)
         else:
-            pump.submit(call)
-        error = future.exception()
-        return Failure(error) if error is not None else future.result()
+            event_loop.submit(call.task)
+        error = call.exception()
+        return Failure(error) if error is not None else call.result()
 
     def _place(self, position: int) -> Place | None:
         """Return where in the program an item of the user's stands."""
@@ -221,9 +242,9 @@ class RecordedJob(Job):
         entropy, key = self.place
         return entropy, (*key, position)
 
-    # The pump's side.
+    # The event loop's side.
 
-    def note_drawn(self, chunk: Chunk) -> None:
+    def note_drawn(self, chunk: Task) -> None:
         """The results of a chunk depend on random numbers: file them by their places.
 
         All of them: which of its items have drawn, is not told.
@@ -244,30 +265,31 @@ class RecordedJob(Job):
     def position(self, index: int) -> int:
         return self._positions[index]
 
-    def _indices(self, chunk: Chunk) -> int | list[int]:
+    def _indices(self, chunk: Task) -> int | list[int]:
         indices = self._positions[chunk.start : chunk.start + chunk.count]
         if indices[-1] - indices[0] == len(indices) - 1:
             return indices[0]
         return indices.tolist()
 
     def record(
-        self, chunk: Chunk, form: int, payload: Any, buffers: Sequence[Any]
+        self, chunk: Task, form: int, payload: Any, buffers: Sequence[Any]
     ) -> None:
         """Record the results of a chunk, a list of which came back."""
         if form == LIST:
             self._journal.note_all(self._records(chunk, payload), chunk.count)
             return
-        for at, own_form, own, sent in split_items(payload, buffers):
+        for at, (own_form, own, sent) in enumerate(split_items(payload, buffers)):
             if own_form == ERROR:
                 continue  # it may get another attempt
             entry = self.entry(chunk, at)
             if entry is not None:
                 self._journal.note(entry, own_form, own, sent)
 
-    def _records(self, chunk: Chunk, frame: Any) -> Records:
+    def _records(self, chunk: Task, frame: Any) -> Records:
         start, end = chunk.start, chunk.start + chunk.count
         size = len(NO_KEY)
-        shown = chunk.items if plain_items(chunk.items) else None
+        items = self.items_of(chunk)
+        shown = items if plain_items(items) else None
         entries = {
             at - start: self._entries.pop(at)
             for at in (range(start, end) if self._entries else ())
@@ -277,7 +299,7 @@ class RecordedJob(Job):
         common = Entry(self._journal, b"", self._met[1], label=self.options.label)
         return Records(common, keys, shown, frame, now(), entries)
 
-    def entry(self, chunk: Chunk, at: int = 0) -> Entry | None:
+    def entry(self, chunk: Task, at: int = 0) -> Entry | None:
         """Return what an item of a chunk is to the journal, None if it has no key."""
         size = len(NO_KEY)
         number = chunk.start + at
@@ -287,8 +309,8 @@ class RecordedJob(Job):
         key = bytes(self._keys[number * size : (number + 1) * size])
         if key == NO_KEY:
             return None
-        item: Any = chunk.items[at]
-        args = item if self._star else (item,)
+        item: Any = self.items_of(chunk)[at]
+        args = item if self._star and type(item) is not Packed else (item,)
         shown = args if codec.is_plain(args) else None
         label = self.options.label
         return Entry(self._journal, key, self._met[1], args=shown, label=label)
@@ -332,5 +354,4 @@ class Stored(Deferred):
         try:
             return self.entry.journal.load(self.number, self.entry.key)
         except Damaged:
-            self.entry.replaces = self.number
             return self.job.rerun(self)

@@ -1,9 +1,10 @@
-"""`Journal`: what the executor and the pump see of a journal.
+"""`Journal`: what the executor and the event loop see of a journal.
 
 `enter` answers, before a call is submitted, whether its result is there; `record` takes
-what came of it, under the pump's lock, and leaves the writing to the writer's thread.
-Two locks: one for the keys (submitting threads), one for the database (the writer, and
-who reads a result). Neither is held while the other, or the pump's, is taken.
+what came of it, under the event loop's lock, and leaves the writing to the writer's
+thread. Two locks: one for the keys (submitting threads), one for the database (the
+writer, and who reads a result). Neither is held while the other, or the event loop's,
+is taken.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import JournalError
-from mpitasks.master.calls import Call, Chunk
-from mpitasks.master.journal.folder import Damaged, Folder
-from mpitasks.master.journal.guard import BadKey, key_of_user, told
-from mpitasks.master.journal.job import RecordedJob
-from mpitasks.master.journal.keys import Identity, Keys
-from mpitasks.master.journal.opening import cannot_write, open_locked
-from mpitasks.master.journal.records import (
+from mpitasks.journal.folder import Damaged, Folder
+from mpitasks.journal.keys import Identity, Keys, Met
+from mpitasks.journal.opening import cannot_write, open_locked
+from mpitasks.journal.recorded_job import RecordedJob
+from mpitasks.journal.row_text import fit, key_name
+from mpitasks.journal.rows import (
     Entry,
     Record,
     Records,
@@ -33,29 +33,27 @@ from mpitasks.master.journal.records import (
     now,
     to_row,
 )
-from mpitasks.master.journal.store import MOST_NUMBER, FunctionRow, Store, sealed
-from mpitasks.master.journal.summary import Summary
-from mpitasks.master.journal.text import fit, key_name
-from mpitasks.master.journal.walk import Unkeyable, digest
-from mpitasks.master.journal.writer import QUEUE_BYTES, Writer
+from mpitasks.journal.store import MOST_NUMBER, FunctionRow, Store, sealed
+from mpitasks.journal.summary import Summary
+from mpitasks.journal.user_errors import BadKey, key_of_user
+from mpitasks.journal.walk import Unkeyable, digest
+from mpitasks.journal.writer import QUEUE_BYTES, JournalWriter
+from mpitasks.scheduler.events import Complete
 from mpitasks.wire import codec
-from mpitasks.wire.messages import ERROR, PLAIN
-from mpitasks.wire.missing import Missing
+from mpitasks.wire.diagnose import describe
+from mpitasks.wire.messages import ERROR, PLAIN, Outcomes, Result
+from mpitasks.wire.missing_buffers import Missing
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Task, TaskId
+    from mpitasks.journal.reached import Parts
+    from mpitasks.master.event_loop import EventLoop
     from mpitasks.master.functions import Function
-    from mpitasks.master.journal.reached import Parts
-    from mpitasks.master.pump import Pump
     from mpitasks.options import TaskOptions
-    from mpitasks.terms import Place
-    from mpitasks.wire.messages import Outcomes
+    from mpitasks.scheduler.events import Action, Event, Task, TaskId
+    from mpitasks.task_spec import Place
 
-__all__ = ["MISSING", "Journal", "Met", "record"]
-
-Met = tuple[Identity, int]
-"""A function of this run, and its number in the journal."""
+__all__ = ["MISSING", "Journal", "listen"]
 
 MISSING: Any = object()
 """In the place of an outcome that the journal does not have."""
@@ -77,6 +75,7 @@ class Journal:
         path: Its file.
         keep_failures: Whether calls that failed in an earlier run stay failed.
         goes_on: Whether the run goes on without a journal when it cannot be written.
+        trust: Whether to use a file that another user could have written.
 
     Attributes:
         path: As given, absolute.
@@ -90,7 +89,12 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, *, keep_failures: bool = False, goes_on: bool = False
+        self,
+        path: Path,
+        *,
+        keep_failures: bool = False,
+        goes_on: bool = False,
+        trust: bool = False,
     ) -> None:
         self.path = path.absolute()
         self.summary = Summary(path)
@@ -99,14 +103,18 @@ class Journal:
         self._stop: Callable[[JournalError], None] | None = None
         self.error: JournalError | None = None
         self._closed = False
-        self._lock, self._store = open_locked(self.path, self._load)
-        self._folder = Folder(self._store.path)  # beside the file, not beside a link
+        self._lock, self._store = open_locked(self.path, self._load, trust=trust)
+        self._folder = Folder(
+            self._store.path, trust=trust
+        )  # beside the file, not beside a link
         self._keys = Keys()
         self._set_up: Parts | Unkeyable = {}
-        self._keys_lock = threading.Lock()
+        self._keys_lock = threading.RLock()
         self._last: tuple[Callable[[], Any], Met | None] = lambda: None, None
-        self._base_lock = threading.Lock()
-        self._writer = Writer(self._write, self._cannot_write, str(path), QUEUE_BYTES)
+        self._base_lock = threading.RLock()
+        self._writer = JournalWriter(
+            self._write, self._cannot_write, str(path), QUEUE_BYTES
+        )
         self._writer.start()
 
     def _load(self, store: Store) -> None:
@@ -132,26 +140,30 @@ class Journal:
 
     def attach(
         self,
-        pump: Pump,
+        event_loop: EventLoop,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
-    ) -> None:
+    ) -> Parts | Unkeyable:
         """Be told of what is done, and know how to stop the run.
 
         Args:
-            pump: The run's.
+            event_loop: The run's.
             initializer: What each process calls before it runs tasks, if anything.
             initargs: Its arguments.
+
+        Returns:
+            What the initializer is to keys: for `find` and `meet`.
         """
         self._keys.renew()
         try:
             self._set_up = self._keys.set_up(initializer, initargs)
         except Unkeyable as error:
             self._set_up = error  # so no call has a key
-        pump.engine.keep(record, record_failure)
-        self._stop = pump.abandon
+        event_loop.engine.listen(listen, record_failure)
+        self._stop = event_loop.abandon
         if self.error is not None and not self.goes_on:
             raise self.error
+        return self._set_up
 
     def note_seed(self, seed: int) -> None:
         """Remember what random numbers come from now, for a run that is not told."""
@@ -171,9 +183,10 @@ class Journal:
         kwargs: dict[str, Any],
         options: TaskOptions,
         place: Place | None = None,
+        set_up: Parts | Unkeyable | None = None,
     ) -> tuple[Entry | None, Any]:
         """Return where a call is to be recorded, and its outcome, or `MISSING`."""
-        met = self.meet(fn, target)
+        met = self.meet(fn, target, set_up)
         if met is None:
             return None, MISSING
         try:
@@ -185,11 +198,16 @@ class Journal:
             try:
                 return entry, self.load(found, entry.key)
             except Damaged:
-                entry.replaces = found
+                return entry, MISSING  # it runs again, and replaces that
         return entry, MISSING
 
     def meet(
-        self, function: Any, target: Function | None = None, *, renew: bool = False
+        self,
+        function: Any,
+        target: Function | None = None,
+        set_up: Parts | Unkeyable | None = None,
+        *,
+        renew: bool = False,
     ) -> Met | None:
         """Return what a function is and its number, or None if it has no key.
 
@@ -197,6 +215,7 @@ class Journal:
             function: The function.
             target: As it is sent: another object whenever that is another. What it is,
                 is told once for each of these.
+            set_up: As `attach` has returned it; None for what it returned last.
             renew: Look anew at what changes in place, as a map does.
         """
         if renew:
@@ -206,12 +225,15 @@ class Journal:
         identity = None if target is None else _identities.get(target)
         if identity is None:
             try:
-                if isinstance(self._set_up, Unkeyable):
-                    raise self._set_up
-                identity = self._keys.identify(function).within(self._set_up)
+                if set_up is None:
+                    set_up = self._set_up
+                if isinstance(set_up, Unkeyable):
+                    raise set_up
+                identity = self._keys.identify(function).within(set_up)
             except Unkeyable as error:
+                shown = _shown(function)  # runs code of the user
                 with self._keys_lock:
-                    self.summary.unkeyable(_shown(function), str(error))
+                    self.summary.unkeyable(shown, str(error))
                 return None
             if target is not None:
                 _identities[target] = identity
@@ -303,7 +325,7 @@ class Journal:
         self.summary.came_back += 1
         return value
 
-    # For the pump, under its lock.
+    # For the event loop, under its lock.
 
     def note(
         self, entry: Entry, form: int, payload: Any, buffers: Sequence[Any]
@@ -334,7 +356,7 @@ class Journal:
 
         Raises:
             JournalError: It could not be written, and the run was to stop then; or the
-                disk has not moved for so many seconds.
+                disk has not moved for that many seconds.
         """
         written = -1
         while self._error() is None and not self.flush(seconds):
@@ -402,7 +424,7 @@ class Journal:
             try:
                 rows.append(sealed(to_row(record, self._folder)))
             except (ValueError, TypeError, RecursionError) as error:
-                self.summary.refused(told(error))
+                self.summary.refused(describe(error))
                 continue
             if record.entry.replaces:
                 replaced.append(record.entry.replaces)
@@ -442,11 +464,22 @@ def _records(items: list[Any]) -> Iterator[Any]:
             yield item
 
 
-def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
+def listen(now: float, event: Event, actions: Sequence[Action]) -> None:
     """Record the results in a report of the tasks that have a place in a journal.
 
-    Under the pump's lock, before anything of the report is decoded.
+    A listener of the engine: under the event loop's lock, before anything of the report
+    is decoded.
     """
+    for action in actions:
+        if type(action) is not Complete:
+            continue
+        if type(event) is Result:
+            _record(action.tasks[0], event.form, event.value, ())
+        elif isinstance(event, Outcomes):
+            _record_all(action.tasks, event)
+
+
+def _record_all(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
     buffers = outcomes.buffers
     forms = outcomes.forms
     start = 0
@@ -456,16 +489,20 @@ def record(tasks: Sequence[Task | None], outcomes: Outcomes) -> None:
         form, count = forms.get(at, (PLAIN, 0))
         own = buffers[start : start + count]
         start += count
-        if form == ERROR or _missing(own):
-            continue  # it may get another attempt
-        if type(task) is Call:
-            entry = task.future.entry
-            if entry is not None:
-                entry.journal.note(entry, form, outcomes.values[at], own)
-        elif type(task) is Chunk:
-            job = task.job
-            if isinstance(job, RecordedJob):
-                job.record(task, form, outcomes.values[at], own)
+        if form != ERROR and not _missing(own):  # else it may get another attempt
+            _record(task, form, outcomes.values[at], own)
+
+
+def _record(task: Task | None, form: int, value: Any, buffers: Sequence[Any]) -> None:
+    if task is None:
+        return
+    payload = task.payload
+    if payload.is_call:
+        entry = payload.entry
+        if entry is not None:
+            entry.journal.note(entry, form, value, buffers)
+    elif isinstance(payload, RecordedJob):
+        payload.record(task, form, value, buffers)
 
 
 def _note_drawn(tasks: Sequence[Task | None], drawn: set[TaskId]) -> None:
@@ -473,11 +510,12 @@ def _note_drawn(tasks: Sequence[Task | None], drawn: set[TaskId]) -> None:
     for task in tasks:
         if task is None or task.id not in drawn:
             continue
-        if isinstance(task, Call):
-            if task.future.entry is not None:
-                task.future.entry.note_drawn()
-        elif isinstance(task, Chunk) and isinstance(task.job, RecordedJob):
-            task.job.note_drawn(task)
+        payload = task.payload
+        if payload.is_call:
+            if payload.entry is not None:
+                payload.entry.note_drawn()
+        elif isinstance(payload, RecordedJob):
+            payload.note_drawn(task)
 
 
 def _missing(buffers: Sequence[Any]) -> bool:
@@ -485,12 +523,25 @@ def _missing(buffers: Sequence[Any]) -> bool:
     return any(type(buffer) is Missing for buffer in buffers)
 
 
-def record_failure(task: Call | Chunk, error: BaseException) -> None:
-    """Record what a task, or a chunk of one item, failed with for good."""
-    if isinstance(task, Call):
-        entry = task.future.entry
-    else:
-        job = task.job
-        entry = job.entry(task) if isinstance(job, RecordedJob) else None
-    if entry is not None:
-        entry.journal.note(entry, *encode_failure(error))
+def record_failure(task: Task, error: BaseException) -> Callable[[], None]:
+    """Return what records that a task of one item failed for good.
+
+    Encoding the error runs code of the user: not for under the lock, as what is
+    returned is.
+    """
+    form, payload, buffers = encode_failure(error)
+
+    def note() -> None:
+        entry = _entry_of(task)
+        if entry is not None:
+            entry.journal.note(entry, form, payload, buffers)
+
+    return note
+
+
+def _entry_of(task: Task) -> Entry | None:
+    payload = task.payload
+    if payload.is_call:
+        entry: Entry | None = payload.entry
+        return entry
+    return payload.entry(task) if isinstance(payload, RecordedJob) else None

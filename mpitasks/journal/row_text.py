@@ -1,15 +1,15 @@
-"""Text of users, made fit for a row of the journal and for a terminal.
+"""Text of users, made fit for a row of the journal.
 
-Keys, arguments, labels and names of functions may hold anything that a str can: lone
-surrogates, which no UTF-8 has, control characters, which a terminal obeys. And numbers
-may be too long to be written in decimals. Nothing here raises.
+Keys, arguments, labels and names of functions may hold anything that a str can, lone
+surrogates too, which no UTF-8 has. And numbers may be too long to be written in
+decimals. Nothing here raises. `mpitasks.text` makes text fit for a terminal.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["LENGTH", "call_text", "fit", "key_name", "printable"]
+__all__ = ["LENGTH", "call_text", "fit", "key_name"]
 
 LENGTH = 200
 """Arguments and keys of the user stand in the journal as so much text."""
@@ -21,13 +21,6 @@ def fit(text: str, length: int | None = None) -> str:
     """Return text as SQLite takes it: a plain str, lone surrogates as escapes."""
     # `str.encode` itself, whatever a class derived from str makes of it.
     return str.encode(text, "utf-8", "backslashreplace").decode()[:length]
-
-
-def printable(text: str) -> str:
-    r"""Return text for a terminal: what that might obey, as ``\x1b`` and the like."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def call_text(args: tuple[Any, ...]) -> str:

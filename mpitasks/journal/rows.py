@@ -17,20 +17,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpitasks.errors import RemoteTraceback
-from mpitasks.master.journal.folder import Damaged, Folder
-from mpitasks.master.journal.guard import told
-from mpitasks.master.journal.store import Row
-from mpitasks.master.journal.text import call_text, fit
-from mpitasks.master.journal.walk import digest
-from mpitasks.master.journal.writer import LARGE_BYTES
+from mpitasks.journal.folder import Damaged, Folder
+from mpitasks.journal.row_text import call_text, fit
+from mpitasks.journal.store import Row
+from mpitasks.journal.walk import digest
+from mpitasks.journal.writer import LARGE_BYTES
 from mpitasks.wire import codec
 from mpitasks.wire.buffers import BufferPool
+from mpitasks.wire.diagnose import describe
+from mpitasks.wire.exceptions import cause_of
 from mpitasks.wire.interrupts import interrupts
-from mpitasks.wire.messages import ERROR, PLAIN, VALUE
+from mpitasks.wire.messages import ERROR, PLAIN
 from mpitasks.wire.outcomes import Failure, Form, decode_outcome, encode_error
 
 if TYPE_CHECKING:
-    from mpitasks.terms import Place
+    from mpitasks.task_spec import Place
 
 __all__ = [
     "Entry",
@@ -57,14 +58,14 @@ class Entry:
     """A call that is to be recorded when it is done.
 
     Attributes:
-        journal: Where; a `mpitasks.master.journal.recorder.Journal`.
+        journal: Where; a `mpitasks.journal.recorder.Journal`.
         key: Its key.
         function: The number of its function in the journal.
         replaces: The number of the row of its last attempt, in another run; 0 for none.
         given: The key that the user gave, as text.
         args: The arguments if they are plain.
         label: The task's label.
-        place: Where in the program it stands, as in `mpitasks.terms`.
+        place: Where in the program it stands, as in `mpitasks.task_spec`.
     """
 
     journal: Any
@@ -229,26 +230,26 @@ def decode_row(row: Row, folder: Folder) -> Any:
     try:
         value = decode_outcome(row.form, frame, buffers)
         # An exception of a task has the task's traceback for its cause.
-        lost = type(value) is Failure and (
-            row.form == VALUE or not isinstance(value.error.__cause__, RemoteTraceback)
+        lost = type(value) is Failure and not isinstance(
+            cause_of(value.error), RemoteTraceback
         )
     except BaseException as error:
         if interrupts(error):
             raise
-        raise Damaged(f"it cannot be unpickled any more: {told(error)}") from error
+        raise Damaged(f"it cannot be unpickled any more: {describe(error)}") from error
     if lost:
-        cause = value.error.__cause__
+        cause = cause_of(value.error)
         raise Damaged(
-            f"it cannot be unpickled any more: {told(cause or value.error)}"
+            f"it cannot be unpickled any more: {describe(cause or value.error)}"
         ) from cause
     return value
 
 
 def encode_failure(error: BaseException) -> Form:
     """Return an error that came from a worker as what a worker would send."""
-    cause = error.__cause__
+    cause = cause_of(error)
     text = cause.text if isinstance(cause, RemoteTraceback) else None
-    return encode_error(error, "rank 0", text)
+    return encode_error(error, "rank 0", text, interruptible=True)
 
 
 def _split(body: bytes, sizes: Sequence[int]) -> list[Any]:
@@ -259,16 +260,6 @@ def _split(body: bytes, sizes: Sequence[int]) -> list[Any]:
         parts.append(bytearray(part) if parts else part)  # arrays must be writable
         start += size
     return parts
-
-
-def split_items(
-    payload: Sequence[tuple[int, Any, int]], buffers: Sequence[Any]
-) -> Iterator[tuple[int, int, Any, Sequence[Any]]]:
-    """Yield (position, form, payload, buffers) of each item of a chunk."""
-    start = 0
-    for at, (own_form, own, count) in enumerate(payload):
-        yield at, own_form, own, buffers[start : start + count]
-        start += count
 
 
 def now() -> float:

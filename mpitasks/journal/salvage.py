@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mpitasks.master.journal.store import (
+from mpitasks.journal.store import (
     MOST_NUMBER,
     PAGE_BYTES,
     FunctionRow,
@@ -203,11 +203,9 @@ def _number(data: mmap.mmap, end: int, size: int) -> tuple[int, bool]:
 
 def _varint(data: Any, at: int) -> tuple[int, int]:
     value = 0
-    for place in range(9):
-        byte = data[at + place]
-        if place == 8:
-            return (value << 8) | byte, at + 9
+    for place in range(at, at + 8):
+        byte = data[place]
         value = (value << 7) | (byte & 0x7F)
         if byte < 0x80:
-            return value, at + place + 1
-    raise AssertionError("unreachable")
+            return value, place + 1
+    return (value << 8) | data[at + 8], at + 9

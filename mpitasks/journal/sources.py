@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpitasks.master.journal.bytecode import Import, uses_of
-from mpitasks.master.journal.walk import digest
+from mpitasks.journal.bytecode import Import, uses_of
+from mpitasks.journal.walk import digest
 
 __all__ = ["Source", "scan"]
 

@@ -15,14 +15,16 @@ from __future__ import annotations
 import functools
 import marshal
 import operator
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mpitasks.master.journal.folder import Damaged
-from mpitasks.master.journal.walk import digest
+from mpitasks.files import create, require_regular
+from mpitasks.journal.folder import Damaged
+from mpitasks.journal.walk import digest
 
 __all__ = [
     "APPLICATION",
@@ -149,14 +151,17 @@ class Store:
         writable: Whether anything will be written.
 
     Raises:
-        sqlite3.Error: It cannot be opened, or is damaged.
+        sqlite3.Error, OSError: It cannot be opened, or is damaged.
         Damaged: It is no sound journal.
     """
 
     def __init__(
         self, path: Path, *, locks: bool = True, writable: bool = True
     ) -> None:
-        fresh = writable and (not path.exists() or path.stat().st_size == 0)
+        require_regular(str(undo_path(path)))  # SQLite would wait at a pipe
+        if writable and not path.exists():
+            os.close(create(str(path)))  # SQLite would let others read it
+        fresh = writable and path.stat().st_size == 0
         if not fresh and not interrupted(path):
             check_header(path)  # before SQLite acts on what a damaged one says
         words = ["mode=" + ("rwc" if writable else "ro")]
@@ -176,8 +181,10 @@ class Store:
         self._last = 0
         try:
             self._prepare(fresh=fresh, writable=writable)
-        except BaseException:
+        except BaseException as error:
             self._base.close()
+            if isinstance(error, UnicodeDecodeError):  # of a name in SQLite's message
+                raise Damaged("its tables are not those of a journal") from error
             raise
 
     def _prepare(self, *, fresh: bool, writable: bool) -> None:
@@ -262,7 +269,7 @@ class Store:
             ahead.clear()
             try:
                 self._read_ahead(number)
-            except (sqlite3.Error, MemoryError) as error:
+            except (sqlite3.Error, MemoryError, UnicodeDecodeError) as error:
                 if number not in ahead:
                     raise Damaged(f"its row cannot be read: {error}") from error
             found = ahead.pop(number, None)

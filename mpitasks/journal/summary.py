@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpitasks.master.journal.text import printable
+from mpitasks.text import printable
 
 __all__ = ["Summary"]
 

@@ -11,11 +11,11 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from mpitasks.master.journal import modules
-from mpitasks.master.journal.bytecode import DOC
-from mpitasks.master.journal.reached import is_named
-from mpitasks.master.journal.sources import scan
-from mpitasks.master.journal.walk import Unkeyable, Walker
+from mpitasks.journal import modules
+from mpitasks.journal.bytecode import DOC
+from mpitasks.journal.reached import is_named
+from mpitasks.journal.sources import scan
+from mpitasks.journal.walk import Unkeyable, Walker
 
 __all__ = [
     "is_users_scope",

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mpitasks.wire.diagnose import describe
 from mpitasks.wire.interrupts import interrupts
 
-__all__ = ["BadKey", "key_of_user", "told"]
+__all__ = ["BadKey", "key_of_user"]
 
 
 class BadKey(Exception):
@@ -41,13 +40,3 @@ def key_of_user(
         if interrupts(error):
             raise
         raise BadKey(error) from error
-
-
-def told(error: BaseException) -> str:
-    """Return an exception of the user's as text, whatever its own methods do."""
-    try:
-        return describe(error)
-    except BaseException as another:
-        if interrupts(another):
-            raise
-        return type(error).__name__

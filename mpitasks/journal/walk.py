@@ -7,7 +7,7 @@ tell apart does not count: the order of sets, and the identity of what is told b
 value alone (numbers, text, tuples, objects that hash by their value). An object is what
 it reduces to for a pickle, walked in turn.
 
-Functions, classes and modules are in `mpitasks.master.journal.code`, arrays in
+Functions, classes and modules are in `mpitasks.journal.code`, arrays in
 `arrays`, other objects in `objects`. What has no content that could be compared (a
 lock, an open file, a generator) raises `Unkeyable`, or counts by its type where the
 walker is lenient.
@@ -32,10 +32,10 @@ __all__ = ["ATOMS", "DIGEST_BYTES", "Context", "Unkeyable", "Walker", "digest", 
 DIGEST_BYTES = 16
 
 LARGE_BYTES = 64 << 10
-"""Data of so many bytes stands as its digest, so that it is not copied."""
+"""Data of at least this many bytes stands as its digest, so that it is not copied."""
 
 SET_DEPTH = 2
-"""Elements of sets are sorted by what is in them, so many sets deep."""
+"""Elements of sets are sorted by what is in them, down to this many sets deep."""
 
 ATOMS = frozenset({int, float, complex, bool, type(None), str, bytes})
 """What `flat` writes, at the speed of C."""
@@ -90,12 +90,15 @@ class Walker:
         lenient: As given.
         unordered: How many sets deep that is which is written now, and so has no place
             of its own yet.
+        told: What the context knows of functions and classes for the length of a walk,
+            by id, with the function or class itself.
     """
 
     def __init__(self, context: Context, *, lenient: bool = False) -> None:
         self.context = context
         self.lenient = lenient
         self.unordered = 0
+        self.told: dict[int, tuple[bytes, Any]] = {}
         self._out = bytearray()
         # What was met, by id: how it is told when it is met again; and itself, so that
         # the id stays its own. First what has an identity, then what is all value.
@@ -330,12 +333,12 @@ class Walker:
     # Everything else.
 
     def _other(self, value: Any) -> None:
-        from mpitasks.master.journal import code, objects
+        from mpitasks.journal import code, objects
 
         if code.walk_code(self, value):
             return
         if "numpy" in sys.modules:
-            from mpitasks.master.journal import arrays
+            from mpitasks.journal import arrays
 
             if arrays.walk_numpy(self, value):
                 return

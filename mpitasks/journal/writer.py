@@ -1,9 +1,9 @@
 """The thread that writes: takes what was recorded, and commits it a few times a second.
 
-Between the pump, which must not wait for a disk, and the disk. What waits to be written
-is bounded in bytes: a disk that stays slower than the results makes the pump wait in
-the end, and says so once. Results go in the order in which they came, small ones
-first where large ones would hold them up.
+Between the event loop, which must not wait for a disk, and the disk. What waits to be
+written is bounded in bytes: a disk that stays slower than the results makes the event
+loop wait in the end, and says so once. Results go in the order in which they came,
+small ones first where large ones would hold them up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["LARGE_BYTES", "QUEUE_BYTES", "Writer"]
+__all__ = ["LARGE_BYTES", "QUEUE_BYTES", "JournalWriter"]
 
 LOSS_SECONDS = 0.18
 """What a kill may cost, with a little to spare: a result may have to wait for the
@@ -26,17 +26,17 @@ GATHER_SECONDS = 0.01, 0.1
 it is what two commits of the length of the last one leave of `LOSS_SECONDS`."""
 
 QUEUE_BYTES = 1 << 30
-"""Results of so many bytes may wait in memory for the disk."""
+"""Results of at most this many bytes wait in memory for the disk."""
 
 
 LARGE_BYTES = 1 << 20
-"""Results of so many bytes are large: each has a file of its own."""
+"""Results of at least this many bytes are large: each has a file of its own."""
 
 COMMIT_BYTES = 64 << 20
-"""Large results of about so many bytes make one commit; small ones wait for it."""
+"""Large results of about this many bytes make one commit; small ones wait for it."""
 
 
-class Writer(threading.Thread):
+class JournalWriter(threading.Thread):
     """Calls `write` with what was put, in batches.
 
     Args:
@@ -93,7 +93,7 @@ class Writer(threading.Thread):
                 self._wait_for_room()
 
     def flush(self, seconds: float) -> bool:
-        """Have everything on disk now; return whether it is within so many seconds."""
+        """Have everything on disk; return whether it is within that many seconds."""
         with self._changed:
             goal = self._put
             self._urgent = True
@@ -181,6 +181,5 @@ class Writer(threading.Thread):
             self.error = error
             self._queue.clear()
             self._large.clear()
-            self._bytes = 0
             self._changed.notify_all()
         self._failed(error)

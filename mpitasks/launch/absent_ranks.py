@@ -18,7 +18,13 @@ from mpitasks.wire.pmix import hosts_of_ranks
 if TYPE_CHECKING:
     from mpitasks.wire.messages import Hello
 
-__all__ = ["describe_absent", "expand_nodes", "place_by_hellos", "place_by_srun"]
+__all__ = [
+    "describe_absent",
+    "expand_counts",
+    "expand_nodes",
+    "place_by_hellos",
+    "place_by_srun",
+]
 
 
 def describe_absent(
@@ -82,7 +88,7 @@ def place_by_srun(environ: Mapping[str, str]) -> dict[int, str]:
     if environ.get("SLURM_DISTRIBUTION", "block") not in ("block", "block:block"):
         return {}
     nodes = expand_nodes(environ.get("SLURM_STEP_NODELIST", ""))
-    counts = _expand_counts(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    counts = expand_counts(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
     if len(nodes) != len(counts):
         return {}
     names = [
@@ -107,7 +113,7 @@ def expand_nodes(text: str) -> list[str]:
     return names
 
 
-def _expand_counts(text: str) -> list[int]:
+def expand_counts(text: str) -> list[int]:
     """Return the numbers in a list of SLURM's: ``2(x3),1``."""
     counts = []
     for number, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):

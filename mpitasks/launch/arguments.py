@@ -1,4 +1,4 @@
-"""The words of the command line and what they mean. Parses, and runs nothing itself.
+"""What the words of the command line mean. Runs nothing itself, but an mpiexec.
 
 Every rank parses the words, so nothing here depends on anything but them.
 """
@@ -10,34 +10,18 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import mpitasks
 from mpitasks.errors import ConfigurationError
-from mpitasks.launch.duration import parse_duration
+from mpitasks.launch import hints
 from mpitasks.launch.mpiexec import exec_mpiexec
-from mpitasks.launch.script import Program, Script
-from mpitasks.launch.size import parse_size
+from mpitasks.launch.parser import MPIEXEC_ARGS, build_parser, parse_ranks
+from mpitasks.launch.script import LONE_VERBS, VERBS, Program, Script
 from mpitasks.launch.verbs import UsageError, find_verb
 from mpitasks.settings import Settings
 
 if TYPE_CHECKING:
     from mpitasks.launch.environment import LaunchHint
 
-__all__ = ["build_parser", "understand"]
-
-DESCRIPTION = """\
-Run a Python script whose mpitasks.Executor has the other MPI ranks as workers.
-Rank 0 runs the script; the other ranks serve."""
-
-EPILOG = """\
-start it under an MPI launcher:   mpiexec -n 8 python -m mpitasks script.py
-or let it start one:              mpitasks -n 8 script.py
-measure this machine:             mpitasks -n 8 bench fibonacci (bench --help)
-
-exit codes: the script's own; 1 after an exception in it; 70 internal error;
-69 a rank died and the MPI does not survive that;
-75 stopped before the end, by the walltime, SIGTERM or SIGUSR1; 78 wrong set-up;
-130 after Ctrl-C, 143 after SIGTERM once more"""
-
+__all__ = ["FOR_RANKS", "understand"]
 
 FOR_RANKS = (
     "start_timeout",
@@ -47,6 +31,7 @@ FOR_RANKS = (
     "journal",
     "keep_failures",
     "journal_errors",
+    "trust",
     "status",
     "max_failures",
     "fail_fast",
@@ -64,181 +49,6 @@ FOR_RANKS = (
 """Options that each rank must know, and that ``-n`` therefore passes on."""
 
 
-MPIEXEC_ARGS = "--mpiexec-args"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{message} (mpitasks --help shows the usage)")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = _Parser(
-        prog="mpitasks",
-        usage="mpitasks [options] script.py [args] | [options] -m module [args]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "-n", type=int, metavar="N", help="start mpiexec with N ranks, then run"
-    )
-    parser.add_argument(
-        MPIEXEC_ARGS,
-        default="",
-        metavar="WORDS",
-        help="further words for the mpiexec that -n starts, as one string",
-    )
-    parser.add_argument(
-        "--start-timeout",
-        type=float,
-        metavar="SECONDS",
-        default=60.0,
-        help="how long to wait for all ranks to be there (60)",
-    )
-    _add_journal(parser)
-    parser.add_argument(
-        "--survive",
-        action="store_true",
-        help="go on with the other ranks when one dies (Open MPI 5; see "
-        "docs/failures.md)",
-    )
-    _add_ending(parser)
-    parser.add_argument(
-        "--status",
-        metavar="FILE",
-        help="keep a small file that tells how far the run is, for mpitasks status "
-        "(in a SLURM job: mpitasks-JOBID.status)",
-    )
-    parser.add_argument(
-        "--max-failures",
-        type=int,
-        metavar="N",
-        help="stop the run when more than N tasks have failed",
-    )
-    parser.add_argument(
-        "--fail-fast",
-        action="store_true",
-        help="stop the run when a task has failed",
-    )
-    _add_tasks(parser)
-    parser.add_argument(
-        "--version", action="version", version=f"mpitasks {mpitasks.__version__}"
-    )
-    parser.add_argument(
-        "-m", dest="module", nargs=argparse.REMAINDER, help="run a module as the script"
-    )
-    parser.add_argument("script", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
-
-
-def _add_journal(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "journal", "finished results on disk; the same command again has them at once"
-    )
-    group.add_argument("--journal", metavar="FILE", help="keep results in this file")
-    group.add_argument(
-        "--keep-failures",
-        action="store_true",
-        help="do not run again what failed in an earlier run",
-    )
-    group.add_argument(
-        "--journal-errors",
-        choices=["stop", "continue"],
-        default="stop",
-        help="what to do when the journal cannot be written: disk full, say (stop)",
-    )
-
-
-def _add_tasks(parser: argparse.ArgumentParser) -> None:
-    """Add what tasks are asked that the script asks nothing else."""
-    group = parser.add_argument_group(
-        "tasks", "defaults; the script may say otherwise for some or all of them"
-    )
-    group.add_argument(
-        "--retries",
-        type=int,
-        metavar="N",
-        help="try a task that raised so many times again",
-    )
-    group.add_argument(
-        "--retry-delay",
-        type=parse_duration,
-        metavar="TIME",
-        help="before the second attempt; doubled for each further one (0)",
-    )
-    group.add_argument(
-        "--timeout",
-        type=parse_duration,
-        metavar="TIME",
-        help="end a task that takes longer",
-    )
-    group.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="what mpitasks.rng() depends on (that of the journal, else a fresh one)",
-    )
-    group.add_argument(
-        "--logging",
-        action="store_true",
-        help="have log records of tasks handled by the script's handlers (see "
-        "docs/workers.md)",
-    )
-    group.add_argument(
-        "--isolate",
-        action="store_true",
-        help="run tasks in a child process of their rank, so that a crash costs one "
-        "task (see docs/isolation.md)",
-    )
-    group.add_argument(
-        "--memory-limit",
-        type=parse_size,
-        metavar="SIZE",
-        help="end a task whose process holds more, as 2G; includes --isolate",
-    )
-
-
-def _add_ending(parser: argparse.ArgumentParser) -> None:
-    """Add what is asked of the end."""
-    group = parser.add_argument_group("the job's end")
-    group.add_argument(
-        "--time-limit",
-        type=parse_duration,
-        metavar="TIME",
-        help="how long the job may run: seconds, MM:SS, HH:MM:SS or D-HH:MM:SS (told "
-        "by SLURM inside a job)",
-    )
-    group.add_argument(
-        "--margin",
-        type=parse_duration,
-        metavar="TIME",
-        help="be finished so long before (5%% of the time, at most 60 seconds)",
-    )
-    group.add_argument(
-        "--grace",
-        type=parse_duration,
-        metavar="TIME",
-        default=10.0,
-        help="how long running tasks may go on after SIGTERM or SIGUSR1 (10)",
-    )
-    group.add_argument(
-        "--requeue",
-        action="store_true",
-        help="in a SLURM job that is stopped before the end: go into the queue again, "
-        "to continue from the journal",
-    )
-    group.add_argument(
-        "--requeue-rounds",
-        type=int,
-        metavar="N",
-        default=20,
-        help="not more often than that, the first round included (20)",
-    )
-
-
 def understand(
     words: Sequence[str], hint: LaunchHint | None
 ) -> tuple[Program, Settings]:
@@ -251,6 +61,8 @@ def understand(
         SystemExit: They asked for help or the version, which has been printed.
     """
     options = _parse(words)
+    if options.script[:1] and options.script[0] in VERBS.keys() - LONE_VERBS:
+        options = _with_ranks_of_verb(options)
     program = _program(options)
     settings = _settings(options)
     if options.n is not None:
@@ -270,6 +82,15 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         if options.mpiexec_args == value:  # else it is an argument of the script
             return options
     return parser.parse_args(words)
+
+
+def _with_ranks_of_verb(options: argparse.Namespace) -> argparse.Namespace:
+    """Take ``-n N`` behind a verb as one before it: the verb has no such option."""
+    ranks = hints.ranks_behind(options.script)
+    if ranks is not None and options.n is None:
+        options.n = parse_ranks(ranks)
+        options.script = hints.without_ranks(options.script)
+    return options
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -298,6 +119,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         journal=options.journal,
         keep_failures=options.keep_failures,
         journal_errors=options.journal_errors,
+        trust=options.trust,
         status=options.status,
         max_failures=0 if options.fail_fast else options.max_failures,
         time_limit=options.time_limit,
@@ -343,6 +165,8 @@ def _start_mpiexec(
         )
     if not program.is_module:  # where modules are found is set later
         program.check()
+    if isinstance(program, Script):
+        program = program.read_pipe()
     words = [*_restated(options), *program.words()]
     try:
         extra = shlex.split(options.mpiexec_args)
@@ -351,7 +175,7 @@ def _start_mpiexec(
             f"{MPIEXEC_ARGS} {options.mpiexec_args!r} cannot be split into words: "
             f"{error}; quote it as for a shell"
         ) from error
-    exec_mpiexec(options.n, extra, words, survive=options.survive)
+    exec_mpiexec(options.n, extra, words, survive=options.survive, grace=options.grace)
 
 
 def _restated(options: argparse.Namespace) -> list[str]:
@@ -368,11 +192,24 @@ def _restated(options: argparse.Namespace) -> list[str]:
 
 
 def _program(options: argparse.Namespace) -> Program:
-    if options.module is not None:
-        if not options.module:
-            raise ConfigurationError("-m needs the name of a module")
-        return Script(options.module[0], tuple(options.module[1:]), is_module=True)
-    if not options.script:
-        raise ConfigurationError("which script? Type: mpitasks -n 4 script.py")
-    first, *rest = options.script
+    words = options.script
+    for given, what in ((options.module, "module"), (options.code, "code")):
+        if given is not None:
+            # argparse leaves what follows to the others where no space is between.
+            first, *rest = [*given, *words] or [""]
+            if not first:
+                needs = "the name of a module" if what == "module" else "some code"
+                raise ConfigurationError(f"-{what[0]} needs {needs}")
+            return Script(
+                first,
+                tuple(rest),
+                is_module=what == "module",
+                is_code=what == "code",
+            )
+    if options.source is not None:
+        return Script(words[0], tuple(words[1:]), source=options.source)
+    if not words:
+        command = hints.runner("-n", "4", "script.py")
+        raise ConfigurationError(f"which script? Type: {command}")
+    first, *rest = words
     return find_verb(first, rest) or Script(first, tuple(rest))

@@ -1,6 +1,6 @@
 """Where the processes for isolated tasks start: an interpreter that a rank executes.
 
-The rank's side is `mpitasks.worker.sandbox`. This process becomes the fork server, and
+The rank's side is `mpitasks.sandbox.sandbox`. This process becomes the fork server, and
 each child it forks comes back here to serve.
 """
 
@@ -13,13 +13,14 @@ import socket
 import sys
 
 from mpitasks import forks, randomness
+from mpitasks.api import session as sessions
 from mpitasks.launch.light_mpi import never_start_mpi
-from mpitasks.master import session as sessions
-from mpitasks.worker import context, forkserver
-from mpitasks.worker.channel import Channel
-from mpitasks.worker.isolated import Isolated
-from mpitasks.worker.mirror import follow
-from mpitasks.worker.slate import Slate
+from mpitasks.runner import context
+from mpitasks.runner.mirror import follow
+from mpitasks.sandbox import forkserver
+from mpitasks.sandbox.channel import Channel
+from mpitasks.sandbox.child import Isolated
+from mpitasks.sandbox.progress_page import ProgressPage
 
 __all__ = ["main"]
 
@@ -41,15 +42,15 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     never_start_mpi()
     with contextlib.suppress(ImportError):
         import cloudpickle  # noqa: F401  functions of scripts need it
-    control = socket.socket(fileno=fd)
-    fds = forkserver.serve(control)
+    with socket.socket(fileno=fd) as control:
+        fds = forkserver.serve(control)
     if fds is None:
         return
-    end, page = fds
+    end, page_fd = fds
     channel = Channel(socket.socket(fileno=end))
-    slate = Slate(page)
-    os.close(page)
-    isolated = Isolated(channel, slate, f"{where}, in its child (pid {os.getpid()})")
+    page = ProgressPage(page_fd)
+    os.close(page_fd)
+    isolated = Isolated(channel, page, f"{where}, in its child (pid {os.getpid()})")
     follow(isolated.functions)
     context.provide(isolated.current_task)
     randomness.provide(isolated.draw)

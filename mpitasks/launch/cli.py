@@ -1,7 +1,7 @@
 """The command line: ``python -m mpitasks`` and the installed command ``mpitasks``.
 
-Starts, and turns errors into one line and an exit code. What a run is, is in
-`mpitasks.launch.run`; what options mean, in `mpitasks.launch.arguments`.
+Starts a run (`mpitasks.launch.run`) and turns errors into one line and an exit code.
+`mpitasks.launch.arguments` knows what the options mean.
 
 Every rank comes through here, so what is slow to import (argparse, pathlib, traceback)
 is imported where it is needed: a script without options before it needs none of that.
@@ -9,6 +9,7 @@ is imported where it is needed: a script without options before it needs none of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,24 +18,25 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from mpitasks import forks
+from mpitasks import exit_codes, forks
 from mpitasks.errors import ConfigurationError, LaunchError, Stopped
 from mpitasks.launch import signals
 from mpitasks.launch.environment import launch_hint
-from mpitasks.launch.output import buffer_lines, drop_unflushable, flush
-from mpitasks.launch.parting import bound_exit, tell_end
+from mpitasks.launch.exit import bound_exit, know_supervisor, tell_end
+from mpitasks.launch.output import (
+    buffer_lines,
+    drop_unflushable,
+    finish_printing,
+    flush,
+)
 from mpitasks.launch.script import VERBS, Program, Script
 from mpitasks.settings import Settings
 from mpitasks.subprocesses import set_for_launch
 
 if TYPE_CHECKING:
-    from mpitasks.master.session import Session
+    from mpitasks.api.session import Session
 
-__all__ = ["EXIT_INTERNAL", "EXIT_SETUP", "main"]
-
-EXIT_INTERNAL = 70
-EXIT_SETUP = 78
-EXIT_SIGNAL = 128  # plus the signal's number, as shells do
+__all__ = ["main"]
 
 BATCH = "SLURM_JOB_ID"  # set in a job, where a run tells how far it is
 
@@ -47,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     words = list(sys.argv[1:] if argv is None else argv)
     hint = launch_hint()
+    leads = hint is None or hint.rank == 0
+    signals.expect(leads=leads)
+    know_supervisor(leads=leads)
     try:
         if words and not words[0].startswith("-") and words[0] not in VERBS:
             program: Program = Script(words[0], tuple(words[1:]))
@@ -58,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except ConfigurationError as error:
         # Every rank comes to the same end; one of them says so.
         _exit_with_line(error, quiet=hint is not None and hint.rank != 0)
+    except SystemExit as shown:  # help, or the version
+        sys.exit(finish_printing() or shown.code)
     _run(program, settings)
 
 
@@ -65,10 +72,8 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     """Meet the other ranks; run the script here, or serve."""
     script.prepare()
     buffer_lines()
-    hint = launch_hint()
     forks.begin()
     forks.at_exit(drop_unflushable)
-    signals.expect(leads=hint is None or hint.rank == 0)
     # Our own message comes before, and is the one that helps.
     set_for_launch("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
     if script.is_lone:
@@ -79,10 +84,6 @@ def _run(script: Program, settings: Settings) -> NoReturn:
 
     try:
         role = run.join(settings)
-        if settings.journal is not None and role is not run.Role.WORKER:
-            from mpitasks.master import journals
-
-            journals.start(settings)
     except (ConfigurationError, LaunchError) as error:
         _end_with_line(error)
     except KeyboardInterrupt as stop:
@@ -91,24 +92,59 @@ def _run(script: Program, settings: Settings) -> NoReturn:
         import traceback
 
         traceback.print_exc()
-        _end(EXIT_INTERNAL, abort=True)
+        _end(exit_codes.INTERNAL, abort=True)
     if role is run.Role.WORKER:
         # Rank 0 may be gone first. If its code is not 0, srun ends the others, and one
         # that dies of that hides the code; Python takes handlers away early.
         signals.ignore()
+        signals.disarm()
         bound_exit()
         _end(0)
     alone = role is run.Role.ALONE
     try:
+        _start_journal(settings)
         script.check()
+    except KeyboardInterrupt as stop:
+        _end_interrupted(stop)
     except ConfigurationError as error:
+        # The workers say goodbye: srun has another code for those that are ended.
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
-        _end_here(EXIT_SETUP, None, alone=alone)
+        _end_here(exit_codes.SET_UP, None, alone=alone)
+    if script.args and launch_hint() is None:
+        _look_at_arguments(script)
     if settings.status is not None or (BATCH in os.environ and type(script) is Script):
-        from mpitasks.launch import reporting
+        from mpitasks.launch import status_file
 
-        reporting.start(settings.status)
+        status_file.start(settings.status)
     _run_here(script, alone=alone)
+
+
+def _start_journal(settings: Settings) -> None:
+    if settings.journal is not None:
+        from mpitasks.journal import open_journals
+
+        open_journals.start(settings)
+    elif settings.requeue:
+        print(
+            "mpitasks: warning: --requeue without --journal FILE: unless an Executor "
+            "of the script has a journal, the job does not go on when its time is up",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _look_at_arguments(script: Program) -> None:
+    """Say that ``-n 4`` behind the script is the script's, which may have one."""
+    from mpitasks.launch import hints
+
+    ranks = hints.ranks_behind(script.args)
+    if ranks is not None:
+        line = (
+            f"mpitasks: -n {ranks} stands behind the script, so it is an argument of "
+            f"the script; ranks are asked for before it: "
+            f"{hints.runner('-n', ranks, *hints.without_ranks(script.words()))}"
+        )
+        print(line, file=sys.stderr, flush=True)
 
 
 def _run_lone(program: Program) -> NoReturn:
@@ -123,6 +159,7 @@ def _run_here(script: Program, *, alone: bool) -> NoReturn:
     """Run the script in this process; then let the workers go, and exit as it did."""
     raised: BaseException | None = None
     try:
+        signals.lead()
         _execute(script)
         _join_threads()
         _finish_tasks()
@@ -149,7 +186,7 @@ def _execute(script: Program) -> None:
 
 def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoReturn:
     """Let the workers go and exit, after showing what the script raised."""
-    from mpitasks.master import session as sessions
+    from mpitasks.api import session as sessions
 
     session = sessions.peek()
     sessions.end()
@@ -163,24 +200,26 @@ def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoRetu
         left = run.leave(failed=code != 0)
     except KeyboardInterrupt as stop:
         _end_interrupted(stop)
+    signals.end_at_once()
     _show(raised)  # last, so that it is not lost among the output of workers
     if left is run.Leaving.LATE and code == 0:
         print("mpitasks: workers did not end in time", file=sys.stderr)
-        code = EXIT_INTERNAL
+        code = exit_codes.INTERNAL
     _end_round(code, session)
+    sys.modules["mpitasks.wire.world"].bound_farewell()
     _end(code, abort=left is not run.Leaving.CLEAN)
 
 
 def _end_round(code: int, session: Session | None) -> None:
     """Have the job continue itself, if that was asked and its time is up."""
-    from mpitasks.master import session as sessions
+    from mpitasks.api import session as sessions
 
     if code == Stopped.status and sessions.settings().requeue:
-        from mpitasks.launch import requeue
+        from mpitasks.slurm import requeue
 
         signals.ignore()  # a job that is queued again is ended first
         tell_end(code)
-        done = 0 if session is None else session.pump.statistics().succeeded
+        done = 0 if session is None else session.event_loop.statistics().succeeded
         requeue.end_round(done, sessions.settings().requeue_rounds)
 
 
@@ -192,20 +231,21 @@ def _end(code: int, *, abort: bool = False) -> NoReturn:
         abort: End the other ranks too, whatever they do.
     """
     flush()
-    tell_end(code)
-    mpi = sys.modules.get("mpitasks.wire.mpi")
+    tell_end(code, leaving=abort)
+    mpi = sys.modules.get("mpitasks.wire.mpi_transport")
     if mpi is not None:
+        signals.end_at_once()
         if abort:
             from mpitasks.launch.run import FORWARD_SECONDS
 
             time.sleep(FORWARD_SECONDS)
             mpi.abort(code)
-        if mpi.maimed():
-            _end_maimed(code)
+        if mpi.degraded():
+            _end_degraded(code)
     sys.exit(code)  # exit functions, the last of which ends MPI
 
 
-def _end_maimed(code: int) -> NoReturn:
+def _end_degraded(code: int) -> NoReturn:
     """Exit without MPI's farewell, for which ranks are missing."""
     import atexit
 
@@ -217,16 +257,16 @@ def _end_maimed(code: int) -> NoReturn:
 def _end_with_line(error: Exception) -> NoReturn:
     """Say what is wrong, on one rank, and end every rank."""
     hint = launch_hint()
-    mpi = sys.modules.get("mpitasks.wire.mpi")
+    mpi = sys.modules.get("mpitasks.wire.mpi_transport")
     alone = mpi is None or mpi.world().Get_size() == 1
     # A LaunchError elsewhere says that rank 0 is not there to say anything.
     if hint is None or hint.rank == 0 or isinstance(error, LaunchError):
         print(f"mpitasks: {error}", file=sys.stderr, flush=True)
     if hint is not None and alone:
-        _end_with_others(EXIT_SETUP)
+        _end_with_others(exit_codes.SET_UP)
     if hint is not None and hint.rank != 0:
         time.sleep(SPEAK_SECONDS)
-    _end(EXIT_SETUP, abort=not alone)
+    _end(exit_codes.SET_UP, abort=not alone)
 
 
 def _end_with_others(code: int) -> NoReturn:
@@ -247,13 +287,13 @@ def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
     number = stop.number if isinstance(stop, signals.Terminated) else signal.SIGINT
     print(f"mpitasks: stopped by {number.name}", file=sys.stderr, flush=True)
     flush()
-    journals = sys.modules.get("mpitasks.master.journals")
+    journals = sys.modules.get("mpitasks.journal.open_journals")
     if journals is not None:
         journals.end_journals()
-    if "mpitasks.wire.mpi" in sys.modules:
-        _end(EXIT_SIGNAL + number, abort=True)
-    tell_end(EXIT_SIGNAL + number)
-    os._exit(EXIT_SIGNAL + number)  # a task may be running in the worker thread
+    if "mpitasks.wire.mpi_transport" in sys.modules:
+        _end(exit_codes.SIGNAL + number, abort=True)
+    tell_end(exit_codes.SIGNAL + number)
+    os._exit(exit_codes.SIGNAL + number)  # a task may be running in the worker thread
 
 
 def _exit_code(leaving: SystemExit) -> int:
@@ -299,9 +339,11 @@ def _join_threads() -> None:
 
 
 def _exit_with_line(error: Exception, *, quiet: bool = False) -> NoReturn:
-    code = getattr(error, "exit_code", EXIT_SETUP)
+    code = getattr(error, "exit_code", exit_codes.SET_UP)
     if not quiet:
-        print(f"mpitasks: {error}", file=sys.stderr, flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            print(f"mpitasks: {error}", file=sys.stderr, flush=True)
+    finish_printing()
     if launch_hint() is not None:
         _end_with_others(code)
     sys.exit(code)

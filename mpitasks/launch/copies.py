@@ -10,7 +10,7 @@ from mpitasks.launch.environment import launch_hint
 __all__ = ["raise_on_first"]
 
 SPEAK_SECONDS = 1.0
-"""The first copy gets so long to say it: launchers end all once one has failed."""
+"""Seconds for the first copy to say it: launchers end all once one has failed."""
 
 
 def raise_on_first(error: Exception, code: int) -> NoReturn:

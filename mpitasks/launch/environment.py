@@ -27,10 +27,11 @@ __all__ = [
 ]
 
 SRUN = "srun"
+OPEN_MPI = "Open MPI's mpiexec"
 
 # (variable with this copy's rank, variable with the number of copies, who sets them)
 _LAUNCHERS = [
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "Open MPI's mpiexec"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", OPEN_MPI),
     ("PMI_RANK", "PMI_SIZE", "an mpiexec of the MPICH family"),
     ("PALS_RANKID", "PALS_SIZE", "PALS"),
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MVAPICH's mpiexec"),
@@ -61,6 +62,15 @@ class LaunchHint:
     size: int | None
     launcher: str
 
+    @property
+    def loses_end_of_input(self) -> bool:
+        """Whether rank 0 may wait for the end of its standard input for ever.
+
+        Open MPI 5's mpiexec passes on what it reads, but not that there is no more
+        (openpmix pull request 4024); of more than 64 KiB it may pass on parts twice.
+        """
+        return self.launcher == OPEN_MPI
+
 
 def survives_losses(environ: Mapping[str, str] = LAUNCH) -> bool:
     """Whether the MPI goes on when a rank dies: Open MPI 5 with ``--with-ft ulfm``.
@@ -87,11 +97,13 @@ class BatchJob:
 
     Attributes:
         id: As squeue shows it: 12, or 12_3 in an array.
+        number: The number that is its own, also in an array.
         folder: Where it was submitted.
         end: When its time is up, in seconds since 1970; None if not told.
     """
 
     id: str
+    number: str
     folder: str
     end: int | None
 
@@ -132,6 +144,7 @@ def batch_job(environ: Mapping[str, str] = LAUNCH) -> BatchJob | None:
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     return BatchJob(
         id=f"{array}_{task}" if array and task else id,
+        number=id,
         folder=environ.get("SLURM_SUBMIT_DIR", ""),
         end=_number(environ, "SLURM_JOB_END_TIME"),
     )
@@ -196,11 +209,15 @@ def _alone(hint: LaunchHint, library: str) -> str:
     if hint.size == 1:
         started = "this, but it cannot tell that to the MPI library"
     if hint.launcher == SRUN:
-        kind = "pmix" if _major_open_mpi(library) >= 5 else "pmi2"
         cure = (
-            f"Use an srun --mpi= that the library knows: srun --mpi={kind} (srun "
-            f"--mpi=list shows what there is), or the mpiexec of the library"
+            "Use an srun --mpi= that the library knows: srun --mpi=pmi2 (srun "
+            "--mpi=list shows what there is), or the mpiexec of the library"
         )
+        if _major_open_mpi(library) >= 5:
+            cure = (
+                "Use the mpiexec of the library, or srun --mpi=pmix where srun can "
+                "load that (srun --mpi=pmix --test-only true tells)"
+            )
     else:
         cure = (
             f"Use the mpiexec of that library (mpitasks -n {hint.size or 4} script.py "

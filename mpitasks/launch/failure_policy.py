@@ -1,6 +1,6 @@
 """What is done about a rank that dies: go on without it, or end the run and say why.
 
-On rank 0. Who finds out, is in `mpitasks.master.lookout`.
+On rank 0. `mpitasks.master.failure_detector` finds out that a rank died.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mpitasks import exit_codes
 from mpitasks.launch import signals
-from mpitasks.launch.parting import report_to_supervisor, tell_end
-from mpitasks.master.lookout import Lookout
+from mpitasks.launch.exit import report_meeting, tell_end
+from mpitasks.master.failure_detector import FailureDetector
 
 if TYPE_CHECKING:
-    from mpitasks.master.pump import Pump
+    from mpitasks.master.event_loop import EventLoop
     from mpitasks.wire.messages import Hello
 
-__all__ = ["EXIT_LOST", "look_out"]
+__all__ = ["look_out"]
 
-EXIT_LOST = 69
 """A rank died, and the MPI does not survive that. (EX_UNAVAILABLE of sysexits.h)"""
 
 SPEAK_SECONDS = 1.0
@@ -36,21 +36,24 @@ REMEDY = (
 
 
 def look_out(
-    pump: Pump, hellos: Sequence[Hello], *, survives: bool, listens: bool
+    event_loop: EventLoop, hellos: Sequence[Hello], *, survives: bool, listens: bool
 ) -> None:
-    """Look after the workers until the pump is closed.
+    """Look after the workers until the event loop is closed.
 
     Args:
-        pump: The pump of the run.
+        event_loop: The event loop of the run.
         hellos: What each rank said of itself, by rank.
         survives: Whether the MPI goes on when a rank dies.
         listens: Whether workers can answer while user code runs.
     """
-    report_to_supervisor()
+    report_meeting()
     end_run = None if survives else _end_run
-    lookout = Lookout(pump, hellos, end_run, _say, listens=listens)
-    pump.on_close = lookout.stop
-    lookout.start()
+    failure_detector = FailureDetector(
+        event_loop, hellos, end_run, _say, listens=listens
+    )
+    event_loop.on_close = failure_detector.stop
+    event_loop.loses_rank = failure_detector.untold
+    failure_detector.start()
 
 
 def _say(text: str) -> None:
@@ -63,10 +66,10 @@ def _end_run(text: str) -> None:
     """Say which rank died, and end the run."""
     _say(f"{text}; the run ends with it. {REMEDY}")
     signals.listen(lambda number, frame: True)  # the launcher's part of this end
-    from mpitasks.wire import mpi
+    from mpitasks.wire import mpi_transport
 
-    tell_end(EXIT_LOST)
-    if "Open MPI" in mpi.library_version():
+    tell_end(exit_codes.LOST, leaving=True)
+    if "Open MPI" in mpi_transport.library_version():
         time.sleep(SPEAK_SECONDS)
-    mpi.abort(EXIT_LOST)
-    os._exit(EXIT_LOST)  # it may return, and what the launcher kills is no news
+    mpi_transport.abort(exit_codes.LOST)
+    os._exit(exit_codes.LOST)  # it may return, and what the launcher kills is no news

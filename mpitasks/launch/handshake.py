@@ -1,6 +1,6 @@
 """What ranks tell each other when they meet, and what rank 0 makes of it.
 
-Pure but for `own_hello`: hellos in; refusals, warnings and each rank's welcome out.
+Hellos in; refusals, warnings and each rank's welcome out. Pure, except `own_hello`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mpitasks.launch.environment import local_place
 from mpitasks.launch.threads import asked_threads, loaded_threads
 from mpitasks.wire.messages import Hello, Welcome
 from mpitasks.wire.processes import machine
+from mpitasks.wire.wakeup import SECRET_BYTES
 
 __all__ = ["check_hellos", "own_hello", "warnings_of", "welcomes_of"]
 
@@ -54,7 +55,7 @@ def check_hellos(hellos: Sequence[Hello], size: int, seconds: float) -> None:
         LaunchError: Ranks are missing, or have other versions than rank 0.
     """
     if len(hellos) < size:
-        from mpitasks.launch.absent import describe_absent
+        from mpitasks.launch.absent_ranks import describe_absent
 
         raise LaunchError(
             f"{size - len(hellos)} of {size} ranks did not start within {seconds:g} s: "
@@ -83,7 +84,7 @@ def welcomes_of(hellos: Sequence[Hello]) -> list[Welcome]:
     any of its ranks may use.
     """
     own = hellos[0]
-    run = os.urandom(16).hex()
+    run, secret = os.urandom(16).hex(), os.urandom(SECRET_BYTES)
     spare = {host: len(here) <= len(_cores_of(here)) for host, here in _by_host(hellos)}
     shares = _shares(hellos)
     return [
@@ -91,8 +92,9 @@ def welcomes_of(hellos: Sequence[Hello]) -> list[Welcome]:
             size=len(hellos),
             spare_cores=spare[hello.host],
             run=run,
+            secret=secret,
             master=own.pid if hello.machine == own.machine else None,
-            fellows=_fellows_of(hello, hellos),
+            peers=_peers_of(hello, hellos),
             share=share,
             seconds_left=walltime.time_left(),
             margin=walltime.margin(),
@@ -101,7 +103,7 @@ def welcomes_of(hellos: Sequence[Hello]) -> list[Welcome]:
     ]
 
 
-def _fellows_of(own: Hello, hellos: Sequence[Hello]) -> list[tuple[int, int]]:
+def _peers_of(own: Hello, hellos: Sequence[Hello]) -> list[tuple[int, int]]:
     """Return whom a worker watches over: the next two of its machine, in a ring."""
     if own.machine == hellos[0].machine:
         return []  # rank 0 does

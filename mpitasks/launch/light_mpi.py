@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from mpitasks.wire import mpi_library
+
 __all__ = ["never_start_mpi"]
 
 
@@ -31,4 +33,5 @@ class _Overlooker:
         target: ModuleType | None = None,
     ) -> None:
         if name == "mpi4py.MPI":
+            mpi_library.point_to_wheel()
             sys.modules["mpi4py"].rc.initialize = False

@@ -4,8 +4,6 @@ The one place that wires the two rooms together. Tasks run in one worker thread,
 that time-outs and callbacks keep their contract.
 """
 
-# ruff: noqa: PTH119
-
 from __future__ import annotations
 
 import os
@@ -16,25 +14,27 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mpitasks import forks, randomness
+from mpitasks.api.session import Session, settings
 from mpitasks.errors import ConfigurationError, ExecutorClosedError, Stopped
+from mpitasks.journal import open_journals
 from mpitasks.launch.copies import raise_on_first
-from mpitasks.launch.ending import begin, foresee
+from mpitasks.launch.early_stop import begin
 from mpitasks.launch.environment import launch_hint
-from mpitasks.launch.parting import tell_end
-from mpitasks.master import journals
-from mpitasks.master.pump import Pump
-from mpitasks.master.session import Session, settings
+from mpitasks.launch.exit import tell_end
+from mpitasks.launch.job_end import foresee
+from mpitasks.launch.output import flush
+from mpitasks.master.event_loop import EventLoop
+from mpitasks.runner import context
+from mpitasks.runner.mirror import Divided
 from mpitasks.wire import rebuild
-from mpitasks.wire.local import local_pair
-from mpitasks.worker import context
+from mpitasks.wire.local_transport import local_pair
 from mpitasks.worker.loop import Worker
-from mpitasks.worker.mirror import Divided
 
 __all__ = ["start_local"]
 
 NOTICE = (
     "mpitasks: one process, so tasks run in it, one at a time; for workers, "
-    "start with: mpiexec -n 4 python -m mpitasks {script}"
+    "start with: {command}"
 )
 
 
@@ -45,19 +45,24 @@ def start_local() -> Session:
         ConfigurationError: A launcher started several copies of this process, and
             each of them would do all the work alone.
     """
-    script = (os.path.basename(sys.argv[0]) if sys.argv else "") or "script.py"
-    _refuse_copies(script)
-    print(NOTICE.format(script=script), file=sys.stderr)
+    _refuse_copies()
+    from mpitasks.launch import hints
+
+    print(NOTICE.format(command=hints.with_workers()), file=sys.stderr)
     master_end, worker_end = local_pair()
     host = socket.gethostname()
     where = f"the process itself (host {host}, pid {os.getpid()})"
     worker = Worker(worker_end, where, rank=0, host=host, own=False)
     functions = worker.functions
-    thread = threading.Thread(target=worker.serve, name="mpitasks-worker", daemon=True)
+    event_loop = EventLoop(
+        master_end, [worker_end.rank], max_failures=settings().max_failures
+    )
+    thread = threading.Thread(
+        target=_serve, args=(worker, event_loop), name="mpitasks-worker", daemon=True
+    )
     thread.start()
     forks.begin()
     forks.in_child(worker.disown)
-    pump = Pump(master_end, [worker_end.rank], max_failures=settings().max_failures)
 
     def in_task() -> bool:
         return threading.current_thread() is thread
@@ -66,13 +71,27 @@ def start_local() -> Session:
     own = rebuild.side()
     rebuild.set_side(lambda: functions.side if in_task() else own)
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
-    session = Session(pump, in_task)
+    session = Session(event_loop, in_task)
     session.current = lambda: worker.name_task() if in_task() else (None, None)
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
     foresee(settings())
-    session.ending = begin(pump, settings(), _exit)
+    session.ending = begin(event_loop, settings(), _exit)
     _at_end_of_script(_finish, session)
     return session
+
+
+def _serve(worker: Worker, event_loop: EventLoop) -> None:
+    """Run tasks until the end; if that fails, let those that wait for them know."""
+    served = False
+    try:
+        worker.serve()
+        served = True
+    finally:
+        if not served:
+            error = sys.exc_info()[1]
+            event_loop.lose(
+                1, f"the thread that runs tasks in this process failed: {error!r}"
+            )
 
 
 def _at_end_of_script(function: Callable[..., object], *args: Any) -> None:
@@ -90,17 +109,19 @@ def _at_end_of_script(function: Callable[..., object], *args: Any) -> None:
         ) from None
 
 
-def _refuse_copies(script: str) -> None:
+def _refuse_copies() -> None:
     hint = launch_hint()
     if hint is None:
         return
     copies = hint.size if hint.size is not None else hint.rank + 1
     if copies > 1:
+        from mpitasks.launch import hints
+
+        command = hints.under_launcher(hint, copies)
         error = ConfigurationError(
-            f"{hint.launcher} started {copies} copies of {script}, and no Executor can "
-            f"tell which of them are workers. Start it with: mpiexec -n {copies} "
-            f"python -m mpitasks {script}; or call mpitasks.run(main) in it, which "
-            f"gives main an executor"
+            f"{hint.launcher} started {copies} copies of this script, and no Executor "
+            f"can tell which of them are workers. Start it with: {command}; or call "
+            f"mpitasks.run(main) in it, which gives main an executor"
         )
         raise_on_first(error, 1)
 
@@ -118,19 +139,19 @@ def _finish(session: Session) -> None:
     worker thread ends with the process.
     """
     session.end()
-    pump = session.pump
+    event_loop = session.event_loop
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     try:
-        if interrupted or pump.refuses_waits:
+        if interrupted or event_loop.refuses_waits:
             return
-        pump.finish()
+        event_loop.finish()
     except Stopped as stop:
-        journals.end_journals()
-        sys.stdout.flush()
+        open_journals.end_journals()
+        flush()
         _exit(stop.status)
     finally:
-        journals.end_journals()
+        open_journals.end_journals()
     if session.ending is not None:
         session.ending.close()
-    pump.close(5.0)
+    event_loop.close(5.0)
     session.close()

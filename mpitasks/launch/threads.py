@@ -41,7 +41,7 @@ def asked_threads(environ: Mapping[str, str]) -> int | None:
 
 
 def limit_threads(share: int, environ: MutableMapping[str, str]) -> None:
-    """Set each variable to so many threads, but what the user has decided.
+    """Set each variable to this many threads, except those that the user has set.
 
     Who sets OMP_NUM_THREADS has decided for those that follow it, too.
     """

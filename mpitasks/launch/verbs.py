@@ -14,19 +14,39 @@ import argparse
 import contextlib
 import importlib
 import io
+import re
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
+from mpitasks import exit_codes
 from mpitasks.errors import ConfigurationError, SlurmError
+from mpitasks.launch import hints
 from mpitasks.launch.environment import launch_hint
+from mpitasks.launch.output import finish_printing
 from mpitasks.launch.script import EVERYWHERE_VERBS, LONE_VERBS, VERBS
 from mpitasks.records import dataclass
+from mpitasks.text import printable
 
-__all__ = ["UsageError", "Verb", "VerbParser", "find_verb"]
+__all__ = [
+    "SUMMARIES",
+    "HelpfulParser",
+    "UsageError",
+    "Verb",
+    "VerbParser",
+    "explain",
+    "find_verb",
+]
 
 
-EXIT_SETUP = 78
+SUMMARIES = {
+    "submit": "write and submit a SLURM job that runs a script",
+    "status": "how far a SLURM job, or a run with --status, is",
+    "doctor": "look whether a run would start here, and say why not",
+    "bench": "measure this machine: mpitasks -n 8 bench fibonacci",
+    "journal": "show, export, verify or compact a journal",
+}
+"""What each verb is for, in the order of the help."""
 
 
 class UsageError(ConfigurationError):
@@ -35,12 +55,34 @@ class UsageError(ConfigurationError):
     exit_code = 2  # what argparse gives, so what scripts of users give as well
 
 
-class VerbParser(argparse.ArgumentParser):
+class HelpfulParser(argparse.ArgumentParser):
+    """A parser that says so if its help cannot be written, which argparse hides."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        try:
+            (file or sys.stderr).write(message)
+        except AttributeError:  # there is no such stream
+            pass
+        except OSError as error:
+            raise SystemExit(finish_printing(error)) from None
+
+
+class VerbParser(HelpfulParser):
     """A parser that says what is wrong in one line, by raising `UsageError`."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong."""
-        raise UsageError(f"{message} ({self.prog} --help shows the usage)")
+        raise UsageError(explain(message, self))
+
+
+def explain(message: str, parser: argparse.ArgumentParser) -> str:
+    """Return what argparse found wrong, with the option that may have been meant."""
+    known = [name for name in parser._option_string_actions if name[:2] == "--"]
+    typed = re.findall(r"--[a-z][\w-]*", message.partition("unrecognized")[2])
+    questions = (hints.alike(word, known) for word in typed)
+    question = next(filter(None, questions), "")
+    usage = f"({parser.prog} --help shows the usage)"
+    return f"{message}: {question} {usage}" if question else f"{message} {usage}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +129,29 @@ class Verb:
             SystemExit: With its exit code, if it is not 0. Where the words do not fit
                 what is there, one line has said so.
         """
+        code: int | None = None
+        failure = None
         try:
-            code = importlib.import_module(VERBS[self.name]).main(self.options)
+            code = self._main()
+        except OSError as error:  # as by "| head -1", or a full disk
+            if error.filename is not None:
+                raise
+            failure = error
+        unwritten = finish_printing(failure)
+        if code or unwritten:
+            raise SystemExit(code or unwritten)
+
+    def _main(self) -> int | None:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the terminal can show
+            sys.stdout.reconfigure(errors="backslashreplace")
+        module = importlib.import_module(VERBS[self.name])
+        main: Callable[[argparse.Namespace], int | None] = module.main
+        try:
+            return main(self.options)
         except (ConfigurationError, SlurmError) as error:
-            print(f"mpitasks: {error}", file=sys.stderr, flush=True)
-            code = getattr(error, "exit_code", EXIT_SETUP)
-        if code:
-            raise SystemExit(code)
+            told = printable(str(error), keep="\n\t")
+            print(f"mpitasks: {told}", file=sys.stderr, flush=True)
+            return getattr(error, "exit_code", exit_codes.SET_UP)
 
 
 def find_verb(name: str, args: Sequence[str]) -> Verb | None:

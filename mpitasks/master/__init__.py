@@ -1,1 +1,1 @@
-"""Rank 0: the pump that drives the scheduler, and the interfaces users call."""
+"""Rank 0: the event loop that drives the scheduler, and the interfaces users call."""

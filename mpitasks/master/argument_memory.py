@@ -1,10 +1,10 @@
-"""Large arguments that wait: what they were when they were taken, in bounded memory.
+"""Large arguments that wait: kept as they were when they were taken, in bounded memory.
 
 The large buffers of a pickled argument are the user's own memory, which may change as
-soon as `submit` returns, or the iterable goes on. So either they are sent before, if a
-worker has nothing to do. Or they are copied into memory that was used before; once for
-all calls that pass the same memory unchanged, which a comparison tells. What the copies
-take is bounded: beyond it, whoever brings more waits, driving the run.
+soon as `submit` returns, or the iterable goes on. If a worker has nothing to do, they
+are sent before that. Else they are copied, into memory that was used before; once for
+all calls that pass the same memory unchanged, which a comparison tells. The copies have
+a bound: beyond it, the thread that brings more waits, and drives the run.
 """
 
 from __future__ import annotations
@@ -12,94 +12,122 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mpitasks.wire.owning import copied, is_inert, unshared
+from mpitasks.wire.ownership import copied, is_inert, unshared
 
 if TYPE_CHECKING:
-    from mpitasks.master.calls import Call
-    from mpitasks.master.pump import Pump
+    from mpitasks.scheduler.events import Task
     from mpitasks.wire.buffers import BufferPool
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["WAITING_BYTES", "Keeper", "nbytes_of"]
+__all__ = ["WAITING_BYTES", "ArgumentMemory", "nbytes_of"]
 
 WAITING_BYTES = 1 << 30
-"""Large arguments of calls and items that are not done take so many bytes at most,
+"""Large arguments of calls and items that are not done take at most this many bytes,
 unless a single one is larger."""
 
 UNUSED_BYTES = 128 << 20
-"""So much memory of copies is kept for the next ones."""
+"""Bytes of memory of old copies that are kept for the next ones."""
 
 COMPARED_BYTES = 1 << 20  # at a time, so that what differs is found out early
 
 BLOCK_SECONDS = 0.001
-"""Who waits while another thread drives looks again after so long."""
+"""A thread that waits while another one drives looks again after this time."""
 
 
-class Keeper:
+class Sender(Protocol):
+    """What it needs of the event loop."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do, and no task waits for one."""
+
+    @property
+    def survives(self) -> bool:
+        """Whether the run goes on when a rank dies."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why the engine is broken, if it is."""
+
+    def submit(self, task: Task) -> None:
+        """Take a call in."""
+
+    def send_at_once(self, task: Task) -> bool:
+        """Send a call to a worker that has nothing to do; return whether that is so."""
+
+    def sent(self, buffers: Sequence[Buffer]) -> bool:
+        """Whether none of these buffers is on its way any more."""
+
+    def drive(self, done: Callable[[], bool], block: Callable[[float], object]) -> bool:
+        """Poll until `done`."""
+
+
+class ArgumentMemory:
     """Keeps what is to be sent as it is.
 
     Args:
-        pump: What it drives while there is no room; None for room without end.
+        event_loop: What it drives while there is no room; None for room without end.
 
     Attributes:
         nbytes: What it keeps now, in bytes.
     """
 
-    def __init__(self, pump: Pump | None = None) -> None:
-        self._pump = pump
+    def __init__(self, event_loop: Sender | None = None) -> None:
+        self._event_loop = event_loop
         self._pool: BufferPool | None = None
         self._copies: weakref.WeakValueDictionary[tuple[int, int], Any] = (
             weakref.WeakValueDictionary()
         )
         self.nbytes = 0
 
-    def submit(self, call: Call) -> None:
+    def submit(self, task: Task) -> None:
         """Submit a call with large arguments; it has its own when this returns.
 
         Raises:
             BaseException: The run was halted, or interrupted, while it waited.
         """
-        pump = self._pump
-        assert pump is not None
+        event_loop = self._event_loop
+        assert event_loop is not None
+        call = task.payload
         buffers = call.buffers
         nbytes = nbytes_of(buffers)
         # Another attempt would be sent from memory that has changed since.
-        once = nbytes > 0 and not (call.options.retries or pump.survives)
+        once = nbytes > 0 and not (call.options.retries or event_loop.survives)
 
         def may_go() -> bool:
-            return self.has_room(nbytes) or (once and pump.idle)
+            return self.has_room(nbytes) or (once and event_loop.idle)
 
         while True:
-            if once and pump.idle:
-                if pump.send_at_once(call):
-                    self._wait(lambda: pump.sent(buffers))
+            if once and event_loop.idle:
+                if event_loop.send_at_once(task):
+                    self._wait(lambda: event_loop.sent(buffers))
                     call.buffers = []
                     return
                 once = False  # it has a time limit, or the job is about to end
-            if self.has_room(nbytes) or pump.engine.error is not None:
+            if self.has_room(nbytes) or event_loop.error is not None:
                 break
             self._wait(may_go)
         call.buffers = self.keep(buffers)
-        pump.submit(call)
+        event_loop.submit(task)
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether so many bytes more may wait."""
+        """Whether this many bytes more may wait."""
         return not (self.nbytes and nbytes) or self.nbytes + nbytes <= WAITING_BYTES
 
     def make_room(self, nbytes: int, given_up: Callable[[], bool]) -> None:
-        """Wait until so many bytes more may wait.
+        """Wait until this many bytes more may wait.
 
         Args:
             nbytes: How many.
-            given_up: Whether nobody wants them any more.
+            given_up: Tells whether they are no longer wanted.
         """
-        if self._pump is not None and not self.has_room(nbytes):
+        if self._event_loop is not None and not self.has_room(nbytes):
             self._wait(lambda: self.has_room(nbytes) or given_up())
 
     def keep(self, buffers: Sequence[Buffer]) -> list[Buffer]:
-        """Return buffers with the same bytes that nobody changes.
+        """Return buffers with the same bytes that do not change.
 
         Raises:
             MemoryError: There is no memory for a copy.
@@ -107,7 +135,9 @@ class Keeper:
         return [self._kept(buffer) for buffer in buffers]
 
     def keep_of(self, box: list[Any], buffers: list[Buffer]) -> list[Buffer]:
-        """As `keep`, where an object is let go of that nobody else may refer to.
+        """As `keep`, for the buffers of an object that is let go of here.
+
+        They are not copied if no other reference to the object is left.
 
         Args:
             box: The object alone, which is taken out.
@@ -128,10 +158,10 @@ class Keeper:
         return own_ones
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        pump = self._pump
-        assert pump is not None
-        pump.drive(
-            lambda: done() or pump.engine.error is not None,
+        event_loop = self._event_loop
+        assert event_loop is not None
+        event_loop.drive(
+            lambda: done() or event_loop.error is not None,
             lambda seconds: time.sleep(min(seconds, BLOCK_SECONDS)),
         )
 
@@ -168,7 +198,7 @@ class Keeper:
 
 
 def nbytes_of(buffers: Sequence[Buffer]) -> int:
-    """Return what buffers take that can change; the others are nobody's copy."""
+    """Return the bytes of those buffers that can change: only these are copied."""
     return sum(
         memoryview(buffer).nbytes
         for buffer in buffers

@@ -1,24 +1,23 @@
 """Tasks of one assignment, packed as the message that a worker gets.
 
 Remembers which functions, and which globals of the script, each worker has, so that
-each is sent once while it is needed. What goes to whom was decided before, by the
-scheduler.
+each is sent once while it is needed. The scheduler has decided before what goes to
+whom.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.master.calls import Call, Chunk
-from mpitasks.master.script import with_needs
+from mpitasks.master.script_state import with_needs
 from mpitasks.wire.messages import Batch, Request
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Rank, Task
     from mpitasks.master.functions import Function
-    from mpitasks.master.script import Definition
+    from mpitasks.master.script_state import Definition
+    from mpitasks.scheduler.events import Rank, Task
 
 __all__ = ["KEPT_BYTES", "KEPT_DEFINITIONS", "Batches"]
 
@@ -27,8 +26,66 @@ KEPT_DEFINITIONS, KEPT_BYTES = 4096, 256 << 20
 oldest go first, unless the message at hand needs them, and are sent again if they are
 needed later."""
 
-Known = dict[int, tuple[int, tuple[int, ...]]]
-"""By the id of a definition: its bytes, and the ids of those that it needs."""
+
+class _Kept:
+    """The definitions that one worker keeps.
+
+    Attributes:
+        known: By the id of each: its bytes, and the ids of those that it needs.
+        nbytes: What they weigh.
+        forget: What the worker is to be told to forget.
+    """
+
+    __slots__ = ("_users", "forget", "known", "nbytes")
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self.nbytes = 0
+        self.forget: list[int] = []
+        self._users: dict[int, dict[int, None]] = {}  # who needs it, by id
+
+    def full(self) -> bool:
+        """Whether they are too many, or too large."""
+        return len(self.known) > KEPT_DEFINITIONS or self.nbytes > KEPT_BYTES
+
+    def add(self, each: Definition) -> None:
+        """Note that the worker gets a definition."""
+        needs = tuple([need.id for need in each.needs])
+        self.known[each.id] = each.nbytes, needs
+        self.nbytes += each.nbytes
+        for need in needs:
+            self._users.setdefault(need, {})[each.id] = None
+
+    def make_room(self, used: Iterable[int]) -> None:
+        """Have the worker forget what it got first, except what is used now."""
+        known = self.known
+        needed = {*used}
+        for _ in range(2):
+            needed.update(*(known[each][1] for each in needed.copy()))
+        while self.full():
+            oldest = next((each for each in known if each not in needed), None)
+            if oldest is None:
+                break
+            self.drop(oldest)
+            self._drop_users(oldest)
+
+    def drop(self, each: int) -> None:
+        """Have the worker forget a definition."""
+        nbytes, needs = self.known.pop(each)
+        self.nbytes -= nbytes
+        self.forget.append(each)
+        for need in needs:
+            users = self._users[need]
+            del users[each]
+            if not users:
+                del self._users[need]
+
+    def _drop_users(self, each: int) -> None:
+        """Have the worker forget what needs something that it forgets."""
+        for user in [*self._users.get(each, ())]:
+            if user in self.known:  # it may have gone with another one
+                self.drop(user)
+                self._drop_users(user)
 
 
 class Batches:
@@ -40,113 +97,73 @@ class Batches:
     """
 
     def __init__(self, ranks: Iterable[Rank], dropped: deque[int]) -> None:
-        self._known: dict[Rank, Known] = {rank: {} for rank in ranks}
-        self._bytes: dict[Rank, int] = dict.fromkeys(self._known, 0)
-        self._forget: dict[Rank, list[int]] = {rank: [] for rank in self._known}
+        self._kept = {rank: _Kept() for rank in ranks}
         self._dropped = dropped
 
-    def single(self, rank: Rank, call: Call) -> Request | Batch:
-        """Return one call as a message to the worker; as `make`, if it needs more."""
-        if (
-            call.buffers
-            or call.history is not None
-            or call.function not in self._known[rank]
-            or self._dropped
-            or self._forget[rank]
-        ):
-            return self.make(rank, [call])
-        return Request(call.wire, None if call.terms is None else tuple(call.terms))
-
-    def make(self, rank: Rank, tasks: Iterable[Task]) -> Batch:
+    def make(self, rank: Rank, tasks: Sequence[Task]) -> Request | Batch:
         """Return the tasks as a message to the worker, with the functions it lacks."""
         if self._dropped:
             self._take_dropped()
-        known = self._known[rank]
+        kept = self._kept[rank]
+        known = kept.known
+        if len(tasks) == 1 and not kept.forget:
+            (task,) = tasks
+            payload = task.payload
+            wire = payload.wire
+            if wire and wire[0] == task.id and payload.is_simple and wire[1] in known:
+                spec = task.task_spec
+                return Request(wire, None if spec is None else tuple(spec))
         calls: list[Any] = []
         buffers: list[Any] = []
         functions: dict[int, Function] = {}  # those that the worker lacks
-        terms: dict[int, Any] = {}
+        task_spec: dict[int, Any] = {}
         places: dict[int, Any] = {}
         for task in tasks:
-            if type(task) is Call:
-                calls.append(task.wire)
-                if task.buffers:
-                    buffers += task.buffers
-                target = task.target
-                if task.terms is not None:
-                    terms[task.id] = tuple(task.terms)
-                if task.history is not None:
-                    places[task.id] = task.history.place
-            else:
-                assert type(task) is Chunk  # the master makes no other tasks
-                if task.terms is not None:
-                    terms[task.id] = tuple(task.terms)
-                if task.job.place is not None:
-                    places[task.id] = task.job.places(task)
-                wire, own = task.job.encode(task)
-                calls.append(wire)
-                buffers += own
-                target = task.job.target
-            if target.id not in known:
-                functions[target.id] = target
-        batch = Batch(calls, (), (), terms or None, places or None, buffers)
+            payload = task.payload
+            wire = payload.wire
+            if not (wire and wire[0] == task.id and payload.is_simple):
+                wire, place, own = payload.encode(task)
+                if own:
+                    buffers += own
+                if place is not None:
+                    places[task.id] = place
+            calls.append(wire)
+            if task.task_spec is not None:
+                task_spec[task.id] = tuple(task.task_spec)
+            if wire[1] not in known:
+                functions[wire[1]] = payload.target
+        batch = Batch(calls, (), (), task_spec or None, places or None, buffers)
         if functions:
-            self._teach(rank, functions, batch)
-        if self._forget[rank]:
-            batch.forget, self._forget[rank] = self._forget[rank], []
+            self._teach(kept, functions, batch)
+        if kept.forget:
+            batch.forget, kept.forget = kept.forget, []
         return batch
 
-    def _teach(self, rank: Rank, functions: dict[int, Function], batch: Batch) -> None:
+    def _teach(self, kept: _Kept, functions: dict[int, Function], batch: Batch) -> None:
         """Put functions into a batch, and have the worker forget the oldest it has.
 
         It does so before it runs the batch, which may use known ones as well: so the
         oldest are taken from those that the batch does not use.
         """
-        known = self._known[rank]
         lacking: dict[int, Definition] = {}
         for each in with_needs(functions.values()):
-            if each.id not in known:
+            if each.id not in kept.known:
                 lacking[each.id] = each
         batch.functions = [_told(definition) for definition in lacking.values()]
         own = [buffer for each in lacking.values() for buffer in each.buffers]
         batch.buffers = [*own, *batch.buffers]
         for each in lacking.values():
-            known[each.id] = each.nbytes, tuple([need.id for need in each.needs])
-            self._bytes[rank] += each.nbytes
-        if len(known) > KEPT_DEFINITIONS or self._bytes[rank] > KEPT_BYTES:
-            self._make_room(rank, {call[1] for call in batch.calls})
-
-    def _make_room(self, rank: Rank, used: set[int]) -> None:
-        """Have a worker forget what it got first, but for what is used now."""
-        known = self._known[rank]
-        needed = used.union(*(known[each][1] for each in used))
-        needed.update(*(known[each][1] for each in needed.copy()))
-        for each in [*known]:
-            if len(known) <= KEPT_DEFINITIONS and self._bytes[rank] <= KEPT_BYTES:
-                break
-            if each in known and each not in needed:
-                self._drop(rank, each)
-                self._drop_users(rank, each)
+            kept.add(each)
+        if kept.full():
+            kept.make_room({call[1] for call in batch.calls})
 
     def _take_dropped(self) -> None:
         """Have the workers forget what nobody here needs any more."""
         for _ in range(len(self._dropped)):
             each = self._dropped.popleft()
-            for rank, known in self._known.items():
-                if each in known:
-                    self._drop(rank, each)
-
-    def _drop_users(self, rank: Rank, each: int) -> None:
-        """Have a worker forget what needs something that it forgets."""
-        known = self._known[rank]
-        for other in [o for o, (_, needs) in known.items() if each in needs]:
-            if other in known:  # it may have gone with another one
-                self._drop(rank, other)
-                self._drop_users(rank, other)
-
-    def _drop(self, rank: Rank, each: int) -> None:
-        self._bytes[rank] -= self._known[rank].pop(each)[0]
-        self._forget[rank].append(each)
+            for kept in self._kept.values():
+                if each in kept.known:
+                    kept.drop(each)
 
 
 def _told(definition: Definition) -> tuple[Any, ...]:

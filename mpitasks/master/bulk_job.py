@@ -1,84 +1,95 @@
 """A bulk job: what stands behind `map` and its relatives.
 
-One object holds the items, those not yet sent and those not yet yielded, and the
-results in order. There is no future, event or lock for an item: chunks are carved
-off as workers want them, and come back as lists. Items that can change are pickled when
-they are pulled, by the thread that pulls them and outside of all locks, since that runs
-user code. The scheduler's side of it is `mpitasks.core.events.Bulk`.
+One object holds the items, those not yet sent and those at work, and the results not
+yet yielded. There is no future, event or lock for an item: the scheduler cuts chunks
+off as workers want them, and results come back as lists. Items that can change are
+pickled when they are pulled, by the thread that pulls them and under no lock, since
+that runs user code. `mpitasks.scheduler.events.Bulk` is the scheduler's side of a job.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.core.events import Bulk, Task, TaskId
-from mpitasks.core.policy import BATCH_BYTES
 from mpitasks.errors import SerializationError, TooManyFailures
-from mpitasks.master.calls import Chunk
-from mpitasks.master.keeping import Keeper, nbytes_of
-from mpitasks.master.pulling import Packed, is_steady, pack, take_steady
+from mpitasks.master.argument_memory import ArgumentMemory, nbytes_of
+from mpitasks.master.item_source import Packed, is_steady, pack, take_steady
+from mpitasks.master.payloads import History, named
+from mpitasks.scheduler.events import Bulk
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Unsendable
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
-from mpitasks.wire.outcomes import Failure
+from mpitasks.wire.outcomes import error_of, has_failed
 
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
     from mpitasks.options import TaskOptions
-    from mpitasks.terms import Place
+    from mpitasks.scheduler.events import Task
+    from mpitasks.task_spec import Place
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["Job"]
+__all__ = ["BulkJob"]
 
 _END: Any = object()
 
 PACKED_AT_ONCE = 256
-"""Pickling takes time: after so many items, the workers get them."""
+"""Pickling takes time: after this many items, the workers get what there is."""
 
 
-class Job(Bulk):
-    """A function and its many items.
+class BulkJob:
+    """A function and its many items: the payload of its chunks.
 
-    Methods are called under the pump's lock, but for `pull` and `take`, which belong
-    to the thread that consumes the results.
+    The thread that consumes the results calls `pull` and `take`; everything else is
+    called under the event loop's lock.
 
     Attributes:
+        bulk: What the scheduler knows of it.
         target: The function as it is sent.
         options: What was asked for its items.
-        keeper: Keeps their large arguments as they are.
+        owner: Whose it is: an Executor's handle.
+        argument_memory: Keeps their large arguments as they are.
         packs: Whether items among them are pickled already.
-        closed: Nobody wants its results.
-        halted: What ends it before its results do: too many of them are failures.
+        closed: Whether its results are no longer wanted.
+        halted: Makes the error that ends it early, if too many of its items failed. The
+            consuming thread calls it: it may decode an outcome.
         place: Where in the program it stands; None if that is not known.
     """
 
     __slots__ = (
         "_arrived",
         "_base",
-        "_carved",
+        "_cut",
         "_delivered",
         "_dropped",
         "_failures",
+        "_histories",
         "_items",
         "_left_over",
         "_news",
         "_ordered",
+        "_sent",
         "_source",
         "_star",
         "_taken",
+        "argument_memory",
+        "bulk",
         "closed",
         "halted",
-        "keeper",
         "options",
+        "owner",
         "packs",
         "place",
         "pulled",
         "target",
     )
+
+    is_call = is_simple = False
+    wire = None
 
     def __init__(
         self,
@@ -88,39 +99,47 @@ class Job(Bulk):
         star: bool,
         ordered: bool,
         options: TaskOptions,
+        owner: object = None,
         place: Place | None = None,
-        keeper: Keeper | None = None,
+        argument_memory: ArgumentMemory | None = None,
     ) -> None:
-        super().__init__(
+        self.bulk = Bulk(
             target.id,
+            self,
             chunksize=options.chunksize,
             priority=options.priority,
-            terms=options.terms,
+            task_spec=options.task_spec,
         )
         self.options = options
+        self.owner = owner
         self.place = place
-        self.keeper = keeper or Keeper()
+        self.argument_memory = argument_memory or ArgumentMemory()
         self.target = target
         self.closed = False
         self.pulled = 0  # items taken from the source so far
         self._star = star
         self._ordered = ordered
         self._source: Iterable[Any] | None = source
-        # Pulled, not yet carved off, from _base on. A range stays one: its chunks are
+        # Pulled, not yet cut off, from _base on. A range stays one: its chunks are
         # ranges too, and take no room in a message.
         self._items: list[Any] | range = []
         self._base = 0
         self.packs = False
         # An item that was pulled and pickled, and is not among the others yet.
         self._left_over: tuple[list[Any], Packed] | None = None
-        self._carved = 0  # index of the next item to carve off
+        self._cut = 0  # index of the next item to cut off
+        # Cut off and not done, by the index of the first: each the items of a task, or
+        # of several that were one before.
+        self._sent: dict[int, list[Any] | range] = {}
+        self._histories: dict[int, History] = {}  # of items that failed, by index
         self._delivered = 0  # items whose results came
-        self._dropped = 0  # items carved off that came back and were cancelled
+        self._dropped = 0  # items cut off that came back and were cancelled
         self._taken = 0  # items whose results were handed out
-        # Results not yet handed out, by start; and whether a `Failure` may be in them.
+        # Results not yet handed out, by start; and whether there may be others among
+        # them than values.
         self._arrived: dict[int, tuple[list[Any], bool]] = {}
         self._failures = 0
-        self.halted: BaseException | None = None
+        self.halted: Callable[[], BaseException] | None = None
         self._news = threading.Event()
 
     # The consuming thread's side.
@@ -128,9 +147,9 @@ class Job(Bulk):
     def pull(self, limit: int | None) -> int:
         """Take up to `limit` items from the source, None for all; return how many.
 
-        Fewer if items must be pickled, and the workers should have those first that are
-        there: call it again until it is `sourceless`. This runs user code, so it is not
-        for under the lock.
+        It takes fewer if items must be pickled and the workers should first have what
+        is there: call it again until it is `sourceless`. This runs user code, so no
+        lock may be held.
         """
         source = self._source
         if source is None:
@@ -186,7 +205,6 @@ class Job(Bulk):
                 # All that items of this kind need is looked into once, as by a map.
                 first = not self.target.names.issuperset(packed.names)
                 self.target = self.target.including(packed.names, whole=first)
-                self.function = self.target.id
             except SerializationError as error:  # of what its class needs
                 packed = Packed(*codec.encode(Unsendable(error), "the error"))
         self._left_over = [item], packed
@@ -202,12 +220,12 @@ class Job(Bulk):
         box, packed = self._left_over
         if packed.buffers:
             nbytes = nbytes_of(packed.buffers)
-            if not self.keeper.has_room(nbytes):
+            if not self.argument_memory.has_room(nbytes):
                 if not wait:
                     return None
-                self.keeper.make_room(nbytes, lambda: not self.wanted)
+                self.argument_memory.make_room(nbytes, lambda: not self.wanted)
             try:
-                packed.buffers = self.keeper.keep_of(box, packed.buffers)
+                packed.buffers = self.argument_memory.keep_of(box, packed.buffers)
             except MemoryError as error:
                 packed = Packed(*codec.encode(Unsendable(error), "the error"))
         self._left_over = None
@@ -231,13 +249,13 @@ class Job(Bulk):
     @property
     def abandoned(self) -> bool:
         """Whether it was cancelled, and nothing more will arrive."""
-        given_up = self.cancelled or self._dropped > 0
-        return given_up and self._delivered + self._dropped == self._carved
+        given_up = self.bulk.cancelled or self._dropped > 0
+        return given_up and self._delivered + self._dropped == self._cut
 
     @property
     def wanted(self) -> bool:
         """Whether what it still lacks is worth another attempt."""
-        return not (self.closed or self.cancelled or self.halted is not None)
+        return not (self.closed or self.bulk.cancelled or self.halted is not None)
 
     def has_news(self) -> bool:
         """Whether `take` would return results."""
@@ -250,7 +268,7 @@ class Job(Bulk):
         return self.has_news() or self.abandoned or self.halted is not None
 
     def close(self) -> None:
-        """Let go of everything: nobody wants the results any more."""
+        """Let go of everything: the results are no longer wanted."""
         self.closed = True
         self._source = None
         self._left_over = None
@@ -261,7 +279,7 @@ class Job(Bulk):
         self._items = []
 
     def take(self) -> tuple[int, list[Any], bool]:
-        """Hand out a chunk's results: index of the first, results, any `Failure`?
+        """Hand out a chunk's results: index of the first, results, any but values?
 
         Call it only if `has_news`.
         """
@@ -271,56 +289,113 @@ class Job(Bulk):
         return start, values, mixed
 
     def block(self, seconds: float) -> None:
-        """Sleep until something arrives, at most so long; another thread drives."""
+        """Sleep until results arrive, at most this long; another thread drives."""
         self._news.wait(seconds)
         self._news.clear()
 
-    # The pump's side.
+    def sizes(self, count: int) -> list[int]:
+        """Return what each of the last items weighs; nothing if all are small.
 
-    def carve(self, task_id: TaskId, limit: int) -> Task:
-        offset = self._carved - self._base
-        count = min(limit, self.ready)
-        if count > 1:
-            count = _fitting(self._items, offset, count)
+        Args:
+            count: How many of those that were pulled last.
+        """
+        items = self._items
+        if type(items) is range:
+            return []
+        items = items[-count:]  # at once: another thread may take others off the front
+        if codec.SCALARS.issuperset(map(type, items)):
+            return []
+        return [_nbytes(item) for item in items]
+
+    # The event loop's side.
+
+    def items_of(self, task: Task) -> list[Any] | range:
+        """Return the items of a task."""
+        items = self._sent.get(task.start)
+        if items is None:
+            if task.start < self._cut:
+                items = self._divide(task.start)
+            else:
+                items = self._cut_off(task.count)
+            self._sent[task.start] = items
+        return items if len(items) == task.count else items[: task.count]
+
+    def _cut_off(self, count: int) -> list[Any] | range:
+        """Take the next items off those that wait."""
+        offset = self._cut - self._base
         items = self._items[offset : offset + count]
-        chunk = Chunk(task_id, self, self._carved, items)
-        self._carved += count
+        self._cut += count
         if type(self._items) is list and (
             self.packs or offset + count > len(self._items) // 2
         ):
-            # Let go of what is carved off: at once, if it may be large.
+            # Let go of what is cut off: at once, if it may be large.
             del self._items[: offset + count]
-            self._base = self._carved
-        return chunk
+            self._base = self._cut
+        return items
 
-    def encode(self, chunk: Chunk) -> tuple[tuple[Any, ...], list[Buffer]]:
-        """Return the chunk as it stands in a message, and its buffers."""
-        items = chunk.items
+    def _divide(self, start: int) -> list[Any] | range:
+        """Take the end off the items of a task, which was split there."""
+        for first, items in self._sent.items():
+            if first < start < first + len(items):
+                self._sent[first] = items[: start - first]
+                return items[start - first :]
+        raise AssertionError(f"nothing was sent of item {start}")
+
+    def release(self, task: Task) -> list[Any] | range:
+        """Let go of the items of a task, which is done; return them."""
+        items = self.items_of(task)
+        sent = self._sent.pop(task.start)
+        if len(sent) > task.count:
+            self._sent[task.start + task.count] = sent[task.count :]
+        return items
+
+    def keep(self, index: int, item: Any) -> None:
+        """Keep an item of a task that is done: it may get another attempt."""
+        self._sent[index] = [item]
+
+    def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, list[Buffer]]:
+        """Return a chunk as it stands in a message, its place, and its buffers."""
+        items = self.items_of(task)
+        place = None if self.place is None else (*self.place, self._indices(task))
         if self._plain(items):
             mode = STARMAP_PLAIN if self._star else MAP_PLAIN
-            return (chunk.id, self.target.id, mode, codec.encode_plain(items), 0), []
+            frame = codec.encode_plain(items)
+            return (task.id, self.target.id, mode, frame, 0), place, []
         entries = []
         buffers: list[Buffer] = []
-        for index, item in enumerate(items, chunk.start):
+        for index, item in enumerate(items, task.start):
             if type(item) is not Packed:  # and so runs no code of the user
                 item = pack(item, f"item {self.position(index)}")
             entries.append((item.frame, len(item.buffers)))
             buffers += item.buffers
         mode = STARMAP if self._star else MAP
-        return (chunk.id, self.target.id, mode, entries, len(buffers)), buffers
+        wire = task.id, self.target.id, mode, entries, len(buffers)
+        return wire, place, buffers
+
+    def history(self, task: Task) -> History | None:
+        """Return what became of earlier attempts at an item."""
+        return self._histories.get(task.start)
+
+    def try_again(self, task: Task, history: History) -> None:
+        """Take note that this task is the next attempt at an item."""
+        self._histories[task.start] = history
+
+    def is_sendable(self) -> bool:
+        """Whether another attempt can be sent."""
+        return True
+
+    def describe(self, task: Task) -> str:
+        """Return what messages call a chunk."""
+        end = task.start + task.count - 1
+        return f"items {task.start} to {end} of a map ({named(self)})"
 
     def position(self, index: int) -> int:
         """Return which of the user's items this is."""
         return index
 
-    def places(self, chunk: Chunk) -> tuple[int, tuple[int, ...], Any]:
-        """Return where the items of a chunk have their place, as in `Batch.places`."""
-        assert self.place is not None
-        return (*self.place, self._indices(chunk))
-
-    def _indices(self, chunk: Chunk) -> int | list[int]:
+    def _indices(self, task: Task) -> int | list[int]:
         """Return which of the user's items these are; one number if in a row."""
-        return chunk.start
+        return task.start
 
     def _plain(self, items: list[Any] | range) -> bool:
         if type(items) is range:
@@ -331,10 +406,17 @@ class Job(Bulk):
             list(chain.from_iterable(items)) if self._star else items
         )
 
-    def drop(self, chunk: Chunk) -> None:
+    def drop(self, task: Task) -> None:
         """A chunk will not be run."""
-        self._dropped += chunk.count
+        self.release(task)
+        self._dropped += task.count
         self._news.set()
+
+    def give(self, task: Task, outcome: Any) -> None:
+        """Give an item the failure that it ended with."""
+        self.release(task)
+        self._histories.pop(task.start, None)
+        self.deliver(task.start, [outcome], mixed=True)
 
     def deliver(self, start: int, values: list[Any], *, mixed: bool) -> None:
         """Take results in.
@@ -342,7 +424,7 @@ class Job(Bulk):
         Args:
             start: The index of the first.
             values: The results of that item and those after it.
-            mixed: Whether a `Failure` may be among them.
+            mixed: Whether a `Failure`, or a `Deferred` result, may be among them.
         """
         self._delivered += len(values)
         if self.closed or not values:
@@ -353,33 +435,27 @@ class Job(Bulk):
         self._news.set()
 
     def _count_failures(self, values: list[Any]) -> None:
-        failures = [value for value in values if type(value) is Failure]
+        failures = [value for value in values if has_failed(value)]
         self._failures += len(failures)
         if not failures or self.halted is not None:
             return
         options = self.options
-        error = failures[-1].error
         if options.fail_fast:
-            self.halted = failures[0].error
+            self.halted = functools.partial(error_of, failures[0])
         elif options.max_failures is not None and self._failures > options.max_failures:
-            self.halted = TooManyFailures(
-                f"{self._failures} items failed, and max_failures="
-                f"{options.max_failures} allows no more; the last was: "
-                f"{describe(error)}"
+            self.halted = functools.partial(
+                _too_many, self._failures, options.max_failures, failures[-1]
             )
-            self.halted.__cause__ = error
 
 
-def _fitting(items: list[Any] | range, offset: int, limit: int) -> int:
-    """Return how many items from `offset` on fit into a message; at least 1."""
-    if type(items[offset]) in codec.SCALARS:
-        return limit
-    total = 0
-    for count in range(limit):
-        total += _nbytes(items[offset + count])
-        if total > BATCH_BYTES:
-            return max(count, 1)
-    return limit
+def _too_many(failures: int, allowed: int, last: Any) -> TooManyFailures:
+    cause = error_of(last)
+    error = TooManyFailures(
+        f"{failures} items failed, and max_failures={allowed} allows no more; the last "
+        f"was: {describe(cause)}"
+    )
+    error.__cause__ = cause
+    return error
 
 
 def _nbytes(item: Any) -> int:

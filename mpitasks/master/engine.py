@@ -1,9 +1,12 @@
 """The engine: the only place where events, actions and messages meet.
 
-It owns the scheduler and the transport. One turn takes what came, lets the scheduler
-decide, and does what it decided. Whose turn it is, is decided in the pump
-(`mpitasks.master.pump`), which holds its lock meanwhile; other threads only leave
+It owns the scheduler and the transport. `poll_once` takes what came, lets the scheduler
+decide, and does what it decided. The event loop (`mpitasks.master.event_loop`) chooses
+the thread that calls it, and holds its lock meanwhile; other threads only leave
 something in the inbox, or among the losses. No user code runs here.
+
+Listeners are told of each event and of what the scheduler decided, before that is
+done: the journal is one. A listener runs no user code either.
 """
 
 from __future__ import annotations
@@ -13,62 +16,68 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mpitasks.core.events import (
+from mpitasks.errors import InternalError, MpiTasksError
+from mpitasks.master import lost_tasks
+from mpitasks.master.batches import Batches
+from mpitasks.master.completion import Completion
+from mpitasks.master.functions import Functions
+from mpitasks.scheduler.events import (
     Action,
     Assign,
+    Bulk,
     Cancelled,
     Complete,
     Event,
     Fail,
     GiveUp,
     Rank,
+    RankLost,
     Report,
     Revoke,
     Stop,
     Task,
+    TaskId,
     TasksPostponed,
     TasksSubmitted,
+    TaskSubmitted,
     TimePassed,
     WorkerJoined,
     WorkerLeft,
 )
-from mpitasks.core.events import (
-    WorkerLost as RankLost,
-)
-from mpitasks.core.scheduler import Scheduler
-from mpitasks.errors import InternalError, MpiTasksError
-from mpitasks.master import faults
-from mpitasks.master.batches import Batches
-from mpitasks.master.calls import Call, Chunk
-from mpitasks.master.functions import Functions
-from mpitasks.master.settling import Settler
+from mpitasks.scheduler.scheduler import Scheduler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
     Goodbye,
+    Heartbeat,
     Logged,
     Lost,
-    Obituary,
     Outcomes,
+    PeerFailure,
     Result,
     Returned,
-    Sign,
 )
 
 if TYPE_CHECKING:
-    from mpitasks.terms import Origin
+    from mpitasks.task_spec import Origin
     from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Listener"]
+
+Listener = Callable[[float, Event, Sequence[Action]], None]
+"""Is told the time, an event, and what the scheduler decided."""
 
 _NEVER = math.inf
 
+IDS_APART = 1 << 40
+"""Between the ids of Executors that are open at a time."""
+
 
 class Engine:
-    """Turns submitted calls into messages and outcomes into results.
+    """Makes messages of submitted calls, and results of outcomes.
 
     Args:
         transport: How to reach the workers.
@@ -77,21 +86,20 @@ class Engine:
 
     Attributes:
         ids: Where calls and jobs get their ids from: even ones, in program order.
-        own_ids: Where what becomes of them gets its ids from: odd ones. See
-            `mpitasks.terms.Origin`.
+        own_ids: Where chunks and further attempts get their ids from: odd ones. See
+            `mpitasks.task_spec.Origin`.
         ranks: The workers.
         transport: How to reach them.
         scheduler: Decides which of them gets which tasks.
         functions: Those that were submitted.
-        settler: Tells who waits for a task what became of it.
+        completion: Brings outcomes to futures and bulk jobs.
         inbox: Calls that were submitted; any thread may append some.
-        turns: How many turns were taken.
+        polls: How often it was polled.
+        listeners: Who is told of each event.
         error: Why it is broken, if it is.
-        heard: The workers that were heard of; whoever looks empties it.
+        heard: The workers that sent a message since the failure detector looked.
         losses: What became of the workers that are gone.
-        on_overdue: Told of a worker whose task is given up.
-        on_obituary: Told of a worker that another saw dead.
-        on_loss: Told of a worker that is gone, once, and of what it held.
+        on_peer_failure: Told of a worker that another saw dead.
         on_logged: Told of the log records of a worker.
     """
 
@@ -107,41 +115,55 @@ class Engine:
         self.ranks = list(ranks)
         self.transport = transport
         self.scheduler = Scheduler(self.own_ids)
-        self.settler = Settler(self.own_ids, max_failures)
-        self.inbox: deque[Call] = deque()
-        self.turns = 0
+        self.completion = Completion(self.own_ids, max_failures)
+        self.inbox: deque[Task] = deque()
+        self.polls = 0
         self.error: MpiTasksError | None = None
         self.functions = Functions()
         self._batches = Batches(self.ranks, self.functions.dropped)
         self._origins: list[Origin] = []  # of the Executors that may have calls
+        self._apart = 0
         self._logs: LogSetup | None = None  # as the latest of them wants it
         self._untold: set[Rank] = set()  # who does not know these yet
         self.on_logged: Callable[[Rank, Sequence[bytes]], None] = lambda *_: None
-        self._record: Callable[[Sequence[Task | None], Outcomes], None] | None = None
-        # For `mpitasks.master.lookout`: who was heard of; and what it found out.
+        self.listeners: list[Listener] = []
+        # For `mpitasks.master.failure_detector`: who was heard of; and what it found
+        # out.
         self.heard: set[Rank] = set()
         self.losses: dict[Rank, str] = {}
         self._lost: deque[Rank] = deque()
-        self.on_overdue: Callable[[Rank], None] = lambda rank: None
-        self.on_obituary: Callable[[Rank, str], None] = self.lose
-        self.on_loss: Callable[[Rank, list[Task]], None] = lambda rank, held: None
+        self.on_peer_failure: Callable[[Rank, str], None] = self.lose
         for rank in self.ranks:
             self.scheduler.handle(WorkerJoined(rank), time.monotonic())
 
-    def keep(
+    def listen(
         self,
-        record: Callable[[Sequence[Task | None], Outcomes], None],
-        failed: Callable[[Call | Chunk, BaseException], None],
+        listener: Listener,
+        failed: Callable[[Task, BaseException], Callable[[], None]] | None = None,
     ) -> None:
-        """Tell a journal of what is done, and of what failed for good.
+        """Tell somebody of each event; once, however often that is asked for.
 
         Args:
-            record: Called with the tasks of a report, and the report, before anything
-                of it is decoded.
-            failed: Called with a task, or a chunk of one item, and its error.
+            listener: Called under the event loop's lock.
+            failed: Called with a task of one item that failed for good, and its error,
+                under no lock; what it returns is called under the lock.
         """
-        self._record = record
-        self.settler.failed = failed
+        if listener not in self.listeners:
+            self.listeners.append(listener)
+        if failed is not None:
+            self.completion.failed = failed
+
+    def number(self, *, alone: bool) -> Iterator[TaskId]:
+        """Return where the calls of an Executor that begins get their ids from.
+
+        Args:
+            alone: Whether no other is open. Else it gets ids far above theirs, so that
+                its calls are known by them.
+        """
+        if not alone:
+            self._apart += IDS_APART
+            self.ids = itertools.count(self._apart, 2)
+        return self.ids
 
     def open(self, origin: Origin, logs: LogSetup | None, *, alone: bool) -> None:
         """An Executor begins, whose calls come from there.
@@ -149,7 +171,7 @@ class Engine:
         Args:
             origin: How they are numbered.
             logs: As in `Opening`.
-            alone: Whether no call of an earlier one is outstanding.
+            alone: Whether no other one may have calls.
         """
         if alone:
             self._origins.clear()
@@ -158,16 +180,16 @@ class Engine:
         self._untold.update(self.ranks)
 
     def lose(self, rank: Rank, how: str) -> None:
-        """Take note that a worker is gone, for the next turn. From any thread."""
+        """Take note that a worker is gone, for the next poll. From any thread."""
         self.losses.setdefault(rank, how)
         self._lost.append(rank)
 
-    def turn(self) -> bool:
+    def poll_once(self) -> bool:
         """Take in what was submitted, and one message; return whether there was any.
 
-        One, because the driver looks after each whether it has what it waits for.
+        Only one: after each, the driver looks whether it has what it waits for.
         """
-        self.turns += 1
+        self.polls += 1
         moved = False
         try:
             if self.inbox:
@@ -181,58 +203,57 @@ class Engine:
                 rank, message = arrived
                 self.heard.add(rank)
                 if type(message) is Result:
-                    self._finish(message)
+                    self._handle(message)
+                elif type(message) is Outcomes and not message.sound:
+                    self.on_peer_failure(rank, lost_tasks.UNSOUND)
                 elif type(message) is Outcomes or type(message) is Returned:
                     self._handle(message)
                 elif type(message) is Goodbye:
                     self._handle(WorkerLeft(rank))
                 elif type(message) is Lost:
                     self._take_loss(rank)
-                elif type(message) is Sign:
+                elif type(message) is Heartbeat:
                     pass  # it was heard of
                 elif type(message) is Logged:
                     self.on_logged(rank, message.records)
-                elif type(message) is Obituary:
-                    self.on_obituary(message.rank, message.how)
+                elif type(message) is PeerFailure:
+                    self.on_peer_failure(message.rank, message.how)
                 else:
                     raise InternalError(f"rank {rank} sent {message!r} to the master")
                 moved = True
             elif self.scheduler.deadline < _NEVER:
-                # Only when nothing more is there: after a long silence of this rank,
-                # what seems overdue may wait to be taken in.
+                # Only when no message is left: after this rank was silent for long, the
+                # report of a task that seems overdue may wait to be taken in.
                 moved = self._look_at_clock() or moved
         except BaseException as error:
             self.fail(error)
             moved = True
         return moved
 
-    def submit(self, call: Call) -> None:
+    def submit(self, task: Task) -> None:
         """Handle a call that a worker wants, with none submitted before it."""
         try:
-            rank = self.scheduler.start(call, time.monotonic())
-            if rank is None:
-                self._handle(TasksSubmitted([call]))
-            else:
-                if rank in self._untold:
-                    self._tell(rank)
-                self.transport.send(rank, self._batches.single(rank, call))
+            self._handle(TaskSubmitted(task))
         except BaseException as error:
             self.fail(error)
 
-    def send_at_once(self, call: Call) -> bool:
+    def send_at_once(self, task: Task) -> bool:
         """Send a call to a worker that has nothing to do; return whether that is so."""
-        try:
-            if self.inbox:
-                return False
-            rank = self.scheduler.start(call, time.monotonic())
-            if rank is None:
-                return False
-            if rank in self._untold:
-                self._tell(rank)
-            self.transport.send(rank, self._batches.single(rank, call))
-        except BaseException as error:
-            self.fail(error)
+        if self.inbox or not self.scheduler.starts(task, time.monotonic()):
+            return False
+        self.submit(task)
         return True
+
+    def entries(self, *, undecided: bool = True) -> list[Task | Bulk]:
+        """Return all that is outstanding: tasks, and bulk jobs with items left.
+
+        Args:
+            undecided: Whether to return failed tasks, too, whose failures are being
+                looked at. The scheduler knows them no more.
+        """
+        self._take_inbox()
+        failed = self.completion.undecided if undecided else ()
+        return [*self.scheduler.entries(), *failed]
 
     def take(self, event: Event) -> None:
         """Handle what was submitted before, then the event."""
@@ -243,12 +264,20 @@ class Engine:
         except BaseException as error:
             self.fail(error)
 
+    def run(self, step: Callable[[], None]) -> None:
+        """Take a step of the completion's: what it decided without the lock."""
+        try:
+            step()
+            if self.completion.again:
+                self._try_again()
+        except BaseException as error:
+            self.fail(error)
+
     def fail(self, error: BaseException) -> None:
         """Something is wrong with the engine: fail what is outstanding, and say why.
 
         Raises:
-            BaseException: The error, if it is none of ours but, say, Ctrl-C: it came
-                in the middle of a turn, and who interrupts a run must know best.
+            BaseException: The error, if it interrupts the run, as Ctrl-C does.
         """
         interrupt = None if isinstance(error, Exception) else error
         if not isinstance(error, MpiTasksError):
@@ -262,7 +291,7 @@ class Engine:
         for rank in self.scheduler.running_workers():
             for action in self.scheduler.handle(RankLost(rank), now):
                 if type(action) is Fail:
-                    self.settler.fail(action.tasks, lambda _: known)
+                    self.completion.fail(action.tasks, lambda _: known)
         if interrupt is not None:
             raise interrupt
 
@@ -281,86 +310,85 @@ class Engine:
 
     def _take_loss(self, rank: Rank) -> None:
         if rank in self.scheduler.running_workers():  # it is known only once
-            held = self.scheduler.held(rank)
             self.losses.setdefault(rank, f"rank {rank} died")
             self.transport.abandon(rank)
             self._handle(RankLost(rank))
-            self.on_loss(rank, held)
-
-    def _finish(self, result: Result) -> None:
-        """Let a future have its result, if there is no more to it than that."""
-        if self._record is None:
-            task = self.scheduler.finish(
-                result.rank, result.id, result.seconds, result.nbytes
-            )
-            if type(task) is Call:  # as all that workers say this of
-                self.settler.succeed(task, result.form, result.value)
-                return
-        self._handle(result.outcomes())
 
     def _handle(self, event: Event) -> None:
         """Let the scheduler decide, and do it."""
-        for action in self.scheduler.handle(event, time.monotonic()):
+        now = time.monotonic()
+        actions = self.scheduler.handle(event, now)
+        if self.listeners:
+            for listener in self.listeners:
+                listener(now, event, actions)
+        for action in actions:
             if type(action) is Assign:
                 if action.rank in self._untold:
                     self._tell(action.rank)
                 batch = self._batches.make(action.rank, action.tasks)
                 self.transport.send(action.rank, batch)
             elif type(action) is Complete:
-                # Only reports complete tasks, and they come as messages, or from one.
-                if self._record is not None:
-                    self._record(action.tasks, event)  # type: ignore[arg-type]
-                self.settler.complete(action.tasks, event)  # type: ignore[arg-type]
+                # Only reports complete tasks, and they come as messages.
+                if type(event) is Result:
+                    (task,) = action.tasks
+                    if task is not None:  # it is not late
+                        self.completion.succeed(task, event.form, event.value)
+                else:
+                    assert type(event) is Outcomes
+                    self.completion.complete(action.tasks, event)
             else:
                 self._perform(action)
-        if self.settler.again:
+        if self.completion.again:
             self._try_again()
 
     def _tell(self, rank: Rank) -> None:
-        """Let a worker know of the Executors whose calls it is about to get."""
+        """Tell a worker of the Executors whose calls it is about to get."""
         self._untold.discard(rank)
         origins = [tuple(origin) for origin in self._origins]
         self.transport.send(rank, messages.Opening(origins, self._logs))
 
     def _perform(self, action: Action) -> None:
-        """Do what is seldom to be done."""
-        settler = self.settler
+        """Perform one of the rare actions."""
+        completion = self.completion
         if type(action) is Cancelled:
             for task in action.tasks:
-                if type(task) is Call:
-                    task.future._settle_cancelled()
-                    task.buffers = []  # it stays in the queue until its turn
-                elif type(task) is Chunk:
-                    task.job.drop(task)
+                task.payload.drop(task)
         elif type(action) is Fail:
             rank = action.rank
             gone = rank is not None and self.error is None
-            settler.fail(
+            completion.fail(
                 action.tasks,
-                lambda task: self.error or faults.lost(task, rank, self.losses),
+                lambda task: self.error or lost_tasks.lost(task, rank, self.losses),
                 crashed=gone,
                 final=not gone,
             )
         elif type(action) is Revoke:
-            self.transport.send(action.rank, messages.Revocation(action.ids))
+            self.transport.send(action.rank, messages.Cancel(action.ids))
         elif type(action) is Report:
-            print(faults.overdue(action.task, action.rank), file=sys.stderr, flush=True)
+            print(
+                lost_tasks.overdue(action.task, action.rank),
+                file=sys.stderr,
+                flush=True,
+            )
         elif type(action) is GiveUp:
             self._give_up(action.task, action.rank)
         elif type(action) is Stop:
-            goodbye = messages.Dismissal(maimed=bool(self.losses))
+            goodbye = messages.Shutdown(degraded=bool(self.losses))
             self.transport.send(action.rank, goodbye)
 
     def _give_up(self, task: Task, rank: Rank) -> None:
-        if faults.limited(task):
-            self.settler.fail([task], lambda t: faults.overdue_error(t, rank))
+        if lost_tasks.limited(task):
+            self.completion.fail([task], lambda t: lost_tasks.overdue_error(t, rank))
         else:
-            self.settler.fail([task], faults.abandoned)
-        self.on_overdue(rank)
+            self.completion.fail([task], lost_tasks.abandoned)
 
     def _try_again(self) -> None:
         """Hand the next attempts at failed tasks to the scheduler."""
-        again, self.settler.again = self.settler.again, []
+        again, self.completion.again = self.completion.again, []
+        if self.error is not None:
+            known = self.error
+            self.completion.fail([task for _, task in again], lambda _: known)
+            return
         now = time.monotonic()
         for delay, task in again:
             self._handle(TasksPostponed([task], now + delay))

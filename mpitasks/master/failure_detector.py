@@ -1,10 +1,10 @@
-"""Rank 0's lookout: finds out that a rank has died or fallen silent, and what then.
+"""Rank 0's failure detector: notices that a rank has died or fallen silent, and acts.
 
 A thread of its own sleeps until a process of this machine dies (`mpitasks.wire
 .processes`) and looks every few seconds for ranks that only fell silent: frozen ones
-here, ones that answer no inquiry elsewhere (`mpitasks.core.vigil`). Where the MPI
-survives the death of a rank, the pump is told, and goes on with the others; elsewhere
-the run is ended at once, before somebody waits for the dead rank for ever.
+here, ones that answer no inquiry elsewhere (`mpitasks.scheduler.heartbeat`). Where the
+MPI survives the death of a rank, the event loop is told, and goes on with the others;
+elsewhere the run is ended at once, before somebody waits for the dead rank for ever.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mpitasks.core.vigil import (
+from mpitasks.scheduler.events import Fail, GiveUp, RankLost
+from mpitasks.scheduler.heartbeat import (
     PERIOD_SECONDS,
     SILENT_SECONDS,
     SILENT_SECONDS_BUSY,
     SILENT_SECONDS_FATAL,
-    Vigil,
+    SilenceMonitor,
 )
-from mpitasks.master.calls import Call, Chunk
 from mpitasks.wire.processes import Watch, frozen
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Rank, Task
-    from mpitasks.master.pump import Pump
+    from mpitasks.master.event_loop import EventLoop
+    from mpitasks.scheduler.events import Action, Event, Rank, Task
     from mpitasks.wire.messages import Hello
 
-__all__ = ["Lookout", "describe"]
+__all__ = ["FailureDetector", "describe"]
 
 NUDGES = 100
-"""With nothing outstanding, so many times some signs of life are taken in at most."""
+"""With nothing outstanding, the event loop is nudged at most this often, to take in
+signs of life."""
 
 
 def describe(held: Sequence[Task]) -> str:
@@ -43,26 +44,14 @@ def describe(held: Sequence[Task]) -> str:
         return " while it had no task"
     first = held[0]
     more = f" and held {len(held) - 1} more" if len(held) > 1 else ""
-    if isinstance(first, Call):
-        what = f"task {first.id} ({_name(first.options.label, first.target.label)})"
-    else:
-        assert isinstance(first, Chunk)
-        job = first.job
-        end = first.start + first.count
-        name = _name(job.options.label, job.target.label)
-        what = f"items {first.start} to {end - 1} of a map ({name})"
-    return f" while it ran {what}{more}"
+    return f" while it ran {first.payload.describe(first)}{more}"
 
 
-def _name(label: str | None, function: str) -> str:
-    return function if label is None else f"{label!r}: {function}"
-
-
-class Lookout:
+class FailureDetector:
     """Looks after the workers of a run.
 
     Args:
-        pump: What is told of losses.
+        event_loop: What is told of losses.
         hellos: What each rank said of itself, by rank; rank 0's first.
         end_run: Ends the whole run, saying so; None where the MPI survives a loss.
         say: Tells the user something.
@@ -71,14 +60,14 @@ class Lookout:
 
     def __init__(
         self,
-        pump: Pump,
+        event_loop: EventLoop,
         hellos: Sequence[Hello],
         end_run: Callable[[str], None] | None,
         say: Callable[[str], None],
         *,
         listens: bool = False,
     ) -> None:
-        self._pump = pump
+        self._event_loop = event_loop
         self._hellos = hellos
         self._end_run = end_run
         self._say = say
@@ -87,9 +76,9 @@ class Lookout:
         self._elsewhere = [h.rank for h in hellos[1:] if h.machine != own]
         self._listens = listens
         fatal = end_run is not None
-        self._frozen = Vigil()
-        self._silent = Vigil(SILENT_SECONDS_FATAL if fatal else SILENT_SECONDS)
-        self._lengthy = Vigil(SILENT_SECONDS_BUSY)
+        self._frozen = SilenceMonitor()
+        self._silent = SilenceMonitor(SILENT_SECONDS_FATAL if fatal else SILENT_SECONDS)
+        self._lengthy = SilenceMonitor(SILENT_SECONDS_BUSY)
         self._told: set[Rank] = set()
         pids = {hello.rank: hello.pid for hello in self._here}
         self._watch = Watch(pids, self._died, self._look, PERIOD_SECONDS)
@@ -97,44 +86,55 @@ class Lookout:
     def start(self) -> None:
         """Begin to look."""
         self._watch.start()
-        self._pump.engine.on_obituary = self.lost
+        self._event_loop.engine.on_peer_failure = self.lost
         if self._end_run is None:
-            self._pump.engine.on_overdue = self._overdue
-            self._pump.engine.on_loss = self._tell
+            self._event_loop.engine.listen(self._listen)
 
     def stop(self) -> None:
         """End it: the workers leave."""
         self._watch.stop()
 
+    def untold(self) -> bool:
+        """Whether a rank of this machine is dead, which is not said yet."""
+        return self._watch.untold()
+
     def lost(self, rank: Rank, how: str) -> None:
         """Take note that a rank is gone, and see to it that it stays so."""
-        if rank not in self._pump.running_workers():
+        if rank not in self._event_loop.running_workers():
             return  # it said goodbye, or is known to be gone
         hello = self._hellos[rank]
         text = f"rank {rank} on {hello.host} (pid {hello.pid}) {how}"
         if self._end_run is not None:
-            self._end_run(f"{text}{describe(self._pump.held(rank))}")
+            self._end_run(f"{text}{describe(self._event_loop.held(rank))}")
             return
         if hello in self._here:
             # Whoever is declared dead must not come back; and MPI reports who was
             # killed, but not who only ended.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(hello.pid, signal.SIGKILL)
-        self._pump.lose(rank, text)
+        self._event_loop.lose(rank, text)
 
     def _tell(self, rank: Rank, held: Sequence[Task]) -> None:
-        """Say who is gone, and who goes on. Under the pump's lock."""
+        """Say who is gone, and who goes on. Under the event loop's lock."""
         hello = self._hellos[rank]
         where = f"rank {rank} on {hello.host} (pid {hello.pid})"
-        how = self._pump.engine.losses[rank]
+        how = self._event_loop.engine.losses[rank]
         if not how.startswith(where):  # MPI says only that it is dead
             how = f"{where} died"
-        left = len(self._pump.running_workers())
+        left = len(self._event_loop.running_workers())
         goes_on = f"workers left: {left}" if left else "no worker is left"
         self._say(f"{how}{describe(held)}; {goes_on}")
 
-    def _overdue(self, rank: Rank) -> None:
-        self.lost(rank, "did not come back from a task")
+    def _listen(self, now: float, event: Event, actions: Sequence[Action]) -> None:
+        """Say who is lost; lose who does not come back. A listener of the engine."""
+        held: list[Task] = []
+        for action in actions:
+            if type(action) is GiveUp:
+                self.lost(action.rank, "did not come back from a task")
+            elif type(action) is Fail and action.rank is not None:
+                held = action.tasks
+        if type(event) is RankLost:
+            self._tell(event.rank, held)
 
     def _died(self, rank: Rank, how: str) -> None:
         self.lost(rank, how)
@@ -142,7 +142,7 @@ class Lookout:
     def _look(self) -> None:
         """Look for ranks that live and are silent."""
         now = time.monotonic()
-        running = set(self._pump.running_workers())
+        running = set(self._event_loop.running_workers())
         here = [hello.rank for hello in self._here if hello.rank in running]
         awake = {rank for rank in here if not frozen(self._hellos[rank].pid)}
         for rank in self._frozen.look(now, here, awake).lost:
@@ -150,17 +150,17 @@ class Lookout:
                 self.lost(rank, "was frozen")
             else:
                 self._say_once(rank, self._frozen_text(rank))
-        if self._pump.background.enabled:  # else this thread must not use MPI
+        if self._event_loop.background.enabled:  # else this thread must not use MPI
             self._look_elsewhere(now, running)
 
     def _look_elsewhere(self, now: float, running: set[Rank]) -> None:
         """Look for ranks of other machines that are silent, and ask them."""
         for _ in range(NUDGES):
-            if self._pump.outstanding or not self._pump.nudge():
+            if self._event_loop.outstanding or not self._event_loop.nudge():
                 break  # somebody else turns it, or all has been taken in
-        heard, self._pump.engine.heard = self._pump.engine.heard, set()
+        heard, self._event_loop.engine.heard = self._event_loop.engine.heard, set()
         far = [rank for rank in self._elsewhere if rank in running]
-        busy = {rank for rank in far if self._pump.held(rank)}
+        busy = {rank for rank in far if self._event_loop.held(rank)}
         found = self._silent.look(now, set(far) - busy, heard)
         lengthy = self._lengthy.look(now, busy if self._listens else (), heard)
         for rank in found.lost:
@@ -168,7 +168,7 @@ class Lookout:
         for rank in lengthy.lost:
             self._say_once(rank, self._silent_text(rank))
         if self._end_run is None:  # else they give signs without being asked
-            self._pump.inquire(found.ask + lengthy.ask)
+            self._event_loop.inquire(found.ask + lengthy.ask)
 
     def _say_once(self, rank: Rank, text: str) -> None:
         if rank not in self._told:
@@ -178,9 +178,9 @@ class Lookout:
     def _silent_text(self, rank: Rank) -> str:
         return (
             f"rank {rank} on {self._hellos[rank].host} has been silent for "
-            f"{SILENT_SECONDS_BUSY:g} s{describe(self._pump.held(rank))}: it is in C "
-            f"code that keeps Python's global lock, or gone; a timeout for the task "
-            f"tells which"
+            f"{SILENT_SECONDS_BUSY:g} s{describe(self._event_loop.held(rank))}: it is "
+            f"in C code that keeps Python's global lock, or gone; a timeout for the "
+            f"task tells which"
         )
 
     def _frozen_text(self, rank: Rank) -> str:

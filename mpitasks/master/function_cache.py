@@ -12,13 +12,12 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from mpitasks.master.script import copies_of, same_bytes
+from mpitasks.master.script_state import copies_of, same_bytes
 
 if TYPE_CHECKING:
-    from mpitasks.master.functions import Function
-    from mpitasks.master.script import Definition
+    from mpitasks.master.script_state import Definition
     from mpitasks.wire.codec import Buffer
 
 __all__ = ["Memory"]
@@ -31,14 +30,29 @@ Mark = tuple[int, int, int]
 """The id of the owner of some memory, its address, and its size in bytes."""
 
 
-class Memory:
+class Sent(Protocol):
+    """A function as it was sent."""
+
+    frame: bytes
+    buffers: list[Buffer]
+    epoch: int
+
+    @property
+    def needs(self) -> Sequence[Definition]:
+        """The globals that it needs."""
+
+
+F = TypeVar("F", bound=Sent)
+
+
+class Memory(Generic[F]):
     """Functions by their frames."""
 
     def __init__(self) -> None:
-        self._by_key: weakref.WeakValueDictionary[Hashable, Function] = (
+        self._by_key: weakref.WeakValueDictionary[Hashable, F] = (
             weakref.WeakValueDictionary()
         )
-        self._recent: OrderedDict[Hashable, tuple[Function, list[Any]]] = OrderedDict()
+        self._recent: OrderedDict[Hashable, tuple[F, list[Any]]] = OrderedDict()
         self._recent_bytes = 0
         self._copies: weakref.WeakValueDictionary[Mark, Any] = (
             weakref.WeakValueDictionary()
@@ -48,7 +62,7 @@ class Memory:
 
     def find(
         self, key: Hashable, buffers: Sequence[Buffer], epoch: int, *, whole: bool
-    ) -> Function | None:
+    ) -> F | None:
         """Return a function that was sent, if it is still the same.
 
         Args:
@@ -68,7 +82,7 @@ class Memory:
         """Return copies of some memory; of what was copied before, the same."""
         return [self._copy(buffer) for buffer in buffers]
 
-    def keep(self, key: Hashable, buffers: Sequence[Buffer], entry: Function) -> None:
+    def keep(self, key: Hashable, buffers: Sequence[Buffer], entry: F) -> None:
         """Remember a function."""
         full = (key, *map(_mark_of, buffers))
         self._drop(full)

@@ -4,7 +4,7 @@
 makes it on a worker, and the definitions of the globals that it needs there. It is
 another one as soon as anything differs that a call could tell: the globals that the
 function reads, its defaults, what is in its closure, the attributes of an object that
-is called. `mpitasks.master.watch` says how that is noticed, and how soon.
+is called. `mpitasks.wire.change_detection` says how that is noticed, and how soon.
 
     a function of a module         nothing is looked at: the module is the worker's own
     a function of the script       compared with what it was at each submit
@@ -24,8 +24,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.master.memory import Memory
-from mpitasks.master.script import (
+from mpitasks.master.function_cache import Memory
+from mpitasks.master.script_state import (
     BASICS,
     FRAMES,
     NEVER_SENT,
@@ -38,32 +38,24 @@ from mpitasks.master.script import (
 )
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
-from mpitasks.wire.surroundings import Start, changes
+from mpitasks.wire.script_setup import Start, changes
 
 if TYPE_CHECKING:
-    from mpitasks.master.script import Tracked
-    from mpitasks.master.watch import Watch
+    from mpitasks.master.script_state import Tracked
+    from mpitasks.wire.change_detection import Watch
     from mpitasks.wire.codec import Buffer
-    from mpitasks.wire.script import ScriptPickler
+    from mpitasks.wire.script_pickle import ScriptPickler
 
 __all__ = ["Function", "Functions"]
-
-
-def _always() -> bool:
-    return True
-
-
-def _never() -> bool:
-    return False
 
 
 LARGE_BYTES = 64 << 10
 """A version of a global that weighs more is let go of as soon as there is another; of
 others some are kept, for a value that comes back."""
 
-Latest = tuple[Any, Any, Callable[[], bool]]
+Latest = tuple[Any, Any, Callable[[], bool] | None]
 
-_NOTHING_YET: Latest = (object(), None, _never)
+_NOTHING_YET: Latest = (object(), None, None)
 """What nobody can submit: None is something that one can, and gets a TypeError for."""
 
 
@@ -143,14 +135,36 @@ class Known:
         )
 
 
+class SetUp:
+    """What the functions of an Executor need first, and those that are known with it.
+
+    Attributes:
+        initializers: What every process calls first: one, or none.
+        fresh: Whether the script's surroundings are to be looked at once more.
+        by_object: The functions, by their objects.
+        latest: The function that was registered again last, how it is sent, and what
+            tells whether that still holds for a `submit`, None if nothing can change:
+            which saves it a look-up.
+    """
+
+    __slots__ = ("__weakref__", "by_object", "fresh", "initializers", "latest")
+
+    def __init__(self, initializers: tuple[Definition, ...] = ()) -> None:
+        self.initializers = initializers
+        self.fresh = True
+        self.by_object: weakref.WeakKeyDictionary[Any, Known] = (
+            weakref.WeakKeyDictionary()
+        )
+        self.latest: Latest = _NOTHING_YET
+
+
 class Functions:
     """The functions of a run. Safe to call from several threads.
 
     Attributes:
         ids: Where definitions get their ids from.
         dropped: Ids of definitions that nobody here needs any more.
-        latest: The function that was registered again last, how it is sent, and what
-            tells whether that still holds for a `submit`: which saves it a look-up.
+        plain: The set-up of Executors without an initializer.
         epoch: Each function is compared in full once in each.
     """
 
@@ -160,18 +174,15 @@ class Functions:
         self.epoch = 0
         self._globals = Globals(self.ids, self.dropped, self._forget_users)
         self._start = Start()
-        self._set_up: tuple[Definition, ...] = ()  # what every function needs
+        self._surroundings: tuple[Definition, ...] = ()  # every function needs these
         self._found: dict[str, Any] = {}
-        self._opened = True  # since what surrounds the script was looked at
-        self._by_object: weakref.WeakKeyDictionary[Any, Known] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._memory = Memory()
-        self.latest: Latest = _NOTHING_YET
+        self._memory: Memory[Function] = Memory()
+        self.plain = SetUp()
+        self._set_ups = weakref.WeakSet([self.plain])
 
     def open(
         self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
-    ) -> None:
+    ) -> SetUp:
         """Start anew for an Executor: compare each function in full when it comes.
 
         Args:
@@ -183,73 +194,80 @@ class Functions:
         """
         self.epoch = self._globals.epoch = self.epoch + 1
         self._globals.forget_missing()
-        around = self._around()
+        self._look_around()
+        set_up = self.plain
         if initializer is not None:
             call = initializer, initargs
-            around = (*around, self._define(INITIALIZER, call, around))
-        self._set_up_by(around)
-        self._opened = True
-
-    def _around(self) -> tuple[Definition, ...]:
-        """Return what tells workers what the script has changed around itself."""
-        found = changes(self._start, self._found)
-        if _same_around(found, self._found):
-            return tuple(each for each in self._set_up if each.name == SURROUNDINGS)
-        self._found = found
-        return (self._define(SURROUNDINGS, found, ()),) if found else ()
-
-    def _set_up_by(self, set_up: tuple[Definition, ...]) -> None:
-        self.latest = _NOTHING_YET
-        if set_up != self._set_up:
-            self._set_up = set_up
-            self._by_object.clear()
+            set_up = SetUp((self._define(INITIALIZER, call, self._surroundings),))
+            self._set_ups.add(set_up)
+        set_up.fresh = True
+        return set_up
 
     def _look_around(self) -> None:
+        """Look what the script has changed around itself, for workers to follow."""
+        found = changes(self._start, self._found)
+        if _same_around(found, self._found):
+            return
+        self._found = found
+        self._surroundings = ()
+        if found:
+            self._surroundings = (self._define(SURROUNDINGS, found, ()),)
+        for set_up in list(self._set_ups):
+            set_up.latest = _NOTHING_YET
+            set_up.by_object.clear()
+
+    def _prepare(self, set_up: SetUp) -> None:
         """Look once more, when the first function comes: it may have been prepared."""
-        self._opened = False
-        around = self._around()
-        initializers = [each for each in self._set_up if each.name == INITIALIZER]
-        for each in initializers:  # which was not sent yet
+        set_up.fresh = False
+        self._look_around()
+        for each in set_up.initializers:  # which was not sent yet
             rest = [need for need in each.needs if need.name != SURROUNDINGS]
-            each.needs = (*around, *rest)
-        self._set_up_by((*around, *initializers))
+            each.needs = (*self._surroundings, *rest)
 
     def _forget_users(self, old: Definition) -> None:
         """Forget the functions that need a version of a global that is no more."""
-        self.latest = _NOTHING_YET
+        for set_up in list(self._set_ups):
+            set_up.latest = _NOTHING_YET
         if old.nbytes > LARGE_BYTES:
             self._memory.forget_users(old)
-        try:
-            for function, known in [*self._by_object.items()]:
-                if old in known.function.needs:
-                    self._by_object.pop(function, None)
-        except RuntimeError:  # another thread has registered one meanwhile
-            self._by_object.clear()
+        for set_up in list(self._set_ups):
+            try:
+                for function, known in [*set_up.by_object.items()]:
+                    if old in known.function.needs:
+                        set_up.by_object.pop(function, None)
+            except RuntimeError:  # another thread has registered one meanwhile
+                set_up.by_object.clear()
 
     def register(
-        self, function: Callable[..., Any], *, whole: bool = False
+        self,
+        function: Callable[..., Any],
+        set_up: SetUp | None = None,
+        *,
+        whole: bool = False,
     ) -> Function:
         """Return the function as it is sent.
 
         Args:
             function: Whatever can be called.
+            set_up: What it needs first; None if nothing.
             whole: Whether to look into large containers and arrays as well.
 
         Raises:
             SerializationError: It cannot be pickled.
         """
-        if self._opened:
-            self._look_around()
-        known = self._by_object.get(function) if _is_kept(function) else None
+        set_up = set_up or self.plain
+        if set_up.fresh:
+            self._prepare(set_up)
+        known = set_up.by_object.get(function) if _is_kept(function) else None
         if known is None or not known.valid(self.epoch, whole=whole):
-            known, watched = self._capture(function, whole=whole)
-            self.latest = _NOTHING_YET  # it may be this function, as it was
+            known, watched = self._capture(function, set_up, whole=whole)
+            set_up.latest = _NOTHING_YET  # it may be this function, as it was
             if watched:
-                self._by_object[function] = known
+                set_up.by_object[function] = known
             return known.function
         watch = known.watch
-        same = _always if watch is None else watch.same
-        self.latest = function, known.function, same
+        same = None if watch is None else watch.same
+        set_up.latest = function, known.function, same
         return known.function
 
     def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Known:
@@ -267,7 +285,7 @@ class Functions:
         return self._known(wider, names - entry.names, [], tracked)
 
     def _capture(
-        self, function: Callable[..., Any], *, whole: bool
+        self, function: Callable[..., Any], set_up: SetUp, *, whole: bool
     ) -> tuple[Known, bool]:
         """Return the function as it is now; and whether its changes can be noticed."""
         frame, buffers, notes = codec.encode_noting(function, "the function", kept=True)
@@ -275,11 +293,12 @@ class Functions:
         watched = _is_kept(function) and (notes is None or notes.watched)
         level = WHOLE if whole else QUICK if watched else FRAMES
         tracked = [*self._globals.resolve(names, level).values()]
-        needs = (*self._set_up, *[each.definition for each in tracked])
+        own = [each.definition for each in tracked]
+        needs = (*self._surroundings, *set_up.initializers, *own)
         missing = self._globals.missing(names, tracked)
         key = (frame, missing, *sorted([need.id for need in needs]))
         memory = self._memory
-        fresh = watched and self._by_object.get(function) is None
+        fresh = watched and set_up.by_object.get(function) is None
         entry = memory.find(key, buffers, self.epoch, whole=whole or fresh)
         if entry is None:
             label = getattr(function, "__qualname__", None) or repr(type(function))

@@ -1,18 +1,23 @@
 """`Future`: a `concurrent.futures.Future` that costs little until it is watched.
 
 The stdlib's future makes a lock and a condition each time (8 us); nearly all of ours
-are only ever asked for their result, by a thread that drives the pump meanwhile. So
-the condition is made when somebody first needs it: the stdlib's `wait`,
+are only ever asked for their result, by a thread that drives the event loop meanwhile.
+So the condition is made when somebody first needs it: the stdlib's `wait`,
 `as_completed` and `add_done_callback` go through ``_condition``, which is a property
 here. A module-wide lock, the gate, decides the race between making a condition and
 settling the future without one; it is never held while a condition is acquired.
+
+A future is settled with the outcome as it came (`mpitasks.wire.outcomes.Encoded`). The
+first thread that asks for the outcome decodes it, once and under no lock, since that
+runs code of the user.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, InvalidStateError
 from concurrent.futures._base import (
     CANCELLED,
@@ -20,21 +25,54 @@ from concurrent.futures._base import (
     FINISHED,
     PENDING,
 )
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from mpitasks import forks
-from mpitasks.core.events import TaskState
+from mpitasks.scheduler.events import TaskState
 from mpitasks.wire.interrupts import interrupts
-from mpitasks.wire.outcomes import Failure
+from mpitasks.wire.outcomes import Encoded, Failure, has_failed
 
 if TYPE_CHECKING:
-    from mpitasks.master.calls import Call
-    from mpitasks.master.pump import Pump
+    from mpitasks.scheduler.events import Task
 
-__all__ = ["Future", "settle"]
+__all__ = ["Driver", "Future", "Watcher", "settle"]
 
-_gate = threading.Lock()
+_gate = threading.RLock()  # a finalizer may come in between, by the garbage collector
 forks.in_child(_gate._at_fork_reinit)  # type: ignore[attr-defined]  # as the stdlib's
+
+
+class Driver(Protocol):
+    """What a future needs of the event loop.
+
+    Attributes:
+        is_shut: Whether no thread may poll any more.
+        refuse: Says why, then.
+        settle_logs: Waits until the log records that have come were handled.
+    """
+
+    is_shut: bool
+    refuse: Callable[[], object]
+    settle_logs: Callable[[], None] | None
+
+    def drive(
+        self,
+        done: Callable[[], bool],
+        block: Callable[[float], object],
+        timeout: float | None,
+    ) -> bool:
+        """Poll until `done`; return whether it is."""
+
+    def watch(self) -> None:
+        """A thread waits for a future, and perhaps not by driving."""
+
+    def wake_driver(self) -> None:
+        """The thread that drives may have what it waits for."""
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Have `callback` run soon, under no lock."""
+
+    def cancel(self, tasks: list[Task]) -> None:
+        """Take back those of the calls that were not sent yet."""
 
 
 class Future(concurrent.futures.Future[Any]):
@@ -47,29 +85,37 @@ class Future(concurrent.futures.Future[Any]):
     # The attributes of the stdlib's future, until an instance has its own.
     _state: str = PENDING
     _result: Any = None
-    _exception: BaseException | None = None
+    # What it raised; or an `Encoded` outcome of any kind, until somebody asks for it.
+    _exception: Any = None
     _waiters: Any = ()
     _done_callbacks: Any = ()
     _watched: threading.Condition | None = None
-    _call: Call | None
+    _task: Task | None = None  # the latest attempt, until it is done
+    # What is sent of a `Call` (`mpitasks.master.payloads`), until it is done.
+    wire: Any = None
+    target: Any = None
+    buffers: Any = ()
+    is_simple = True  # whether its `wire` has neither buffers nor a place beside it
+    _decoder: int | None = None  # the thread that is decoding the outcome
     entry: Any = None
     """What the call is to a journal, if it has one."""
 
-    def __init__(self, call: Call | None, pump: Pump) -> None:
-        self._call = call
-        self._pump = pump
+    def __init__(self, event_loop: Driver) -> None:
+        self._event_loop = event_loop
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         watched = self._watched
+        if self._event_loop.is_shut and not self.done():
+            self._event_loop.refuse()  # nobody would ever tell who waits
         if watched is None:
             with _gate:
                 watched = self._watched
                 if watched is None:
-                    self._waiters = []
+                    self._waiters = _Waiters(self._event_loop)
                     self._done_callbacks = []
                     watched = self._watched = threading.Condition()
-            self._pump.watch()
+            self._event_loop.watch()
         return watched
 
     def done(self) -> bool:
@@ -82,20 +128,25 @@ class Future(concurrent.futures.Future[Any]):
 
     def running(self) -> bool:
         """Whether the call was sent to a worker and is not done."""
-        call = self._call
-        return call is not None and call.state is TaskState.ASSIGNED and not self.done()
+        task = self._task
+        return task is not None and task.state is TaskState.ASSIGNED and not self.done()
 
     def __repr__(self) -> str:
-        text = super().__repr__()
+        if self._event_loop.is_shut and not self.done():
+            return f"<Future at {id(self):#x} state=abandoned>"
+        text = super().__repr__().replace(type(self).__name__, "Future", 1)
+        if type(self._exception) is Encoded:
+            how = "raised an exception" if self._exception.failed else "returned"
+            return text.replace(" raised Encoded", f" {how}")
         return (
             text.replace("state=pending", "state=running") if self.running() else text
         )
 
     def cancel(self) -> bool:
         """Take the call back; return whether it will not run."""
-        call = self._call
-        if call is not None and not self.done():
-            self._pump.cancel([call])
+        task = self._task
+        if task is not None and not self.done():
+            self._event_loop.cancel([task])
         return self.cancelled()
 
     def result(self, timeout: float | None = None) -> Any:
@@ -109,7 +160,9 @@ class Future(concurrent.futures.Future[Any]):
         """
         if self._state is not FINISHED:
             self._wait(timeout)
-        if self._exception is not None:
+        elif (settle_logs := self._event_loop.settle_logs) is not None:
+            settle_logs()
+        if self._exception is not None and self._failed():
             try:
                 raise self._exception
             finally:
@@ -120,29 +173,105 @@ class Future(concurrent.futures.Future[Any]):
         """Return what the call raised, or None; otherwise as `result`."""
         if self._state is not FINISHED:
             self._wait(timeout)
-        return self._exception
+        elif (settle_logs := self._event_loop.settle_logs) is not None:
+            settle_logs()
+        if self._exception is not None and self._failed():
+            error: BaseException = self._exception
+            return error
+        return None
 
     def _wait(self, timeout: float | None) -> None:
-        if not self._pump.drive(self.done, self._block, timeout):
+        if not self._event_loop.drive(self.done, self._block, timeout):
             raise concurrent.futures.TimeoutError
         if self._state in _CANCELLED:
             raise CancelledError
 
     def _block(self, seconds: float) -> None:
-        """Sleep until settled, at most so long, while another thread drives."""
+        """Sleep until settled, at most this long, while another thread drives."""
         with self._condition:
             if not self.done():
                 self._condition.wait(seconds)
 
+    def _failed(self) -> bool:
+        """Whether it raised; decodes the outcome, unless another thread does."""
+        own = threading.get_ident()
+        while type(encoded := self._exception) is Encoded:
+            with _gate:
+                if self._exception is not encoded:
+                    continue
+                decoder = self._decoder
+                if decoder is None:
+                    self._decoder = own
+            if decoder is None:
+                self._decode_alone(encoded)
+            elif decoder == own:
+                raise RuntimeError(
+                    "this future's result was asked for while it is being unpickled, "
+                    "by code that runs for that"
+                )
+            else:
+                with self._condition:
+                    if self._decoder == decoder:
+                        self._condition.wait()
+        return self._exception is not None
+
+    def _decode_alone(self, encoded: Encoded) -> None:
+        outcome: Any = encoded
+        try:
+            outcome = encoded.fetch()
+        finally:  # if it was interrupted, the next who asks begins anew
+            with _gate:
+                if self._exception is encoded:
+                    self._set(outcome)
+                self._decoder = None
+                watched = self._watched
+            if watched is not None:
+                with watched:
+                    watched.notify_all()
+
+    def _set(self, outcome: Any) -> None:
+        if type(outcome) is Failure:
+            self._exception = outcome.error
+        elif type(outcome) is Encoded:
+            self._exception = outcome
+        else:
+            self._result = outcome
+            self._exception = None
+
     def _settle_value(self, value: Any) -> None:
         """Become finished with a value: as `settle`, for one."""
         with _gate:
-            self._call = None
+            self._task = self.wire = self.target = None
+            if not self.is_simple:
+                self.buffers = ()
             if self._watched is None:
                 self._result = value
                 self._state = FINISHED
+                if _watchers:
+                    _tell_watchers((self,))
                 return
-        super().set_result(value)
+        self._settle_watched(value)
+        if _watchers:
+            _tell_watchers((self,))
+
+    def _settle(self, outcome: Any) -> None:
+        """Become finished with an outcome of any kind: as `settle`, for one."""
+        settle([self], [outcome])
+
+    def _settle_watched(self, outcome: Any) -> None:
+        """As `set_result` and `set_exception` of the standard library."""
+        with self._condition:
+            if self._state in _OVER:
+                raise InvalidStateError(f"{self!r} is settled already")
+            self._set(outcome)
+            self._state = FINISHED
+            for waiter in self._waiters:
+                if has_failed(outcome):
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
 
     def set_result(self, result: Any) -> NoReturn:
         """Not for anybody else: the result comes from the call's worker."""
@@ -160,16 +289,19 @@ class Future(concurrent.futures.Future[Any]):
         """Become cancelled, and tell who watches."""
         with self._condition:
             self._state = CANCELLED_AND_NOTIFIED
-            self._call = None
+            self._task = self.wire = self.target = None
+            self.buffers = ()
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
+        if _watchers:
+            _tell_watchers((self,))
         self._invoke_callbacks()
 
     def _invoke_callbacks(self) -> None:
-        """Called when settled. User code runs when the pump has let go of its lock."""
+        """Called when settled. User code runs once the event loop's lock is free."""
         if self._done_callbacks:
-            self._pump.call_back(self._call_back)
+            self._event_loop.call_back(self._call_back)
 
     def _call_back(self) -> None:
         """As in the standard library, but whatever a callback raises is its own."""
@@ -190,34 +322,126 @@ class Future(concurrent.futures.Future[Any]):
         )
 
 
+class _Waiters(list[Any]):
+    """Who waits for a future by the standard library's `wait` or `as_completed`.
+
+    Their threads drive the run meanwhile, instead of sleeping until another thread has
+    settled the future.
+    """
+
+    def __init__(self, event_loop: Driver) -> None:
+        self._event_loop = event_loop
+
+    def append(self, waiter: Any) -> None:
+        event = getattr(waiter, "event", None)
+        if type(event) is threading.Event and not event.is_set():
+            waiter.event = _DrivingEvent(self._event_loop)
+        super().append(waiter)
+
+
+class _DrivingEvent(threading.Event):
+    """An event; who waits for it drives the run."""
+
+    def __init__(self, event_loop: Driver) -> None:
+        super().__init__()
+        self._event_loop = event_loop
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; return whether it is."""
+        block = super().wait
+        self._event_loop.drive(self.is_set, block, timeout)
+        return self.is_set()
+
+    def set(self) -> None:
+        """Set it."""
+        super().set()
+        self._event_loop.wake_driver()  # a future of another executor may be done
+
+
+class Watcher:
+    """Notes which futures are settled, without a condition for each.
+
+    Args:
+        futures: Those that it is told of.
+
+    Attributes:
+        pending: Those that are not done.
+        done: Those that are, in the order in which they were settled.
+        failures: How many of these raised.
+    """
+
+    def __init__(self, futures: Iterable[Future]) -> None:
+        self.pending = set(futures)
+        self.done: deque[Future] = deque()
+        self.failures = 0
+        self._news = threading.Event()
+
+    def __enter__(self) -> Watcher:
+        with _gate:
+            _watchers.append(self)
+            self._note([future for future in self.pending if future.done()])
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with _gate:
+            _watchers.remove(self)
+
+    def block(self, seconds: float) -> None:
+        """Sleep until a future is settled, at most this long; another thread drives."""
+        self._news.wait(seconds)
+        self._news.clear()
+
+    def _note(self, futures: Iterable[Future]) -> None:
+        """Take in what is done. Under the gate."""
+        for future in futures:
+            if future in self.pending:
+                self.pending.remove(future)
+                self.done.append(future)
+                error = future._exception
+                self.failures += (
+                    error.failed if type(error) is Encoded else error is not None
+                )
+        self._news.set()
+
+
+_watchers: list[Watcher] = []
+
+
+def _tell_watchers(futures: Iterable[Future]) -> None:
+    with _gate:
+        for watcher in _watchers:
+            watcher._note(futures)
+
+
 _NOT_YOURS = (
     "this future gets its result from the worker that runs its call; for one that you "
     "set yourself make a concurrent.futures.Future"
 )
 
-_settle_watched = concurrent.futures.Future.set_result
-_settle_failed = concurrent.futures.Future.set_exception
-
 _CANCELLED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED})
 _OVER = _CANCELLED | {FINISHED}
 
 
-def settle(futures: Iterable[Future], outcomes: Iterable[Any]) -> None:
-    """Give each future its outcome: a value or a `Failure`."""
+def settle(futures: Sequence[Future], outcomes: Iterable[Any]) -> None:
+    """Give each future its outcome: a value, an `Encoded` one or a `Failure`."""
     watched = []
     with _gate:
         for future, outcome in zip(futures, outcomes, strict=True):
-            future._call = None
+            future._task = future.wire = future.target = None
+            if not future.is_simple:
+                future.buffers = ()
             if future._watched is not None:
                 watched.append((future, outcome))
-            elif type(outcome) is Failure:
-                future._exception = outcome.error
-                future._state = FINISHED
             else:
-                future._result = outcome
+                kind = type(outcome)
+                if kind is Failure:
+                    future._exception = outcome.error
+                elif kind is Encoded:
+                    future._exception = outcome
+                else:
+                    future._result = outcome
                 future._state = FINISHED
     for future, outcome in watched:
-        if type(outcome) is Failure:
-            _settle_failed(future, outcome.error)
-        else:
-            _settle_watched(future, outcome)
+        future._settle_watched(outcome)
+    if _watchers:
+        _tell_watchers(futures)

@@ -1,8 +1,8 @@
 """Log records of workers, handed to the script's handlers.
 
-Handlers are user code. So records that arrive under the pump's lock only wait here, and
-are handled after it is released, as done-callbacks are: in order, by one thread at a
-time, whichever comes by.
+Handlers are user code. So records that arrive under the event loop's lock only wait
+here, and are handled after it is released, as done-callbacks are: in order, by one
+thread at a time, whichever comes by.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Logs"]
 
 SETTLE_SECONDS = 30.0
-"""So long the end of an Executor waits for a handler."""
+"""So long a result, or the end of an Executor, waits for a handler."""
 
 
 class Logs:
@@ -46,6 +46,8 @@ class Logs:
     ) -> None:
         self._call_back = call_back
         self._queue: deque[tuple[int, bytes]] = deque()
+        self._arrived = 0
+        self._handled = 0
         self._handling = threading.Lock()
         self._handler_thread = 0
         self._filter = _Attributes(current)
@@ -74,18 +76,20 @@ class Logs:
         return levels, disabled, root.manager.disable, captures
 
     def take(self, rank: int, records: Sequence[bytes]) -> None:
-        """Take in what a worker sent. Under the pump's lock."""
+        """Take in what a worker sent. Under the event loop's lock."""
         self._queue.extend([(rank, data) for data in records])
+        self._arrived += len(records)
         self._call_back(self._drain)
 
     def settle(self) -> None:
-        """Wait until all that arrived was handled; no longer than is reasonable."""
+        """Wait until what has arrived was handled; no longer than is reasonable."""
+        arrived = self._arrived
+        if self._handled >= arrived:
+            return
         end = time.monotonic() + SETTLE_SECONDS
-        while self._queue or self._handling.locked():
-            if self._handler_thread == threading.get_ident():
-                return  # a handler waits for us
+        while self._handler_thread != threading.get_ident():  # it waits for us
             self._drain()
-            if time.monotonic() > end:
+            if self._handled >= arrived or time.monotonic() > end:
                 return
             time.sleep(0.001)
 
@@ -94,7 +98,11 @@ class Logs:
             try:
                 self._handler_thread = threading.get_ident()
                 while self._queue:
-                    self._handle(*self._queue.popleft())
+                    record = self._queue.popleft()
+                    try:
+                        self._handle(*record)
+                    finally:
+                        self._handled += 1
             finally:
                 self._handler_thread = 0
                 self._handling.release()
@@ -111,7 +119,7 @@ class Logs:
             logger = logging.getLogger(record.name)
             if logger.isEnabledFor(record.levelno):
                 logger.handle(record)
-        except BaseException as error:  # of a handler: it is not the pump's
+        except BaseException as error:  # of a handler: it is not the event loop's
             ends = isinstance(error, (KeyboardInterrupt, Stopped))
             if ends and threading.current_thread() is threading.main_thread():
                 raise

@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mpitasks.errors import ExecutorClosedError, TaskTimeout, WorkerLost
+from mpitasks.errors import ExecutorClosedError, TaskTimeout, TransportError, WorkerLost
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Rank, Task
+    from mpitasks.scheduler.events import Rank, Task
 
 __all__ = [
     "SHUTDOWN_SECONDS",
+    "UNSOUND",
     "abandoned",
     "limited",
     "lost",
+    "miscounted",
     "overdue",
     "overdue_error",
 ]
 
 SHUTDOWN_SECONDS = 30.0
 """How long ``Executor.shutdown(cancel_futures=True)`` waits for what is running."""
+
+
+_REPLACED = (
+    "a task that it ran has replaced what mpitasks needs, len or map, say (with "
+    "isolate=True it would have broken a process of its own)"
+)
+
+UNSOUND = f"sent a report that does not fit together: {_REPLACED}"
+"""What is said of a worker that does so, behind its name."""
 
 
 def lost(task: Task, rank: Rank | None, losses: Mapping[Rank, str]) -> WorkerLost:
@@ -64,16 +75,24 @@ def abandoned(task: Task) -> ExecutorClosedError:
     )
 
 
+def miscounted(task: Task, results: int) -> TransportError:
+    """Return the error of the items of a chunk that do not have a result each."""
+    return TransportError(
+        f"the worker sent {results} results for {task.count} items of {_name(task)}: "
+        f"{_REPLACED}"
+    )
+
+
 def limited(task: Task) -> bool:
     """Return whether a task has a time limit."""
-    return task.terms is not None and task.terms.timeout is not None
+    return task.task_spec is not None and task.task_spec.timeout is not None
 
 
 def _limit(task: Task) -> float:
-    assert task.terms is not None
-    return task.terms.timeout or 0.0
+    assert task.task_spec is not None
+    return task.task_spec.timeout or 0.0
 
 
 def _name(task: Task) -> str:
-    label = None if task.terms is None else task.terms.label
+    label = None if task.task_spec is None else task.task_spec.label
     return f"task {task.id}" if label is None else f"task {task.id} ({label!r})"

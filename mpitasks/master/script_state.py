@@ -2,7 +2,7 @@
 
 A global that tasks need is sent as a `Definition`: a frame that makes it. There is one
 for each version of it. Workers put them into a module ``__main__`` of their own
-(`mpitasks.worker.mirror`), and go from one version to another as the calls want it that
+(`mpitasks.runner.mirror`), and go from one version to another as the calls want it that
 they run, which have those of the moment at which they were submitted.
 
 Pickling runs code of the user, so nothing here is called under a lock.
@@ -16,13 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.master.watch import ABSENT, Watch
 from mpitasks.wire import codec, rebuild
-from mpitasks.wire.settled import settled
+from mpitasks.wire.change_detection import ABSENT, Watch
+from mpitasks.wire.immutables import settled
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
-    from mpitasks.wire.script import ScriptPickler
+    from mpitasks.wire.script_pickle import ScriptPickler
 
 __all__ = [
     "Definition",

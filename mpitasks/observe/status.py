@@ -1,18 +1,19 @@
 """The status file: a small JSON file that tells how far a run is.
 
 Rank 0 replaces it every few seconds, whole, so that a reader never sees half of it.
-`Meter` makes a record of the counts of a moment, and is pure; `Writer` is the thread
-that asks for the counts and writes. The counters are there anyway: a task costs nothing
-more because somebody looks on. `read` and `describe` are for those who do.
+`Meter` makes a record of the counts of a moment, and is pure; `StatusWriter` is the
+thread that asks for the counts and writes. The counters are there anyway: a task costs
+nothing more because somebody looks on. `read` and `describe` are for those who do. The
+file may be of another user: `read` believes nothing, and what it returns is still for
+`mpitasks.text.printable` before a terminal sees it.
 
-What the engine counts, is in `mpitasks.core.statistics`.
+`mpitasks.scheduler.statistics` has the counts.
 """
 
-# ruff: noqa: PTH100, PTH105, PTH108, PTH123
+# ruff: noqa: PTH100
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
@@ -22,21 +23,35 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from mpitasks.core.statistics import Statistics
 from mpitasks.errors import ConfigurationError
-from mpitasks.records import as_dict, dataclass, replace
+from mpitasks.files import read_regular, replacing
+from mpitasks.records import as_dict, dataclass, names_of, replace
+from mpitasks.scheduler.statistics import Statistics
 
-__all__ = ["FORMAT", "Meter", "Status", "Writer", "describe", "is_stale", "read"]
+__all__ = ["FORMAT", "Meter", "Status", "StatusWriter", "describe", "is_stale", "read"]
 
 FORMAT = 1
 """Raised when a reader of an older mpitasks would misunderstand the file."""
 
 WRITE_SECONDS = 2.0
 RATE_SECONDS = 30.0
-"""The rate is that of the last so many seconds."""
+"""The rate is that of this many seconds before now."""
+
+MARK = "mpitasks_status"
+"""The field that makes it a status file, and tells the format."""
+
+MODE = 0o644
+"""Others may look on; there are no results in it."""
+
+MOST = 1 << 60
+"""No number of a run is as large; and not a number is none."""
+
+_TEXTS = frozenset({"state", "script", "host", "job"})
+_FLOATS = frozenset({"rate", "eta", "end", "started", "written", "period"})
+_OPTIONAL = frozenset({"eta", "end", "code", "job"})
 
 STALE_PERIODS = 10
-"""After so many periods without news, rank 0 is not there any more."""
+"""After this many periods without news, rank 0 counts as gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,10 @@ class Meter:
         self._facts = facts
         self._past: deque[tuple[float, int]] = deque()
 
+    def move_end(self, end: float | None) -> None:
+        """The job's time is up at another time."""
+        self._facts["end"] = end
+
     def take(
         self, counts: Statistics, now: float, *, state: str, code: int | None = None
     ) -> Status:
@@ -149,7 +168,7 @@ class Meter:
 NOTHING = Statistics(0, 0, 0, 0, 0, 0)
 
 
-class Writer(threading.Thread):
+class StatusWriter(threading.Thread):
     """Writes the status file every few seconds, and a last time at the end.
 
     Args:
@@ -188,6 +207,10 @@ class Writer(threading.Thread):
             started=time.time(),
             period=period,
         )
+
+    def move_end(self, end: float | None) -> None:
+        """The job's time is up at another time, in seconds since 1970."""
+        self._meter.move_end(end)
 
     def run(self) -> None:
         """Write until `finish`; called by the thread itself."""
@@ -230,24 +253,21 @@ def write(path: str, status: Status) -> None:
     """Replace the file, at once and whole.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: It cannot be written, or is a file of something else.
     """
     import json
 
-    aside = f"{path}.{status.pid}.new"
-    try:
-        with open(aside, "w", encoding="utf-8") as file:
-            json.dump({"mpitasks_status": FORMAT, **as_dict(status)}, file, indent=1)
-            file.write("\n")
-        os.replace(aside, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
+    text = json.dumps({MARK: FORMAT, **as_dict(status)}, indent=1) + "\n"
+    with replacing(path, _is_status, mode=MODE) as file:
+        file.write(text.encode())
+
+
+def _is_status(head: bytes) -> bool:
+    return head.lstrip().startswith(b"{") and MARK.encode() in head
 
 
 def read(path: str) -> Status:
-    """Read a status file.
+    """Read a status file, which anybody may have written.
 
     Raises:
         ConfigurationError: It is not there, cannot be read, or is none.
@@ -255,22 +275,35 @@ def read(path: str) -> Status:
     import json
 
     try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
-        version = fields.pop("mpitasks_status")
+        fields = json.loads(read_regular(path))
+        version = fields.pop(MARK)
     except OSError as error:
         raise ConfigurationError(f"no status: {error}") from error
-    except (ValueError, TypeError, AttributeError, KeyError):
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise ConfigurationError(f"{path} is no status file of mpitasks") from None
     if version != FORMAT:
         raise ConfigurationError(
-            f"{path} is a status file of format {version}, and this mpitasks reads "
-            f"{FORMAT}: look at it with the mpitasks that runs the job"
+            f"{path} is a status file of format {version!r:.20}, and this mpitasks "
+            f"reads {FORMAT}: look at it with the mpitasks that runs the job"
         )
-    try:
-        return Status(**fields)
-    except TypeError:
-        raise ConfigurationError(f"{path} is damaged: fields are missing") from None
+    if fields.keys() != set(names_of(Status)):
+        raise ConfigurationError(f"{path} is damaged: fields are missing")
+    for name, value in fields.items():
+        if not _may_be(name, value):
+            raise ConfigurationError(f"{path} is damaged: {name} is {value!r:.40}")
+    return Status(**fields)
+
+
+def _may_be(name: str, value: Any) -> bool:
+    """Whether a field can have a value."""
+    if value is None:
+        return name in _OPTIONAL
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    whole = name not in _FLOATS
+    return -MOST < value < MOST and not (whole and isinstance(value, float))
 
 
 def is_stale(status: Status, now: float) -> bool:

@@ -1,7 +1,7 @@
 """Inside a task: which one it is.
 
-Who runs tasks in this process says here how to find out; asking costs the task,
-not asking costs nobody.
+The code that runs tasks in this process tells this module how to find out. A task that
+does not ask pays nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mpitasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mpitasks.worker.current import CurrentTask
+    from mpitasks.runner.current_task import CurrentTask
 
 __all__ = ["current_task", "provide"]
 

@@ -1,6 +1,6 @@
 """What `mpitasks.current_task` returns.
 
-Apart from `mpitasks.worker.context`: it is a data class of the standard library, which
+Apart from `mpitasks.runner.context`: it is a data class of the standard library, which
 a worker loads only if a task asks.
 """
 

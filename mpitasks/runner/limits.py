@@ -19,11 +19,11 @@ from mpitasks.errors import TaskTimeout
 __all__ = ["Limited"]
 
 AGAIN_SECONDS = 1.0
-"""Code that swallows the exception gets it again so often."""
+"""How long until code that swallowed the exception gets it again."""
 
 
 class Limited:
-    """A function, each call of which may take so many seconds.
+    """A function with a time limit for each call.
 
     Args:
         function: The function.

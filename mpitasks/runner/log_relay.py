@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["ChildRelay", "Relay", "Setting", "pack_record"]
 
 MESSAGE_BYTES = 64 << 10
-"""Records of so many bytes make a message."""
+"""The size of the records that make a message."""
 
 QUEUE_BYTES = 1 << 20
-"""With so many waiting, whoever logs sends them, in the middle of a task."""
+"""If more bytes wait, the thread that logs sends them, in the middle of a task."""
 
 FULL_BYTES = 16 << 20
-"""With so many waiting, whoever logs waits until rank 0 takes some."""
+"""If more bytes wait, the thread that logs waits until rank 0 takes some."""
 
 FULL_SECONDS = 60.0
-"""So long at most; then records are dropped, and counted."""
+"""The longest that it waits; then records are dropped, and counted."""
 
 HELD_SECONDS = 1.0
-"""So long the rank of an isolated task waits for rank 0 to take `QUEUE_BYTES`."""
+"""How long the rank of an isolated task waits for rank 0 to take `QUEUE_BYTES`."""
 
 Attributes = tuple[int, str, "int | None", "str | None"]
 """Rank, host, and the number and the label of the task; None outside one."""
@@ -285,15 +285,18 @@ class ChildRelay:
 
     Args:
         send: Sends a message to the rank: fields, and buffers.
+        send_record: Sends a record to the rank.
         attributes: Tells where a record is made.
     """
 
     def __init__(
         self,
         send: Callable[[tuple[Any, ...], Sequence[Any]], None],
+        send_record: Callable[[bytes], None],
         attributes: Callable[[], Attributes],
     ) -> None:
         self._send = send
+        self._send_record = send_record
         self._lock = threading.Lock()
         self._queue: deque[bytes] = deque()
         self._setting = Setting(self.take, attributes)
@@ -331,4 +334,4 @@ class ChildRelay:
 
     def _empty(self) -> None:
         while self._queue:
-            self._send((None, self._queue.popleft()), ())
+            self._send_record(self._queue.popleft())

@@ -1,36 +1,38 @@
 """The script on a worker: a module ``__main__`` that follows the one of rank 0.
 
-The script is not run here. What a call refers to is put into the module by name, as the
-definitions say that came with it (`mpitasks.master.script`), in the versions that the
-script had when the call was submitted. In between, what one task sets in a global stays
-there for the next, until the script has another value for it.
+The script is not run here. Each call comes with definitions of the globals that it
+refers to (`mpitasks.master.script_state`), in the versions that the script had when the
+call was submitted. They are put into the module by name. If a task sets a global, the
+next task sees that value, until the script has another value for it.
 
-`Functions` keeps what was sent. A function is unpickled when it is first asked for, or
-when it is told to be: a rank never unpickles a function that only its child calls,
-since importing the modules of a function runs code, too.
+`FunctionTable` keeps what was sent. A function is unpickled when it is first needed. A
+rank never unpickles a function that only its child calls, since importing the modules
+of a function runs code, too.
 """
 
 from __future__ import annotations
 
 import builtins
+import functools
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
+from mpitasks.runner.pristine import Lender, changes, is_inert, kept
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.codec import Unsendable
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
-from mpitasks.wire.surroundings import apply
+from mpitasks.wire.script_setup import apply
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
 __all__ = [
     "Divided",
-    "Functions",
+    "FunctionTable",
     "Mirror",
     "Sent",
     "follow",
@@ -43,7 +45,7 @@ __all__ = [
 class Sent:
     """A definition as it was sent: see `mpitasks.wire.messages.Batch`."""
 
-    __slots__ = ("buffers", "frame", "head", "id", "name", "needs", "refers")
+    __slots__ = ("_lender", "buffers", "frame", "head", "id", "name", "needs", "refers")
 
     def __init__(
         self,
@@ -62,6 +64,16 @@ class Sent:
         self.buffers = buffers
         self.needs = needs
         self.refers = refers
+        self._lender: Lender | None = None
+
+    def lend(self) -> list[Buffer]:
+        """Return the buffers in memory of their own, which nobody else changes."""
+        if not self.buffers:
+            return []
+        if self._lender is None:
+            self._lender = Lender(self.buffers)
+            self.buffers = self._lender.shared()
+        return self._lender.lend()
 
     def told(self) -> tuple[Any, ...]:
         """Return it as it stands in a message, without its buffers."""
@@ -95,7 +107,7 @@ def script_main() -> ModuleType:
     return main
 
 
-def follow(functions: Functions) -> None:
+def follow(functions: FunctionTable) -> None:
     """Let the ``__main__`` of this process be the one that follows the script."""
     sys.modules["__main__"] = functions.main
     rebuild.set_side(lambda: functions.side)
@@ -135,7 +147,7 @@ class Divided(ModuleType):
         return dir(object.__getattribute__(self, "_own")())
 
 
-class Functions(dict[int, Callable[..., Any]]):
+class FunctionTable(dict[int, Callable[..., Any]]):
     """Functions by their ids; those that were sent are loaded on demand.
 
     Args:
@@ -162,6 +174,7 @@ class Functions(dict[int, Callable[..., Any]]):
         self._replaced: dict[str, Any] = {}  # what was there before
         self._begun: dict[str, Any] = {}  # functions and classes, not yet complete
         self._beginning = 0
+        self._changed: set[str] = set()  # by calls of functions that hold them
         self.entered = -1
         self._initialized: dict[int, BaseException | None] = {}  # what it raised
 
@@ -175,13 +188,13 @@ class Functions(dict[int, Callable[..., Any]]):
         id, name, frame, head, count, needs, refers = told
         own = [buffers.pop() for _ in range(count)]
         self.sent[id] = Sent(id, name, frame, head, own, needs, refers)
-        self.pop(id, None)
+        self._unload(id)
 
     def forget(self, ids: Iterable[int]) -> None:
         """Let go of what rank 0 does not need any more, or sends again if it does."""
         for each in ids:
             sent = self.sent.pop(each)
-            self.pop(each, None)
+            self._unload(each)
             name = sent.name
             if name is not None and self._versions.get(name) in (each, _stale(each)):
                 del self._versions[name]
@@ -213,9 +226,55 @@ class Functions(dict[int, Callable[..., Any]]):
 
     def __missing__(self, function_id: int) -> Callable[..., Any]:
         sent = self.sent[function_id]
-        function: Callable[..., Any] = codec.decode_kept(sent.frame, sent.buffers)
+        held = self._held_by(sent)
+        if held and not held.isdisjoint(
+            self._changed.union(*map(changes, self.values()))
+        ):
+            self._renew(held, sent)
+        load = functools.partial(self._load_again, sent)
+        function = kept(self._decode(sent), load, len(sent.frame), held)
         self[function_id] = function
         return function
+
+    def _load_again(self, sent: Sent) -> Callable[..., Any]:
+        """Load a function anew, with the globals whose objects it holds."""
+        own = self.get(sent.id)
+        held = self._held_by(sent)
+        if held:
+            self._renew(held, sent)
+            if own is not None:
+                self[sent.id] = own  # it was unloaded with all that hold the same
+        return self._decode(sent)
+
+    def _unload(self, function_id: int) -> None:
+        """Forget a function as it was loaded, but not what its calls have changed."""
+        self._changed.update(changes(self.pop(function_id, None)))
+
+    def _decode(self, sent: Sent) -> Callable[..., Any]:
+        function: Callable[..., Any] = codec.decode_kept(sent.frame, sent.lend())
+        return function
+
+    def _held_by(self, sent: Sent) -> set[str]:
+        """Return the globals that a function holds, itself or through others.
+
+        Those that it cannot change are left out.
+        """
+        main = self.main.__dict__
+        held: set[str] = set()
+        names = [*sent.refers]
+        while names:
+            name = names.pop()
+            version = self._versions.get(name, -1)
+            if version >= 0 and name not in held and not is_inert(main.get(name)):
+                held.add(name)
+                names += self.sent[version].refers
+        return held
+
+    def _renew(self, names: set[str], function: Sent) -> None:
+        """Put globals that a function needs into the module once more."""
+        self._changed -= names
+        self._versions.update((name, _stale(self._versions[name])) for name in names)
+        self._enter(function)
 
     def _enter(self, function: Sent) -> None:
         """Put the globals that a function needs into the module.
@@ -277,7 +336,7 @@ class Functions(dict[int, Callable[..., Any]]):
                 pending.setdefault(need.name, need)
         for function_id in [*self]:
             if not stale.isdisjoint(self.sent[function_id].refers):
-                del self[function_id]
+                self._unload(function_id)
 
     def _initialize(self, initializer: Sent) -> None:
         if initializer.id not in self._initialized:
@@ -304,7 +363,7 @@ class Functions(dict[int, Callable[..., Any]]):
         try:
             if need.head is not None:
                 self._begin(name, need.head)
-            value = codec.decode_kept(need.frame, need.buffers)
+            value = codec.decode_kept(need.frame, need.lend())
         except BaseException as error:
             raise SerializationError(
                 f"the global variable {name!r} of the script cannot be loaded: "

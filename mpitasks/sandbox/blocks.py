@@ -7,30 +7,35 @@ word of a block says whether the receiver still uses it; when its last array die
 the sender may fill the block again. That matters: fresh memory costs page faults, and
 those five times as much as the copy.
 
-What a block is filled with, is told by a message (`mpitasks.worker.channel`).
+A message tells what the block holds (`mpitasks.sandbox.channel`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.runner.damage import Damaged
+
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["Inbox", "Outbox", "anonymous_file"]
+__all__ = ["Inbox", "Outbox", "anonymous_file", "anonymous_memory"]
 
 KEEP_BYTES = 80 << 20
-"""Blocks that are not in use are kept up to so many bytes, in each direction; larger
-ones are not kept at all. Enough for arrays of 64 MiB."""
+"""The size of unused blocks that are kept in each direction. A block that is larger is
+not kept at all. This is enough for arrays of 64 MiB."""
 
 HEAD = mmap.PAGESIZE  # the word that says "in use", and room up to the next page
 ALIGNMENT = 64
 SMALLEST = 256 << 10
 USED = slice(0, 1)
+
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def anonymous_file(name: str) -> int:
@@ -40,9 +45,28 @@ def anonymous_file(name: str) -> int:
         OSError: The system has no such thing, or no memory for it.
     """
     if hasattr(os, "memfd_create"):
-        return os.memfd_create(name, os.MFD_CLOEXEC)
+        return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     # A Python that was built for an old C library has no memfd_create.
     return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR | os.O_EXCL, 0o600)
+
+
+def anonymous_memory(name: str, nbytes: int) -> int:
+    """As `anonymous_file`, of a size that nobody can change any more.
+
+    A process that reads mapped memory behind the end of its file dies of SIGBUS.
+
+    Raises:
+        OSError: The system has no such thing, or no memory for it.
+    """
+    fd = anonymous_file(name)
+    try:
+        os.ftruncate(fd, nbytes)
+        if hasattr(os, "memfd_create"):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 class _Block:
@@ -140,9 +164,8 @@ class Outbox:
             return min(fitting, key=lambda block: block.nbytes)
         size = max(_rounded(nbytes), SMALLEST)
         self._trim(KEEP_BYTES - size)
-        fd = anonymous_file("mpitasks")
+        fd = anonymous_memory("mpitasks", size)
         try:
-            os.ftruncate(fd, size)
             block = _Block(self._number, fd, size)
         except BaseException:
             os.close(fd)
@@ -152,7 +175,7 @@ class Outbox:
         return block
 
     def _trim(self, keep_bytes: int, *, used: bool = False) -> None:
-        """Close unused blocks, the oldest first, until so many bytes are left."""
+        """Close unused blocks, the oldest first, until the rest is small enough."""
         unused = [block for block in self._blocks.values() if used or not block.used]
         total = sum(block.nbytes for block in unused)
         for block in unused:
@@ -167,29 +190,37 @@ class Outbox:
 
 
 class Inbox:
-    """The receiver's view of the blocks."""
+    """The receiver's view of the blocks.
 
-    def __init__(self) -> None:
+    Args:
+        wary: Whether the sender may have anything sent.
+    """
+
+    def __init__(self, wary: bool = False) -> None:
+        self._wary = wary
         self._blocks: dict[int, mmap.mmap] = {}
 
-    def unpack(self, told: tuple[Any, ...], fds: list[int]) -> list[Buffer]:
+    def unpack(self, told: tuple[Any, ...], fds: Sequence[int]) -> list[Buffer]:
         """Return the buffers in a block, as arrays on top of it.
 
         Args:
-            told: What `Outbox.pack` returned, and the descriptors that came along,
-                which are closed.
+            told: What `Outbox.pack` returned.
+            fds: The descriptors that came along; they stay the caller's.
 
         Raises:
+            Damaged: The block is none of an `Outbox`.
             OSError: The block cannot be mapped.
         """
         number, nbytes, places, dropped = told
         if fds:
-            try:
-                self._blocks[number] = mmap.mmap(fds[0], nbytes)
-            finally:
-                for fd in fds:
-                    os.close(fd)
-        arrays = _Loan(self._blocks[number]).buffers(places)
+            if self._wary:
+                _refuse_unsealed(fds[0], nbytes)
+            self._blocks[number] = mmap.mmap(fds[0], nbytes)
+        memory = self._blocks[number]
+        for start, size in places:
+            if not HEAD <= start <= start + size <= memory.size():
+                raise Damaged("a buffer outside of its block")
+        arrays = _Loan(memory).buffers(places)
         for old in dropped:
             self._blocks.pop(old, None)
         return arrays
@@ -197,6 +228,21 @@ class Inbox:
     def clear(self) -> None:
         """The sender is gone. What was built on its blocks stays."""
         self._blocks.clear()
+
+
+def _refuse_unsealed(fd: int, nbytes: int) -> None:
+    """See to it that the memory is there, and stays there.
+
+    Raises:
+        Damaged: It may not.
+        OSError: It is no memory.
+    """
+    if os.fstat(fd).st_size < nbytes:
+        raise Damaged("a block that is shorter than it says")
+    if hasattr(os, "memfd_create"):
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        if seals & _SEALS != _SEALS:
+            raise Damaged("a block that could be cut off")
 
 
 class _Loan:
@@ -237,6 +283,6 @@ def _fill(block: _Block, start: int, view: memoryview) -> None:
 
 
 def _rounded(nbytes: int) -> int:
-    """Return the size of block for so many bytes: at most an eighth more."""
+    """Return the size of a block for `nbytes`: at most an eighth more."""
     step = max(mmap.PAGESIZE, 1 << (nbytes.bit_length() - 4))
     return -(-nbytes // step) * step

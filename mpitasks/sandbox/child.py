@@ -2,7 +2,7 @@
 
 It is one process with one thread of ours, which user code has to itself: whatever that
 does to the process, it does not do it to the rank. MPI is not initialised here.
-Requests and answers are described in `mpitasks.worker.sandbox`.
+Requests and answers are described in `mpitasks.sandbox.sandbox`.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpitasks import forks
+from mpitasks import forks, walltime
 from mpitasks.randomness import Draw, place_at, refuse_thread
+from mpitasks.runner.current_task import CurrentTask
+from mpitasks.runner.damage import replaced
+from mpitasks.runner.execution import run_call, run_item
+from mpitasks.runner.mirror import FunctionTable
+from mpitasks.sandbox.channel import LOG
+from mpitasks.sandbox.request import TOGETHER
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
     MAP_PLAIN,
-    PLAIN,
-    STARMAP,
     STARMAP_PLAIN,
 )
-from mpitasks.wire.outcomes import Form, encode_error, encode_result
-from mpitasks.worker.current import CurrentTask
-from mpitasks.worker.mirror import Functions, Unloadable, unpickle
-from mpitasks.worker.order import TOGETHER
+from mpitasks.wire.outcomes import Form, encode_error
 
 if TYPE_CHECKING:
+    from mpitasks.runner.log_relay import ChildRelay
+    from mpitasks.sandbox.channel import Channel
+    from mpitasks.sandbox.progress_page import ProgressPage
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import LogSetup
-    from mpitasks.worker.channel import Channel
-    from mpitasks.worker.logs import ChildRelay
-    from mpitasks.worker.slate import Slate
 
 __all__ = ["Isolated"]
 
@@ -43,29 +44,34 @@ class Isolated:
 
     Args:
         channel: The way to the rank.
-        slate: Where it says how far it is.
+        progress page: Where it says how far it is.
         where: Rank, host and process, for the head of tracebacks.
 
     Attributes:
         functions: Those that were sent.
     """
 
-    def __init__(self, channel: Channel, slate: Slate, where: str) -> None:
+    def __init__(self, channel: Channel, page: ProgressPage, where: str) -> None:
         self._channel = channel
-        self._slate = slate
+        self._page = page
         self._where = where
-        self.functions = Functions()
+        self.functions = FunctionTable()
         self._task: tuple[Any, ...] | None = None
         self._item: int | None = None  # which of a chunk runs
         self._thread = threading.get_ident()
         self._logs: ChildRelay | None = None
 
     def serve(self) -> None:
-        """Run what the rank sends until it closes the channel."""
+        """Run what the rank sends until it closes the channel, or a task breaks us."""
+        walltime.follow(self._page.job_end)
         while (message := self._channel.receive()) is not None:
-            self._run(*message)
+            (number, *request), buffers = message
+            self._page.take_up(number)
+            self._run(request, buffers)
+            if replaced():
+                return  # the next task gets a process in which all is in its place
 
-    def _run(self, request: tuple[Any, ...], buffers: list[Buffer]) -> None:
+    def _run(self, request: list[Any], buffers: list[Buffer]) -> None:
         function_id, sent, mode, payload, first, forget, task, *news = request
         if news:
             self._follow_logs(*news)
@@ -76,13 +82,13 @@ class Isolated:
             functions.learn(told, buffers)
         function = functions.ready(function_id)
         if sent:
-            self._slate.loaded()
+            self._page.loaded()
         self._task = task
         if mode in (CALL_PLAIN, CALL):
             buffers.reverse()
             form = None
-            if self._slate.begin(0):
-                form = self._call(function, mode, payload, buffers)
+            if self._page.begin(0):
+                form = run_call(function, mode, payload, buffers, self._where)
             self._answer(0, form, done=True)
         elif mode == TOGETHER:
             self._calls(function, payload, first)
@@ -93,7 +99,7 @@ class Isolated:
     def disown(self) -> None:
         """In a forked child: answer nothing from there."""
         end: Any = forks.EndOfChild()
-        self._channel = self._slate = end
+        self._channel = self._page = end
 
     def current_task(self) -> CurrentTask | None:
         """Return the task that is running here, if one is."""
@@ -111,15 +117,20 @@ class Isolated:
         place = place_at(self._task[-1], self._item)
         if place is None:
             return None
-        self._slate.note_drawn()  # before: it may crash
+        self._page.note_drawn()  # before: it may crash
         return Draw("task", (self._task[0], place), *place)
 
     def _follow_logs(self, setup: LogSetup | None) -> None:
         """Have log records of tasks go to the rank, or no more of them."""
         if self._logs is None:
-            from mpitasks.worker.logs import ChildRelay
+            from mpitasks.runner.log_relay import ChildRelay
 
-            self._logs = ChildRelay(self._channel.send, self._attributes)
+            channel = self._channel
+            self._logs = ChildRelay(
+                channel.send,
+                lambda record: channel.send((LOG, record)),
+                self._attributes,
+            )
         self._logs.follow(setup)
 
     def _send(self, fields: tuple[Any, ...], buffers: Sequence[Any] = ()) -> None:
@@ -134,37 +145,17 @@ class Isolated:
         id, _, label, rank, host, _ = self._task
         return rank, host, id, label
 
-    def _call(
-        self,
-        function: Callable[..., Any],
-        mode: int,
-        payload: Any,
-        buffers: list[Buffer],
-    ) -> Form:
-        try:
-            if type(function) is Unloadable:
-                function()  # or the arguments would be blamed, which need the same
-            args, kwargs = payload, {}
-            if mode == CALL:
-                args, kwargs = unpickle(payload, buffers, "the arguments", self._where)
-                buffers.clear()
-            box = [function(*args, **kwargs)]
-            forks.leave()
-            del args, kwargs  # what they still refer to dies before the value is sent
-            return encode_result(box, self._where)
-        except BaseException as error:  # whatever it is, it belongs to the task
-            forks.leave(error)
-            return encode_error(error, self._where)
-
     def _calls(
         self, function: Callable[..., Any], calls: list[Any], first: int
     ) -> None:
         """Run several calls, as the items of a chunk."""
         for at, (mode, payload, task) in enumerate(calls, first):
-            if not self._slate.begin(at):
+            if not self._page.begin(at):
                 break
             self._task = task
-            self._put(at, self._call(function, mode, payload, []))
+            self._put(at, run_call(function, mode, payload, [], self._where))
+            if replaced():
+                break
         self._answer(0, None, done=True)
 
     def _map(
@@ -176,65 +167,46 @@ class Isolated:
         buffers: list[Buffer],
     ) -> None:
         plain = mode in (MAP_PLAIN, STARMAP_PLAIN)
-        spread = mode in (STARMAP, STARMAP_PLAIN)
         items = codec.decode(payload)[first:] if plain else payload
-        slate = self._slate
+        page = self._page
         for at, item in enumerate(items, first):
-            own = [] if plain else [buffers.pop() for _ in range(item[1])]
-            if not slate.begin(at):
+            frame, count = (item, 0) if plain else item
+            own = [buffers.pop() for _ in range(count)]
+            if not page.begin(at):
                 break
             self._item = at
-            self._put(at, self._apply(function, item, own, plain, spread))
+            self._put(at, run_item(function, mode, frame, own, self._where))
         self._item = None
         self._answer(0, None, done=True)
 
-    def _apply(
-        self,
-        function: Callable[..., Any],
-        item: Any,
-        buffers: list[Buffer],
-        plain: bool,
-        spread: bool,
-    ) -> Form:
-        try:
-            if type(function) is Unloadable:
-                function()  # or the item would be blamed, which needs the same
-            if not plain:
-                item = unpickle(item[0], buffers, "an item", self._where)
-                buffers.clear()
-            value = function(*item) if spread else function(item)
-            forks.leave()
-            if id(type(value)) in codec.SCALAR_IDS:
-                return PLAIN, value, []
-            del item
-            box = [value]
-            del value
-            return encode_result(box, self._where)
-        except BaseException as error:
-            forks.leave(error)
-            return encode_error(error, self._where)
-
     def _put(self, at: int, form: Form) -> None:
-        """Leave the result of an item on the slate, or send it."""
-        if form[2] or not self._slate.note(form[:2]):
+        """Leave the result of an item on the progress page, or send it."""
+        if form[2] or not self._page.note(at, form[:2]):
             self._answer(at, form)
 
     def _answer(self, at: int, form: Form | None, *, done: bool = False) -> None:
-        """Send what is on the slate, then the result of item `at`."""
-        first, notes = (0, b"") if done else self._slate.notes()
+        """Send what is on the progress page, then the result of item `at`.
+
+        At the end the rank reads the progress page by itself, if it is whole.
+        """
+        page = self._page
+        self._channel.refuse_replaced()
+        notes = None if done and page.whole() else page.take()
         told: tuple[int, Any] | None = None
         buffers: list[Buffer] = []
         if form is not None:
             kind, payload, buffers = form
             told = kind, payload
-        loaded = "numpy" in sys.modules
+        rest = done, page.noted_draw, "numpy" in sys.modules
         try:
-            self._send((first, notes, at, told, done, loaded), buffers)
+            self._send((notes, at, told, *rest), buffers)
         except ConnectionError:
             raise
         except (OSError, MemoryError) as error:  # no memory to share
             kind, payload, _ = encode_error(error, self._where)
             told = kind, payload
-            self._send((first, notes, at, told, done, loaded))
-        if not done:
-            self._slate.wipe(at + 1)
+            self._send((notes, at, told, *rest))
+        if done:
+            page.note_answered()
+        else:
+            page.wipe()

@@ -1,6 +1,6 @@
 """On the rank: makes the children that isolated tasks run in, and ends them.
 
-The children are forked by a server (`mpitasks.worker.forkserver`), a fresh interpreter
+The children are forked by a server (`mpitasks.sandbox.forkserver`), a fresh interpreter
 that this module executes when the first child is wanted. It gets the rank's
 environment without what a launcher set to say "this process is a rank"
 (`mpitasks.subprocesses`): an MPI library in a child would take itself for the rank. MPI
@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -24,15 +25,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import InternalError
-from mpitasks.subprocesses import subprocess_environment
-from mpitasks.worker.blocks import anonymous_file
-from mpitasks.worker.channel import PACKET_BYTES, Channel, receive_packet, send_packet
-from mpitasks.worker.slate import Slate, new_slate
+from mpitasks.sandbox.blocks import anonymous_file
+from mpitasks.sandbox.channel import PACKET_BYTES, Channel, receive_packet, send_packet
+from mpitasks.sandbox.progress_page import ProgressPage, new_page
+from mpitasks.subprocesses import interpreter_options, subprocess_environment
 
 if TYPE_CHECKING:
+    import subprocess
+
     from mpitasks.wire.messages import LogSetup
 
-__all__ = ["Child", "Children", "Ending"]
+__all__ = ["Child", "ChildExit", "Children"]
 
 START_SECONDS = 60.0
 """How long the server may take to start: Python from a slow file system."""
@@ -58,7 +61,7 @@ class Child:
     Attributes:
         pid: Its process id, which stays its own until it was ended.
         channel: The way to it; does not block.
-        slate: Where it says how far it is.
+        progress page: Where it says how far it is.
         known: Ids of the functions that it has.
         has_numpy: Whether NumPy is loaded there, as far as is known.
         hung_up: Whether it closed its end of the channel.
@@ -67,10 +70,12 @@ class Child:
         last_words: What the interpreter could still say of its crash, after its end.
     """
 
-    def __init__(self, pid: int, channel: Channel, slate: Slate, report: int) -> None:
+    def __init__(
+        self, pid: int, channel: Channel, page: ProgressPage, report: int
+    ) -> None:
         self.pid = pid
         self.channel = channel
-        self.slate = slate
+        self.page = page
         self.known: set[int] = set()
         self.has_numpy = False
         self.logs: LogSetup | None = None
@@ -111,6 +116,12 @@ class Child:
             return 0
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def kill(self) -> None:
+        """Kill the process, not what it has started; it may hold the server back."""
+        if self._handle >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
     def gone(self) -> bool:
         """Whether nothing more will come from it."""
         if self.hung_up:
@@ -123,12 +134,12 @@ class Child:
 
     def close(self) -> None:
         """Let go of everything on this side. After its end."""
-        self.begun = self.slate.begun
+        self.begun = self.page.begun
         with contextlib.suppress(OSError):
             text = os.pread(self._report, REPORT_BYTES, 0)
             self.last_words = _shortened(text.decode(errors="replace"))
         self.channel.close()
-        self.slate.close()
+        self.page.close()
         for fd in (self._report, self._statm, self._handle):
             if fd >= 0:
                 os.close(fd)
@@ -137,12 +148,17 @@ class Child:
 def _shortened(report: str) -> str:
     """Return an interpreter's crash report without what is ours."""
     report, _, _ = report.partition("Extension modules:")
-    ours = ("worker/isolated.py", "launch/isolated.py", 'File "<string>", line')
+    ours = (
+        "mpitasks/sandbox/child.py",
+        "mpitasks/runner/execution.py",
+        "mpitasks/launch/child.py",
+        'File "<string>", line',
+    )
     lines = [line for line in report.splitlines() if not any(o in line for o in ours)]
     return "\n".join(lines).strip()
 
 
-class Ending:
+class ChildExit:
     """How a child ended.
 
     Attributes:
@@ -176,7 +192,7 @@ class Children:
         self._rank = rank
         self._where = where
         self._control: socket.socket | None = None
-        self._process: object = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._room = bytearray(PACKET_BYTES)
         self._loaded = False
 
@@ -206,22 +222,23 @@ class Children:
     def load_numpy(self) -> None:
         """Have NumPy loaded in the children to come."""
         if self._control is not None and not self._loaded:
-            from mpitasks.worker.forkserver import LOAD
+            from mpitasks.sandbox.forkserver import LOAD
 
             self._loaded = True
             with contextlib.suppress(OSError):
                 send_packet(self._control, LOAD)
 
-    def end(self, child: Child) -> Ending:
+    def end(self, child: Child) -> ChildExit:
         """Kill the child, and all that it has started; return how it had ended."""
-        from mpitasks.worker.forkserver import END
+        from mpitasks.sandbox.forkserver import END
 
+        child.kill()
         try:
             status, peak = map(int, self._ask(END, (), END_SECONDS).split())
-            return Ending(status, peak << 10)
+            return ChildExit(status, peak << 10)
         except (OSError, AttributeError):
             self._abandon()
-            return Ending(None)
+            return ChildExit(None)
 
     def close(self, child: Child | None = None) -> None:
         """End the server, and the child: by itself, if it is quick."""
@@ -236,25 +253,25 @@ class Children:
             time.sleep(0.001)
 
     def _new(self, idle: Callable[[], object]) -> Child:
-        from mpitasks.worker.forkserver import NEW
+        from mpitasks.sandbox.forkserver import NEW
 
         self._start()
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        slate, page = new_slate()
+        page, page_fd = new_page()
         report = anonymous_file("mpitasks-report")
         try:
             with other:
-                fds = (other.fileno(), page, report)
+                fds = (other.fileno(), page_fd, report)
                 pid = int(self._ask(NEW, fds, START_SECONDS, idle))
             own.setblocking(False)
-            return Child(pid, Channel(own), slate, report)
+            return Child(pid, Channel(own, wary=True), page, report)
         except BaseException:
             own.close()
-            slate.close()
+            page.close()
             os.close(report)
             raise
         finally:
-            os.close(page)
+            os.close(page_fd)
 
     def _ask(
         self,
@@ -270,6 +287,7 @@ class Children:
         send_packet(control, order, fds)
         end = time.monotonic() + seconds
         while not select.select([control], [], [], IDLE_SECONDS)[0]:
+            self._continue()
             idle()
             if time.monotonic() > end:
                 raise TimeoutError(f"no answer in {seconds:g} s")
@@ -287,12 +305,11 @@ class Children:
         with other:
             code = (
                 f"import sys; sys.path[:] = {sys.path!r}\n"
-                f"from mpitasks.launch.isolated import main\n"
+                f"from mpitasks.launch.child import main\n"
                 f"main({other.fileno()}, {self._rank}, {self._where!r}, {sys.argv!r})"
             )
-            flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
             self._process = subprocess.Popen(
-                [sys.executable, *flags, "-c", code],
+                [sys.executable, *interpreter_options(), "-c", code],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 env=subprocess_environment(),
@@ -303,15 +320,20 @@ class Children:
         if "numpy" in sys.modules:
             self.load_numpy()
 
+    def _continue(self) -> None:
+        """Have the server go on, if a task has stopped it."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def _abandon(self) -> None:
         """Leave the server to itself: it ends, and its children with it."""
-        import subprocess
+        if self._control is not None:
+            self._control.close()
+        self._continue()
+        process, self._control, self._process = self._process, None, None
+        if process is not None:
+            import subprocess
 
-        control, self._control = self._control, None
-        process, self._process = self._process, None
-        if control is not None:
-            control.close()
-        if isinstance(process, subprocess.Popen):
             try:
                 process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:

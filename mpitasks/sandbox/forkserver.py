@@ -4,13 +4,13 @@ Forking the rank itself would copy a process in which MPI and its threads run. S
 rank executes a fresh interpreter, once, which imports what every child needs and then
 only forks: a child is there in milliseconds, as often as one crashes. The server also
 ends children, with all that they have started: whatever they leave behind becomes the
-server's own child (PR_SET_CHILD_SUBREAPER). It ends, and they with it, when its rank
-does: then its socket says so, at the latest.
+server's own child (PR_SET_CHILD_SUBREAPER). The server ends when its rank does, at the
+latest when its socket is closed, and its children end with it.
 
-Orders and answers, one packet each: ``NEW`` with the descriptors of a channel, a slate
-and a file for crash reports is answered by the child's process id; ``END`` kills the
-child and is answered by its status and its peak of resident memory in KiB; ``LOAD``
-imports NumPy for the children to come and is not answered.
+Orders and answers, one packet each: ``NEW`` with the descriptors of a channel, a
+progress page and a file for crash reports is answered by the child's process id;
+``END`` kills the child and is answered by its status and its peak of resident memory in
+KiB; ``LOAD`` imports NumPy for the children to come and is not answered.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import sys
 import warnings
 from types import FrameType
 
-from mpitasks.worker.channel import PACKET_BYTES, receive_packet, send_packet
+from mpitasks.sandbox.channel import PACKET_BYTES, receive_packet, send_packet
 
 __all__ = ["END", "LOAD", "NEW", "serve"]
 

@@ -1,4 +1,4 @@
-"""What a child is to run, and what came of it, over as many children as it takes.
+"""What children are to run, and the results, over as many children as it takes.
 
 Pure bookkeeping: no process, no clock.
 """
@@ -9,34 +9,48 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.records import dataclass, field
+from mpitasks.runner.damage import Damaged
+from mpitasks.sandbox.progress_page import read_notes
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
     ERROR,
-    ITEMS,
-    LIST,
     MAP_PLAIN,
     PLAIN,
     STARMAP_PLAIN,
+    VALUE,
 )
-from mpitasks.worker.slate import read_notes
 
 if TYPE_CHECKING:
-    from mpitasks.terms import Terms
+    from mpitasks.runner.mirror import Sent
+    from mpitasks.task_spec import TaskSpec
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.outcomes import Form
-    from mpitasks.worker.mirror import Sent
 
 TOGETHER = -1
 """The mode of several calls of one function, of which the payload is a list: (mode,
 payload, task), none of them with buffers."""
 
-__all__ = ["TOGETHER", "Order", "Run", "make_joint_order", "make_order"]
+_GONE: tuple[int, Any, int] = PLAIN, None, 0
+"""In the place of a result that was handed out."""
+
+_NONE = type(None)
+_ANSWERS = {(int, told, bool, bool, bool) for told in (_NONE, tuple)}
+"""The types of the fields behind the first."""
+
+__all__ = [
+    "TOGETHER",
+    "Run",
+    "SandboxRequest",
+    "make_joint_order",
+    "make_order",
+    "read_answer",
+]
 
 
 @dataclass(slots=True)
-class Order:
+class SandboxRequest:
     """What is to be run.
 
     Attributes:
@@ -67,65 +81,90 @@ def make_order(
     call: tuple[int, int, int, Any],
     buffers: list[Buffer],
     sent: Sequence[Sent],
-    terms: Terms,
+    task_spec: TaskSpec,
     own: tuple[int, str],
     places: Any = None,
-) -> Order:
+) -> SandboxRequest:
     """Return the order for a call of a `Batch`.
 
     Args:
         call: The call, without its buffers.
         buffers: Its buffers.
         sent: Its function, behind all that it needs.
-        terms: Its terms.
+        task_spec: What a worker must know of its options.
         own: The rank and its host.
         places: Where it, or its items, have their place, as in `Batch.places`.
     """
     task_id, function_id, mode, payload = call
-    return Order(
+    return SandboxRequest(
         function_id=function_id,
         sent=sent,
         mode=mode,
         payload=payload,
         buffers=buffers,
-        label=terms.label,
-        timeout=terms.timeout,
-        memory_limit=terms.memory_limit,
-        task=(task_id, terms.attempt, terms.label, *own, places),
+        label=task_spec.label,
+        timeout=task_spec.timeout,
+        memory_limit=task_spec.memory_limit,
+        task=(task_id, task_spec.attempt, task_spec.label, *own, places),
     )
 
 
 def make_joint_order(
     calls: Sequence[tuple[int, int, int, Any, int]],
     sent: Sequence[Sent],
-    terms: Sequence[Terms],
+    task_spec: Sequence[TaskSpec],
     own: tuple[int, str],
     places: Sequence[Any],
-) -> Order:
+) -> SandboxRequest:
     """Return one order for calls of one function, which differ but in their payloads.
 
     Args:
         calls: Calls of a `Batch`, without buffers.
         sent: Their function, behind all that it needs.
-        terms: Their terms.
+        task_spec: What a worker must know of their options.
         own: The rank and its host.
         places: Their places.
     """
     payload = [
         (mode, payload, (task_id, its.attempt, its.label, *own, place))
         for (task_id, _, mode, payload, _), its, place in zip(
-            calls, terms, places, strict=True
+            calls, task_spec, places, strict=True
         )
     ]
-    return Order(
+    return SandboxRequest(
         function_id=calls[0][1],
         sent=sent,
         mode=TOGETHER,
         payload=payload,
-        label=terms[0].label,
-        timeout=terms[0].timeout,
-        memory_limit=terms[0].memory_limit,
+        label=task_spec[0].label,
+        timeout=task_spec[0].timeout,
+        memory_limit=task_spec[0].memory_limit,
     )
+
+
+def read_answer(fields: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Return the fields of an answer of a child; None if it is none."""
+    kinds = tuple(map(type, fields))
+    if kinds[1:] in _ANSWERS and kinds[0] in (bytes, _NONE):
+        return fields
+    return None
+
+
+def _result(record: Any) -> tuple[int, Any]:
+    """Return form and payload of a result, which came from a child.
+
+    Raises:
+        Damaged: It is no result.
+    """
+    try:
+        form, payload = record
+        if form in (VALUE, ERROR) and type(payload) is bytes:
+            return form, payload
+        if form == PLAIN and codec.is_plain((payload,)):
+            return form, payload
+    except (TypeError, ValueError):
+        pass
+    raise Damaged("what is no result")
 
 
 class Run:
@@ -139,9 +178,10 @@ class Run:
         first: The item that the present child began with.
         futile: How many children died before they began an item, in a row.
         drew: Whether an item that was run may have asked for random numbers of ours.
+        handed_out: How many results were handed out.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: SandboxRequest) -> None:
         self.order = order
         self.items: list[tuple[int, Any, int]] = []
         self.buffers: list[Buffer] = []
@@ -157,7 +197,7 @@ class Run:
         self.first = 0
         self.futile = 0
         self.drew = False
-        self._handed_out = 0
+        self.handed_out = 0
 
     @property
     def finished(self) -> bool:
@@ -170,11 +210,24 @@ class Run:
         self.buffers += buffers
         self.futile = 0
 
-    def add_notes(self, first: int, notes: bytes) -> None:
-        """Take in what stood on the slate, but for what is there already."""
-        for at, (form, payload) in enumerate(read_notes(notes), first):
-            if at == len(self.items):
-                self.add(form, payload)
+    def add_notes(self, notes: bytes) -> None:
+        """Take in the results on the progress page that are not known already.
+
+        Raises:
+            Damaged: Something else stood there; what came before it was taken in.
+        """
+        for at, record in read_notes(notes):
+            if at == len(self.items) and not self.finished:
+                self.add(*_result(record))
+
+    def add_answer(self, at: int, told: Any, buffers: Sequence[Buffer]) -> None:
+        """Take in the result of an item that was sent by itself.
+
+        Raises:
+            Damaged: It is none.
+        """
+        if at == len(self.items) and not self.finished:
+            self.add(*_result(told), buffers)
 
     def fail(self, error: BaseException, text: str) -> None:
         """Let the item fail that comes next."""
@@ -207,21 +260,18 @@ class Run:
         wanted = (sent, order.mode, payload, done, forget, order.task)
         return (order.function_id, *wanted), buffers
 
-    def hand_out(self) -> list[Form]:
-        """Return the results that have come since the last time."""
+    def hand_out(self, keep: int = 0) -> list[Form]:
+        """Return the results that have come since the last time, and let go of them.
+
+        Args:
+            keep: How many of the last items are not handed out yet.
+        """
         forms: list[Form] = []
-        for form, payload, count in self.items[self._handed_out :]:
+        start, end = self.handed_out, min(len(self.items), self.total - keep)
+        for at in range(start, end):
+            form, payload, count = self.items[at]
             own, self.buffers = self.buffers[:count], self.buffers[count:]
             forms.append((form, payload, own))
-        self._handed_out = len(self.items)
+            self.items[at] = _GONE
+        self.handed_out = max(start, end)
         return forms
-
-    def form(self) -> Form:
-        """Return the result."""
-        if self.single:
-            form, payload, _ = self.items[0]
-            return form, payload, self.buffers
-        if all(form == PLAIN for form, _, _ in self.items):
-            values = [value for _, value, _ in self.items]
-            return LIST, codec.encode_plain(values), []
-        return ITEMS, self.items, self.buffers

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from mpitasks.errors import TaskCrashed, TaskMemoryExceeded, TaskTimeout
 
 if TYPE_CHECKING:
-    from mpitasks.worker.children import Ending
-    from mpitasks.worker.order import Order
+    from mpitasks.sandbox.children import ChildExit
+    from mpitasks.sandbox.request import SandboxRequest
 
-__all__ = ["Blame"]
+__all__ = ["TaskErrors"]
 
 
-class Blame:
+class TaskErrors:
     """Writes the errors of one rank.
 
     Args:
@@ -26,23 +26,33 @@ class Blame:
         self._rank = rank
         self._host = host
 
-    def crash(self, order: Order, ending: Ending) -> TaskCrashed:
+    def crash(self, order: SandboxRequest, ending: ChildExit) -> TaskCrashed:
         """Return the error of a task that took its process with it."""
         return self._crashed(order, f"{_task(order)} {_fate(ending)}", ending)
 
-    def stillborn(self, order: Order, ending: Ending) -> TaskCrashed:
+    def stillborn(self, order: SandboxRequest, ending: ChildExit) -> TaskCrashed:
         """Return the error of a task whose function cannot even be loaded."""
         what = f"loading the function of {_task(order)} {_fate(ending)}, several times"
         return self._crashed(order, what, ending)
 
-    def overdue(self, order: Order) -> TaskTimeout:
+    def ruin(
+        self, order: SandboxRequest, ending: ChildExit, damage: Exception
+    ) -> TaskCrashed:
+        """Return the error of a task that broke the process that it ran in."""
+        what = (
+            f"{_task(order)} wrote into memory or files of its process that are not "
+            f"its own ({damage}), and its process was killed,"
+        )
+        return self._crashed(order, what, ending)
+
+    def overdue(self, order: SandboxRequest) -> TaskTimeout:
         """Return the error of a task that ran for too long."""
         return TaskTimeout(
             f"{_task(order)} took longer than its timeout of {order.timeout:g} s on "
             f"{self._place()}, and its process was killed"
         )
 
-    def overflow(self, resident: int, order: Order) -> TaskMemoryExceeded:
+    def overflow(self, resident: int, order: SandboxRequest) -> TaskMemoryExceeded:
         """Return the error of a task that took too much memory."""
         limit = order.memory_limit
         assert limit is not None
@@ -54,7 +64,9 @@ class Blame:
         error.rank, error.host, error.label = self._rank, self._host, order.label
         return error
 
-    def _crashed(self, order: Order, what: str, ending: Ending) -> TaskCrashed:
+    def _crashed(
+        self, order: SandboxRequest, what: str, ending: ChildExit
+    ) -> TaskCrashed:
         error = TaskCrashed(f"{what} on {self._place()}")
         error.signal, error.exit_code = ending.signal, ending.exit_code
         error.rank, error.host, error.label = self._rank, self._host, order.label
@@ -64,11 +76,11 @@ class Blame:
         return f"rank {self._rank} ({self._host})"
 
 
-def _task(order: Order) -> str:
+def _task(order: SandboxRequest) -> str:
     return "the task" if order.label is None else f"the task {order.label!r}"
 
 
-def _fate(ending: Ending) -> str:
+def _fate(ending: ChildExit) -> str:
     if ending.signal is None and ending.exit_code is None:
         return "lost its process, nobody saw how,"
     if ending.signal is None:

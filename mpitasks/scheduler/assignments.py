@@ -1,9 +1,9 @@
-"""The crew: the workers, and the tasks that they hold.
+"""The assignments: the workers, and the tasks that they hold.
 
-All that happens to a task from its assignment on happens here, and all that happens to
-a worker, when the scheduler says so; no one else changes their states. Which worker
-could take a batch, is in `mpitasks.core.roster`; which is overdue, in
-`mpitasks.core.overdue`.
+All that happens to a task from its assignment on, and all that happens to a worker,
+happens here, when the scheduler says so; nothing else changes their states.
+`mpitasks.scheduler.available_workers` knows which worker could take a batch,
+`mpitasks.scheduler.watchdog` which is overdue.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from mpitasks.core.events import (
+from mpitasks.errors import TransitionError
+from mpitasks.scheduler.available_workers import AvailableWorkers, WorkerRecord
+from mpitasks.scheduler.events import (
     OutcomesArrived,
     Rank,
     Task,
@@ -20,18 +22,16 @@ from mpitasks.core.events import (
     TaskState,
     WorkerState,
 )
-from mpitasks.core.overdue import HOPE_SECONDS, Overdue, limit_of
-from mpitasks.core.roster import Roster, Worker
-from mpitasks.core.transitions import (
+from mpitasks.scheduler.transitions import (
     TASK_TRANSITIONS,
     WORKER_TRANSITIONS,
     TaskInput,
     WorkerInput,
     next_state,
 )
-from mpitasks.errors import TransitionError
+from mpitasks.scheduler.watchdog import HOPE_SECONDS, Watchdog, limit_of
 
-__all__ = ["Crew"]
+__all__ = ["Assignments"]
 
 # Rows and states by name: an attribute of an enum costs 0.2 us on CPython 3.11.
 _ASSIGN = TASK_TRANSITIONS[TaskInput.ASSIGN]
@@ -40,37 +40,39 @@ _FAIL = TASK_TRANSITIONS[TaskInput.FAIL]
 _LOSE = TASK_TRANSITIONS[TaskInput.LOSE]
 _REVOKE = TASK_TRANSITIONS[TaskInput.REVOKE]
 _READY = WorkerState.READY
-_STUCK = WorkerState.STUCK
+_UNRESPONSIVE = WorkerState.UNRESPONSIVE
 
 
-class Crew:
+class Assignments:
     """The workers of a run.
 
     Attributes:
-        roster: Who could take a batch.
-        overdue: Who is overdue with a task.
+        available_workers: The workers, and who could take a batch.
+        overdue: The workers that are overdue with a task.
         assigned: How many items they hold.
-        hope: With all of them stuck, how long to wait for one to report.
+        hope: With all of them unresponsive, how long to wait for one to report.
     """
 
     def __init__(self) -> None:
-        self.roster = Roster()
-        self.overdue = Overdue()
+        self.available_workers = AvailableWorkers()
+        self.overdue = Watchdog()
         self.assigned = 0
         self.hope = -math.inf
 
     def hopeless(self, now: float) -> bool:
-        """Whether none of them will ever take a task, as far as can be told."""
-        roster = self.roster
-        return not roster.used and bool(roster) and now >= self.hope
+        """Whether none of them will ever take a task, as far as is known."""
+        available_workers = self.available_workers
+        return (
+            not available_workers.used and bool(available_workers) and now >= self.hope
+        )
 
-    def known(self, rank: Rank, what: str) -> Worker:
+    def known(self, rank: Rank, what: str) -> WorkerRecord:
         """Return the worker of a rank.
 
         Raises:
             TransitionError: It never joined.
         """
-        worker = self.roster.get(rank)
+        worker = self.available_workers.get(rank)
         if worker is None:
             raise TransitionError(f"{what} worker {rank}, which never joined")
         return worker
@@ -81,11 +83,11 @@ class Crew:
         Raises:
             TransitionError: It is here already.
         """
-        if self.roster.get(rank) is not None:
+        if self.available_workers.get(rank) is not None:
             raise TransitionError(f"worker {rank} joined twice")
-        self.roster.add(Worker(rank))
+        self.available_workers.add(WorkerRecord(rank))
 
-    def move(self, rank: Rank, what: WorkerInput, verb: str) -> Worker:
+    def move(self, rank: Rank, what: WorkerInput, verb: str) -> WorkerRecord:
         """Let something happen to a worker.
 
         Raises:
@@ -97,32 +99,38 @@ class Crew:
             WORKER_TRANSITIONS[what], before, f"worker {rank} {verb}"
         )
         if before is _READY:
-            self.roster.retire(worker)
+            self.available_workers.retire(worker)
         elif worker.state is _READY:
-            self.roster.restore()
+            self.available_workers.restore()
         return worker
 
     def stop(self) -> list[Rank]:
         """Tell all to stop; return those that did not know yet."""
-        told = [w.rank for w in self.roster if w.state in (_READY, _STUCK)]
-        for worker in self.roster:
+        told = [
+            w.rank for w in self.available_workers if w.state in (_READY, _UNRESPONSIVE)
+        ]
+        for worker in self.available_workers:
             self.move(worker.rank, WorkerInput.STOP, "told to stop")
         return told
 
-    def holding(self, ids: Iterable[TaskId]) -> Iterator[tuple[Worker, list[TaskId]]]:
+    def holding(
+        self, ids: Iterable[TaskId]
+    ) -> Iterator[tuple[WorkerRecord, list[TaskId]]]:
         """Yield the workers that hold some of the tasks, and which of them."""
         wanted = set(ids)
-        for worker in self.roster if wanted else ():
+        for worker in self.available_workers if wanted else ():
             held = [id for id in worker.tasks if id in wanted]
             if held:
                 yield worker, held
 
     def tasks(self) -> list[Task]:
         """Return all that they hold."""
-        return [task for worker in self.roster for task in worker.tasks.values()]
+        return [
+            task for worker in self.available_workers for task in worker.tasks.values()
+        ]
 
     def assign(
-        self, worker: Worker, tasks: list[Task], seconds: float, now: float
+        self, worker: WorkerRecord, tasks: list[Task], seconds: float, now: float
     ) -> bool:
         """Give a worker a batch; return whether it has a time limit.
 
@@ -132,32 +140,30 @@ class Crew:
             seconds: How long it should take.
             now: The time.
         """
-        held = worker.tasks
-        items = 0
         limited = False
         for task in tasks:
             task.state = _ASSIGN[task.state]
-            held[task.id] = task
-            items += task.count
-            if task.terms is not None:
+            if task.task_spec is not None:
                 limited = limited or limit_of(task) is not None
+        worker.tasks.update([(task.id, task) for task in tasks])
+        items = _items(tasks)
         if limited:
             self.overdue.add(worker, now)
         self.assigned += items
         worker.batches.append(seconds)
-        self.roster.file(worker)
+        self.available_workers.file(worker)
         return limited
 
     def assign_single(self, task: Task, seconds: float) -> Rank | None:
         """Give a task with no time limit to an idle worker; return its rank, if any."""
-        worker = self.roster.pick_idle()
+        worker = self.available_workers.pick_idle()
         if worker is None:
             return None
         task.state = _ASSIGN[task.state]
         worker.tasks[task.id] = task
         self.assigned += task.count
         worker.batches.append(seconds)
-        self.roster.file(worker)
+        self.available_workers.file(worker)
         return worker.rank
 
     def finish_single(self, rank: Rank, id: TaskId) -> Task | None:
@@ -167,7 +173,7 @@ class Crew:
             The task; None, with nothing changed, if that is not what the worker has,
             or if it has a time limit.
         """
-        worker = self.roster.get(rank)
+        worker = self.available_workers.get(rank)
         if worker is None or worker.state is not _READY or len(worker.batches) != 1:
             return None
         if rank in self.overdue.ranks:
@@ -178,7 +184,7 @@ class Crew:
         task.state = _SUCCEED[task.state]
         self.assigned -= task.count
         worker.batches.popleft()
-        self.roster.file(worker)
+        self.available_workers.file(worker)
         return task
 
     def complete(
@@ -194,16 +200,25 @@ class Crew:
             TransitionError: It cannot be; nothing changed.
         """
         worker = self.known(event.rank, "outcomes of")
-        if worker.state is _STUCK:
-            self.move(event.rank, WorkerInput.RECOVER, "reports")
-        ready = worker.state is _READY
+        recovers = worker.state is _UNRESPONSIVE
+        ready = recovers or worker.state is _READY
         if ready and event.batches > len(worker.batches):
             raise TransitionError(f"worker {event.rank} finished a batch it never had")
-        tasks = []
+        parts = event.parts
+        for id, count in parts.items():
+            if id in worker.tasks and not 0 < count < worker.tasks[id].count:
+                raise TransitionError(f"{count} items of task {id}, which has fewer")
+        if recovers:
+            self.move(event.rank, WorkerInput.RECOVER, "reports")
+        tasks: list[Task | None] = []
+        task: Task | None
         finished = failed = 0
         failing = set(event.failed) if event.failed else ()
         for id in event.ids:
-            task = worker.tasks.pop(id, None)
+            if parts and id in parts and id in worker.tasks:
+                task = _first_items(worker.tasks[id], parts[id])
+            else:
+                task = worker.tasks.pop(id, None)
             tasks.append(task)
             if task is not None:
                 finished += task.count
@@ -218,7 +233,7 @@ class Crew:
         if event.batches and ready:
             for _ in range(event.batches):
                 worker.batches.popleft()
-            self.roster.file(worker)
+            self.available_workers.file(worker)
         return tasks, finished - failed, failed
 
     def give_back(
@@ -226,20 +241,25 @@ class Crew:
     ) -> list[Task]:
         """Return what a worker gives back, for the backlog to take."""
         worker = self.known(event.rank, "tasks of")
+        begun = None if event.split is None else worker.tasks.get(event.split[0])
+        keep = 0 if event.split is None else event.split[1]
+        if begun is not None and not 0 < keep < begun.count:
+            raise TransitionError(f"task {begun.id} cannot keep {keep} items")
         tasks = [worker.tasks.pop(id) for id in event.ids if id in worker.tasks]
-        if event.split is not None and event.split[0] in worker.tasks:
-            begun = worker.tasks[event.split[0]]
-            tasks.insert(0, begun.split(next(ids), event.split[1]))
+        if begun is not None:
+            rest = begun.part(next(ids), keep, begun.count - keep)
+            begun.count = keep
+            tasks.insert(0, rest)
         self.assigned -= _items(tasks)
         if event.rank in self.overdue.ranks:
             self.overdue.restart(worker, now)
         if worker.batches:
-            worker.batches[0] = math.inf  # it is stuck: nothing is sent ahead
-            self.roster.file(worker)
+            worker.batches[0] = math.inf  # it is unresponsive: nothing is sent ahead
+            self.available_workers.file(worker)
         return tasks
 
     def take(
-        self, worker: Worker, ids: Sequence[TaskId], what: TaskInput, now: float
+        self, worker: WorkerRecord, ids: Sequence[TaskId], what: TaskInput, now: float
     ) -> list[Task]:
         """Let something happen to tasks of a worker, which no longer holds them."""
         tasks = [worker.tasks.pop(id) for id in ids]
@@ -249,30 +269,39 @@ class Crew:
         self.overdue.restart(worker, now)
         return tasks
 
-    def lose(self, worker: Worker, now: float) -> list[Task]:
-        """Lose what a worker holds that is gone, or stuck; return it."""
+    def lose(self, worker: WorkerRecord, now: float) -> list[Task]:
+        """Lose what a worker holds that is gone, or unresponsive; return it."""
         lost = self.take(worker, list(worker.tasks), TaskInput.LOSE, now)
-        if worker.state is not _STUCK:  # which may finish its batches after all
+        if worker.state is not _UNRESPONSIVE:  # which may finish its batches after all
             worker.batches.clear()
-        if all(worker.state is not _STUCK for worker in self.roster):
+        if all(worker.state is not _UNRESPONSIVE for worker in self.available_workers):
             self.hope = -math.inf
         return lost
 
-    def stick(self, worker: Worker, now: float) -> None:
+    def stick(self, worker: WorkerRecord, now: float) -> None:
         """A worker does not come back from a task."""
-        self.move(worker.rank, WorkerInput.STICK, "is overdue")
+        self.move(worker.rank, WorkerInput.SUSPECT, "is overdue")
         self.hope = now + HOPE_SECONDS
 
     def check(self) -> None:
         """Assert every invariant. For tests and debugging; walks everything."""
         assigned = 0
-        self.roster.check()
-        for worker in self.roster:
+        self.available_workers.check()
+        for worker in self.available_workers:
             for task in worker.tasks.values():
                 assert task.state is TaskState.ASSIGNED, task.state
                 assigned += task.count
             assert bool(worker.tasks) <= bool(worker.batches)
         assert assigned == self.assigned
+
+
+def _first_items(chunk: Task, count: int) -> Task:
+    """Return a task for the first items of a chunk, which goes on with the others."""
+    first = chunk.part(chunk.id, 0, count)
+    first.state = chunk.state
+    chunk.start += count
+    chunk.count -= count
+    return first
 
 
 def _items(tasks: list[Task]) -> int:

@@ -1,13 +1,14 @@
-"""Which workers there are, and which of them could take a batch now.
+"""The workers of a run, and which of them could take a batch now.
 
-The scheduler changes a worker's state and its batches; the roster files the worker
-under what it could take, after each change:
+The scheduler changes a worker's state and its batches. After each change the worker is
+filed here under what it could take:
 
     idle      holds nothing: takes work at once
     short     works on one short batch: a second may be sent ahead
     longer    works on one longer batch: as short, but only while the queue is deep
 
-A worker that could take nothing, or that is one more than are wanted, is in none.
+A worker that could take nothing, or that is more than the wanted number, is filed
+nowhere.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
-from mpitasks.core.events import Rank, Task, TaskId, WorkerState
-from mpitasks.core.policy import DEEP_PREFETCH_SECONDS, DEEP_QUEUE, PREFETCH_SECONDS
+from mpitasks.scheduler.events import Rank, Task, TaskId, WorkerState
+from mpitasks.scheduler.policy import (
+    DEEP_PREFETCH_SECONDS,
+    DEEP_QUEUE,
+    PREFETCH_SECONDS,
+)
 
-__all__ = ["CREDIT", "Roster", "Worker"]
+__all__ = ["CREDIT", "AvailableWorkers", "WorkerRecord"]
 
 CREDIT = 2
-"""A worker holds at most so many batches: one it works on and one sent ahead."""
+"""The most batches that a worker holds: one that it works on, and one sent ahead."""
 
 _READY = WorkerState.READY  # an attribute of an enum costs 0.2 us on CPython 3.11
 
 
-class Worker:
+class WorkerRecord:
     """One worker rank, as the scheduler sees it.
 
     Attributes:
@@ -34,8 +39,8 @@ class Worker:
         state: Changed by the scheduler only.
         tasks: What it holds, by id.
         batches: Expected seconds of each batch it holds, oldest first; inf if unknown.
-        used: Whether it is not one too many.
-        filed: Where the roster has it.
+        used: Whether it is among the wanted number of workers.
+        filed: Where it is filed.
     """
 
     __slots__ = ("batches", "filed", "rank", "state", "tasks", "used")
@@ -46,36 +51,36 @@ class Worker:
         self.tasks: dict[TaskId, Task] = {}
         self.batches: deque[float] = deque()
         self.used = True
-        self.filed: dict[Rank, Worker] | None = None
+        self.filed: dict[Rank, WorkerRecord] | None = None
 
 
-class Roster:
+class AvailableWorkers:
     """The workers of a run.
 
     Attributes:
-        used: How many workers are ready and not too many.
+        used: How many workers are ready and wanted.
     """
 
     def __init__(self) -> None:
         self.used = 0
-        self._workers: dict[Rank, Worker] = {}
+        self._workers: dict[Rank, WorkerRecord] = {}
         self._limit: int | None = None
         # A plain dict where the last goes first; it would be slow to take the first.
-        self._idle: dict[Rank, Worker] = {}
-        self._short: OrderedDict[Rank, Worker] = OrderedDict()
-        self._longer: OrderedDict[Rank, Worker] = OrderedDict()
+        self._idle: dict[Rank, WorkerRecord] = {}
+        self._short: OrderedDict[Rank, WorkerRecord] = OrderedDict()
+        self._longer: OrderedDict[Rank, WorkerRecord] = OrderedDict()
 
-    def __iter__(self) -> Iterator[Worker]:
+    def __iter__(self) -> Iterator[WorkerRecord]:
         return iter(self._workers.values())
 
     def __len__(self) -> int:
         return len(self._workers)
 
-    def get(self, rank: Rank) -> Worker | None:
+    def get(self, rank: Rank) -> WorkerRecord | None:
         """Return the worker of that rank, if it ever joined."""
         return self._workers.get(rank)
 
-    def add(self, worker: Worker) -> None:
+    def add(self, worker: WorkerRecord) -> None:
         """Take in a new worker."""
         self._workers[worker.rank] = worker
         self.used += 1
@@ -83,7 +88,7 @@ class Roster:
         if self._limit is not None:
             self._choose()
 
-    def retire(self, worker: Worker) -> None:
+    def retire(self, worker: WorkerRecord) -> None:
         """Take note that a worker is ready no longer."""
         self.used -= worker.used
         self.file(worker)
@@ -95,7 +100,7 @@ class Roster:
         self._choose()
 
     def limit(self, count: int | None) -> None:
-        """Use only so many workers from now on, the lowest ranks; None for all."""
+        """Use this many workers from now on, the lowest ranks; None for all."""
         self._limit = count
         self._choose()
 
@@ -110,7 +115,7 @@ class Roster:
             worker.used = at < limit
             self.file(worker)
 
-    def file(self, worker: Worker) -> None:
+    def file(self, worker: WorkerRecord) -> None:
         """File a worker under what it could take."""
         rank = worker.rank
         where = worker.filed
@@ -137,11 +142,11 @@ class Roster:
         return bool(self._idle)
 
     @property
-    def hungry(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether a worker would take a single task now."""
         return bool(self._idle or self._short)
 
-    def pick_idle(self) -> Worker | None:
+    def pick_idle(self) -> WorkerRecord | None:
         """Return the worker that became idle last, which is awake best, if any is."""
         if not self._idle:
             return None
@@ -151,7 +156,7 @@ class Roster:
         self._idle[rank] = worker
         return worker
 
-    def pick(self, queued: int) -> Worker | None:
+    def pick(self, queued: int) -> WorkerRecord | None:
         """Return a worker that is to get a batch now, if there is one.
 
         An idle one first. Then those with a batch, which had theirs longest.

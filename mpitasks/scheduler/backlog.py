@@ -1,8 +1,8 @@
 """The backlog: tasks that no worker holds, queued or postponed, and bulk jobs.
 
 All that happens to a task before it is assigned happens here, when the scheduler says
-so; no one else changes its state meanwhile. What goes next, is in
-`mpitasks.core.policy` and `mpitasks.core.batching`.
+so; nobody else changes its state meanwhile. `mpitasks.scheduler.policy` and
+`mpitasks.scheduler.batching` choose what goes next.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from mpitasks.core import batching
-from mpitasks.core.events import Bulk, Task, TaskId, TaskState
-from mpitasks.core.policy import Profiles, ReadyQueue
-from mpitasks.core.postponed import Postponed
-from mpitasks.core.transitions import TASK_TRANSITIONS, TaskInput, next_state
+from mpitasks.scheduler import batching
+from mpitasks.scheduler.events import Bulk, BulkExtended, Task, TaskId, TaskState
+from mpitasks.scheduler.policy import Profiles, ReadyQueue
+from mpitasks.scheduler.postponed import Postponed
+from mpitasks.scheduler.transitions import TASK_TRANSITIONS, TaskInput, next_state
 
 __all__ = ["Backlog"]
 
@@ -25,9 +25,11 @@ _CANCEL = TASK_TRANSITIONS[TaskInput.CANCEL]
 _RETURN = TASK_TRANSITIONS[TaskInput.RETURN]
 _POSTPONE = TASK_TRANSITIONS[TaskInput.POSTPONE]
 _RELEASE = TASK_TRANSITIONS[TaskInput.RELEASE]
+_NEW = TaskState.NEW
 _QUEUED = TaskState.QUEUED
 _POSTPONED = TaskState.POSTPONED
 _CANCELLED = TaskState.CANCELLED
+_SUBMITTED = _SUBMIT[_NEW]
 
 
 class Backlog:
@@ -57,15 +59,13 @@ class Backlog:
         Raises:
             TransitionError: One of them is not new; nothing changed.
         """
-        fresh = []
-        for task in tasks:
-            state = task.state
-            if state in _SUBMIT:
-                fresh.append(task)
-            elif state is not _CANCELLED:
-                next_state(_SUBMIT, state, f"task {task.id} submitted")
+        fresh = [task for task in tasks if task.state is _NEW]
+        if len(fresh) < len(tasks):
+            for task in tasks:
+                if task.state not in (_NEW, _CANCELLED):
+                    next_state(_SUBMIT, task.state, f"task {task.id} submitted")
         for task in fresh:
-            task.state = _SUBMIT[task.state]
+            task.state = _SUBMITTED
         self.queue.add_tasks(fresh)
 
     def postpone(self, tasks: Sequence[Task], until: float) -> None:
@@ -88,10 +88,18 @@ class Backlog:
             task.state = _RELEASE[task.state]
         self.queue.add_tasks(due)
 
-    def extend(self, bulk: Bulk, count: int) -> None:
+    def extend(self, event: BulkExtended) -> None:
         """Queue more items of a bulk job."""
+        bulk, count = event.bulk, event.count
         if bulk.cancelled or not count:
             return
+        if event.function is not None:
+            bulk.function = event.function
+        sizes = bulk.sizes
+        if event.sizes and not sizes:
+            sizes.extend([0] * bulk.ready)
+        if event.sizes or sizes:
+            sizes.extend(event.sizes or [0] * count)
         if bulk.ready:
             bulk.ready += count
             self.queue.items += count
@@ -114,6 +122,7 @@ class Backlog:
         dropped = bulk.ready
         self.queue.items -= dropped
         bulk.ready = 0
+        bulk.sizes.clear()
         bulk.cancelled = True
         self.queue.head()  # lets go of it, if it is there
         return dropped
@@ -133,6 +142,11 @@ class Backlog:
                 self.postponed.items -= task.count
         self.queue.head()  # lets go of those at the head, with their payload
         return cancelled
+
+    def entries(self) -> Iterator[Task | Bulk]:
+        """Yield all that waits: tasks, and bulk jobs with items left."""
+        yield from self.queue.entries()
+        yield from self.postponed.tasks()
 
     def cancel_all(self) -> tuple[list[Task], int]:
         """Cancel all there is; return the tasks, and how many items in all."""

@@ -1,7 +1,7 @@
 """What goes into the next batch: as much as policy says, off the head of the queue.
 
-Takes tasks out of the queue and carves chunks off bulk jobs; their states are the
-scheduler's business, and so is who gets the batch.
+Takes tasks out of the queue and cuts chunks off bulk jobs. The scheduler changes their
+states, and says who gets the batch.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mpitasks.core import policy
-from mpitasks.core.events import Bulk, Task, TaskId
+from mpitasks.scheduler import policy
+from mpitasks.scheduler.events import Bulk, Task, TaskId
 
 if TYPE_CHECKING:
-    from mpitasks.core.policy import Profiles, ReadyQueue
+    from mpitasks.scheduler.policy import Profiles, ReadyQueue
 
 __all__ = ["take_batch", "take_run"]
 
@@ -41,7 +41,7 @@ def take_batch(
         head = queue.head()
         assert head is not None  # the share is part of what is ready
         profile = profiles.get(head.function)
-        if profile is None:  # of unknown length: goes alone
+        if profile is None or (head.alone and isinstance(head, Task)):
             if not batch:
                 return take_run(queue, head, 1, ids), math.inf
             break
@@ -64,9 +64,36 @@ def take_run(
     """Take up to `limit` items like the head off the queue; at least one task."""
     if not isinstance(head, Bulk):
         return queue.take_calls(head.function, min(limit, policy.BATCH_TASKS))
-    chunk = head.carve(next(ids), min(head.chunksize or limit, head.ready))
-    head.ready -= chunk.count
-    queue.items -= chunk.count
+    count, nbytes = _fitting(head, min(head.chunksize or limit, head.ready))
+    chunk = Task(
+        next(ids),
+        head.function,
+        head.payload,
+        nbytes,
+        head.priority,
+        head.task_spec,
+        start=head.next,
+        count=count,
+    )
+    head.next += count
+    head.ready -= count
+    queue.items -= count
     if not head.ready:
         queue.drop_head()
     return [chunk]
+
+
+def _fitting(bulk: Bulk, limit: int) -> tuple[int, int]:
+    """Return how many items of a bulk job fit into a message, and what they weigh.
+
+    At least 1, and at most the limit. Their sizes are forgotten.
+    """
+    sizes = bulk.sizes
+    if not sizes:
+        return limit, 0
+    total = sizes.popleft()
+    count = 1
+    while count < limit and total + sizes[0] <= policy.BATCH_BYTES:
+        total += sizes.popleft()
+        count += 1
+    return count, total

@@ -1,22 +1,22 @@
 """The scheduler's vocabulary: ids, states, tasks, events and actions.
 
-Three grammars, no shared names: events are in the past tense (what happened),
-actions in the imperative (what the shell must do), wire messages are nouns
-(`mpitasks.wire.messages`). Records here are plain slots classes that nobody
-changes after creation, except `Task` and `Bulk`, which the scheduler alone
+Events are in the past tense (what happened), actions in the imperative (what the engine
+must do), messages are nouns (`mpitasks.wire.messages`). The records are slots classes
+that do not change after creation, except `Task` and `Bulk`, which only the scheduler
 changes. Nothing here waits, reads a clock or knows what a task computes.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpitasks.records import dataclass
 
 if TYPE_CHECKING:
-    from mpitasks.terms import Terms
+    from mpitasks.task_spec import TaskSpec
 
 __all__ = [
     "Action",
@@ -37,6 +37,7 @@ __all__ = [
     "OutcomesArrived",
     "QueueCancelled",
     "Rank",
+    "RankLost",
     "Report",
     "Revoke",
     "RunningAbandoned",
@@ -45,13 +46,14 @@ __all__ = [
     "Task",
     "TaskId",
     "TaskState",
+    "TaskSubmitted",
+    "TaskSucceeded",
     "TasksPostponed",
     "TasksReturned",
     "TasksSubmitted",
     "TimePassed",
     "WorkerJoined",
     "WorkerLeft",
-    "WorkerLost",
     "WorkerState",
     "WorkersLimited",
 ]
@@ -84,59 +86,78 @@ class WorkerState(enum.IntEnum):
     STOPPING = 1  # told to stop, has not said goodbye
     STOPPED = 2  # said goodbye
     LOST = 3  # gone without goodbye; what it still says is ignored
-    STUCK = 4  # far beyond the limit of a task; gets nothing until it reports
+    UNRESPONSIVE = 4  # far beyond the limit of a task; gets nothing until it reports
+
+
+_NEW = TaskState.NEW  # an attribute of an enum costs 0.1 us on CPython 3.11
 
 
 class Task:
-    """What the scheduler knows of one unit of work: a call, or a chunk of a bulk job.
-
-    The master derives from it to carry the payload along; the scheduler never
-    looks at anything but these fields.
+    """What the scheduler knows of a unit of work: a call, or items of a bulk job.
 
     Attributes:
         id: Unique in the run.
         function: Which function it calls; measured durations are kept by it.
-        count: Number of items: 1 for a call, the chunk's length for a chunk.
+        payload: Whatever its owner wants to find there. The scheduler never looks at
+            it.
+        start: The index of its first item in the bulk job; 0 for a call.
+        count: Number of items: 1 for a call.
         nbytes: Size of what must be sent, in bytes; an estimate is enough.
         priority: Higher goes first.
-        terms: Its time limit, and whether it runs in a process of its own; None for
+        task_spec: Its time limit, and whether it runs in a process of its own; None for
             neither.
+        alone: Whether it shares its batch with no other task.
         state: Changed by the scheduler only.
     """
 
-    __slots__ = ("count", "function", "id", "nbytes", "priority", "state", "terms")
-
-    terms: Terms | None
+    __slots__ = (
+        "alone",
+        "count",
+        "function",
+        "id",
+        "nbytes",
+        "payload",
+        "priority",
+        "start",
+        "state",
+        "task_spec",
+    )
 
     def __init__(
         self,
         id: TaskId,
         function: FunctionId,
-        *,
-        count: int = 1,
+        payload: Any = None,
         nbytes: int = 0,
         priority: int = 0,
-        terms: Terms | None = None,
+        task_spec: TaskSpec | None = None,
+        start: int = 0,
+        count: int = 1,
+        alone: bool = False,
     ) -> None:
         self.id = id
         self.function = function
-        self.count = count
+        self.payload = payload
         self.nbytes = nbytes
         self.priority = priority
-        self.terms = terms
-        self.state = TaskState.NEW
+        self.task_spec = task_spec
+        self.start = start
+        self.count = count
+        self.alone = alone
+        self.state = _NEW
 
-    def split(self, task_id: TaskId, keep: int) -> Task:
-        """Keep the first items; return a new task, queued, with the rest of them."""
-        rest = Task(
-            task_id,
+    def part(self, id: TaskId, first: int, count: int) -> Task:
+        """Return a new task for some of the items, counted from its own first one."""
+        return Task(
+            id,
             self.function,
-            count=self.count - keep,
-            priority=self.priority,
-            terms=self.terms,
+            self.payload,
+            0,
+            self.priority,
+            self.task_spec,
+            self.start + first,
+            count,
         )
-        self.count = keep
-        return rest
 
 
 class Bulk:
@@ -144,43 +165,50 @@ class Bulk:
 
     Attributes:
         function: As in `Task`.
+        payload: As in `Task`; its chunks have the same.
         priority: As in `Task`.
-        terms: As in `Task`.
+        task_spec: As in `Task`.
         chunksize: Items per chunk if the user fixed it, else None.
-        ready: Items that may be carved off now; changed by the scheduler only.
+        next: The index of the next item to be cut off; changed by the scheduler only.
+        ready: Items that may be cut off now; changed by the scheduler only.
+        sizes: What each of these weighs in a message, in bytes; empty if all are small.
+            Changed by the scheduler only.
         cancelled: No more chunks are wanted; changed by the scheduler only.
     """
 
-    __slots__ = ("cancelled", "chunksize", "function", "priority", "ready", "terms")
+    __slots__ = (
+        "cancelled",
+        "chunksize",
+        "function",
+        "next",
+        "payload",
+        "priority",
+        "ready",
+        "sizes",
+        "task_spec",
+    )
+
+    alone = True
+    """Its items share no run of tasks with calls."""
 
     def __init__(
         self,
         function: FunctionId,
+        payload: Any = None,
         *,
         chunksize: int | None = None,
         priority: int = 0,
-        terms: Terms | None = None,
+        task_spec: TaskSpec | None = None,
     ) -> None:
         self.function = function
+        self.payload = payload
         self.chunksize = chunksize
-        self.terms = terms
         self.priority = priority
+        self.task_spec = task_spec
+        self.next = 0
         self.ready = 0
+        self.sizes: deque[int] = deque()
         self.cancelled = False
-
-    def carve(self, task_id: TaskId, limit: int) -> Task:
-        """Return the next chunk, of at least 1 and at most `limit` items.
-
-        The master's override gives the chunk its items and may stop before
-        `limit` where they are large.
-        """
-        return Task(
-            task_id,
-            self.function,
-            count=min(limit, self.ready),
-            priority=self.priority,
-            terms=self.terms,
-        )
 
 
 class Cost(NamedTuple):
@@ -217,7 +245,7 @@ class WorkerLeft:
 
 
 @dataclass(slots=True)
-class WorkerLost:
+class RankLost:
     """A rank is gone without a goodbye."""
 
     rank: Rank
@@ -225,20 +253,20 @@ class WorkerLost:
 
 @dataclass(slots=True)
 class WorkersLimited:
-    """Only so many workers, the lowest ranks, are to be used; None for all."""
+    """Only this many workers, the lowest ranks, are to be used; None for all."""
 
     count: int | None
 
 
 @dataclass(slots=True)
 class TasksReturned:
-    """A worker is stuck in a long task, and gives back what it has not begun.
+    """A worker is busy with a long task, and gives back what it has not begun.
 
     Attributes:
         rank: The worker.
         ids: Tasks that it has not begun.
-        split: The task that it is stuck in, if that is a chunk, and how many of its
-            items it keeps; else None.
+        split: The task that it is busy with, if that is a chunk, and how many items it
+            keeps of those that it has not reported; else None.
     """
 
     rank: Rank
@@ -251,6 +279,13 @@ class TasksSubmitted:
     """The user submitted calls, in this order."""
 
     tasks: Sequence[Task]
+
+
+@dataclass(slots=True)
+class TaskSubmitted:
+    """The user submitted a call that a worker wants. As `TasksSubmitted`, for one."""
+
+    task: Task
 
 
 @dataclass(slots=True)
@@ -273,15 +308,25 @@ class TimePassed:
 
 @dataclass(slots=True)
 class BulkExtended:
-    """A bulk job has `count` more items ready to be carved off."""
+    """A bulk job has more items.
+
+    Attributes:
+        bulk: The job.
+        count: How many.
+        function: The function that it calls from now on; None if that is the same.
+        sizes: What each of these items weighs in a message, in bytes; empty if all are
+            small.
+    """
 
     bulk: Bulk
     count: int
+    function: FunctionId | None = None
+    sizes: Sequence[int] = ()
 
 
 @dataclass(slots=True)
 class BulkCancelled:
-    """Nobody wants the rest of a bulk job."""
+    """The rest of a bulk job is no longer wanted."""
 
     bulk: Bulk
 
@@ -306,15 +351,42 @@ class QueueCancelled:
 
 @dataclass(slots=True)
 class RunningAbandoned:
-    """Nobody waits any longer for what workers are running."""
+    """These tasks, which workers are running, are no longer waited for."""
+
+    tasks: Sequence[Task]
+
+
+_NO_PARTS: Mapping[TaskId, int] = {}
+
+
+@dataclass(slots=True)
+class TaskSucceeded:
+    """A worker reported a batch of a single call as done: it succeeded.
+
+    The message that does so derives from this: the result travels along, and nothing
+    here looks at it.
+
+    Attributes:
+        rank: The worker.
+        id: The task.
+        function: Its function.
+        seconds: How long it took.
+        nbytes: The size of its result.
+    """
+
+    rank: Rank
+    id: TaskId
+    function: FunctionId
+    seconds: float
+    nbytes: int
 
 
 @dataclass(slots=True)
 class OutcomesArrived:
     """A worker reported tasks as done.
 
-    The message that does so derives from this, as a call derives from `Task`: what
-    the tasks returned travels along, and nothing here looks at it.
+    The message that does so derives from this: what the tasks returned travels along,
+    and nothing here looks at it.
 
     Attributes:
         rank: The worker.
@@ -322,8 +394,11 @@ class OutcomesArrived:
         ids: The tasks, in the order of the report.
         failed: Which of them failed.
         costs: What they took, by function.
+        parts: Of which chunks among them only the first items are reported, and how
+            many: the others are still at work.
     """
 
+    parts = _NO_PARTS
     rank: Rank
     batches: int
     ids: Sequence[TaskId]
@@ -351,9 +426,10 @@ class StopRequested:
 Event = (
     WorkerJoined
     | WorkerLeft
-    | WorkerLost
+    | RankLost
     | WorkersLimited
     | TasksReturned
+    | TaskSubmitted
     | TasksSubmitted
     | TasksPostponed
     | TimePassed
@@ -362,6 +438,7 @@ Event = (
     | CancelRequested
     | QueueCancelled
     | RunningAbandoned
+    | TaskSucceeded
     | OutcomesArrived
     | EndSet
     | DrainRequested
@@ -369,7 +446,7 @@ Event = (
 )
 
 
-# Actions: what the shell must do.
+# Actions: what the engine must do.
 
 
 @dataclass(slots=True)
@@ -386,7 +463,8 @@ class Complete:
 
     Attributes:
         tasks: Aligned with the report's `ids`; None where an outcome is late
-            and must be ignored.
+            and must be ignored. Of a chunk that is at work still, a task for those of
+            its items that were reported.
     """
 
     tasks: list[Task | None]
@@ -416,7 +494,7 @@ class Fail:
 class Revoke:
     """Have the worker end these tasks, which run in a process of their own.
 
-    Nobody waits for them any more.
+    They are no longer waited for.
     """
 
     rank: Rank
@@ -433,7 +511,7 @@ class Report:
 
 @dataclass(slots=True)
 class GiveUp:
-    """Tell the owner that nobody waits any more for a task that does not end."""
+    """Tell the owner that a task that does not end is no longer waited for."""
 
     rank: Rank
     task: Task

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Rank
+    from mpitasks.scheduler.events import Rank
 
 __all__ = [
     "PERIOD_SECONDS",
@@ -20,7 +20,7 @@ __all__ = [
     "SILENT_SECONDS_BUSY",
     "SILENT_SECONDS_FATAL",
     "Findings",
-    "Vigil",
+    "SilenceMonitor",
 ]
 
 PERIOD_SECONDS = 2.0
@@ -52,7 +52,7 @@ class Findings(NamedTuple):
     lost: list[Rank]
 
 
-class Vigil:
+class SilenceMonitor:
     """Keeps count of who is silent.
 
     Args:

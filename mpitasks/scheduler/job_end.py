@@ -2,8 +2,8 @@
 
 Knows the end, whether new work is wanted at all, and the longest durations seen
 lately; decides what may still be started. What becomes of a task is decided in
-`mpitasks.core.scheduler`; who knows the end, and what happens then, in
-`mpitasks.launch.ending`.
+`mpitasks.scheduler.scheduler`; who knows the end, and what happens then, in
+`mpitasks.launch.early_stop`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from mpitasks.core.events import Bulk, Cost, FunctionId, Task
+from mpitasks.scheduler.events import Bulk, Cost, FunctionId, Task
 
 if TYPE_CHECKING:
-    from mpitasks.core.policy import ReadyQueue
+    from mpitasks.scheduler.policy import ReadyQueue
 
-__all__ = ["Ending"]
+__all__ = ["JobEnd"]
 
 FORGETTING = 0.1
 """The longest duration of a function comes so much closer to each shorter one that is
@@ -27,7 +27,7 @@ KNOWN_FUNCTIONS = 4096
 """Functions whose durations are remembered; the longest known is forgotten first."""
 
 
-class Ending:
+class JobEnd:
     """What may still be started.
 
     Args:
@@ -70,8 +70,8 @@ class Ending:
         if self.draining:
             return False
         seconds = self._longest.get(entry.function)
-        if seconds is None and entry.terms is not None:
-            seconds = entry.terms.timeout
+        if seconds is None and entry.task_spec is not None:
+            seconds = entry.task_spec.timeout
         if seconds is None:
             return start <= self.at
         if isinstance(entry, Bulk):

@@ -3,15 +3,17 @@
 Functions and small classes without side effects beyond their own fields. The
 numbers that decide balance against overhead are the constants at the top.
 What lives here never changes a task's or worker's state: that is
-`mpitasks.core.scheduler` alone.
+`mpitasks.scheduler.scheduler` alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
+from typing import Any
 
-from mpitasks.core.events import Bulk, Cost, FunctionId, Task, TaskState
+from mpitasks.scheduler.events import Bulk, Cost, FunctionId, Task, TaskState
 
 __all__ = ["Profile", "Profiles", "ReadyQueue", "batch_share"]
 
@@ -31,10 +33,10 @@ from about 100 round trips on, balance is worth more than a worker that never wa
 
 DEEP_PREFETCH_SECONDS = 0.05
 DEEP_QUEUE = 2
-"""Unless it takes no longer than the first of these, and there are more than so many
-items for each worker in the queue: then nobody will be idle for want of the second
-batch, and a worker need not sleep until its next task has come. Beyond that time,
-what it would save is less than 1%."""
+"""A longer batch gets one behind it all the same, if it takes at most the first of
+these and the queue has more items for each worker than the second: then no worker will
+be idle for want of that batch. A worker that has it need not sleep until its next task
+comes. Beyond that time this would save less than 1%."""
 
 BATCH_TASKS = 512
 """Most tasks in one message. Past this the per-message cost is invisible, and the
@@ -168,6 +170,16 @@ class ReadyQueue:
             del self._levels[self._order.pop(0)]
         return None
 
+    def entries(self) -> Iterator[Task | Bulk]:
+        """Yield all that is there, but what was cancelled."""
+        for level in self._levels.values():
+            for entry in level:
+                if isinstance(entry, Bulk):
+                    if entry.ready:
+                        yield entry
+                elif entry.state is _QUEUED:
+                    yield entry
+
     def drop_head(self) -> None:
         """Remove what `head` returned from its place."""
         self._levels[self._order[0]].popleft()
@@ -178,14 +190,17 @@ class ReadyQueue:
         Only after `head` returned a call of that function. Stops at `limit`, at a
         full message (`BATCH_BYTES`) and at anything that is no such call.
         """
-        level = self._levels[self._order[0]]
+        level: deque[Any] = self._levels[self._order[0]]
+        pop = level.popleft
+        if level[0].alone:
+            limit = 1
         taken: list[Task] = []
         items = nbytes = 0
         while level and items < limit and nbytes < BATCH_BYTES:
             task = level[0]
-            if task.function != function or isinstance(task, Bulk):
+            if task.function != function or (task.alone and taken):
                 break
-            level.popleft()
+            pop()
             if task.state is _QUEUED:
                 taken.append(task)
                 items += task.count
@@ -205,6 +220,13 @@ class ReadyQueue:
             return False
         self._level(ASIDE).append(self._levels[self._order[0]].popleft())
         return True
+
+    def recall(self) -> None:
+        """Have what was set aside wait as before: things have changed."""
+        if ASIDE in self._levels:
+            self._order.remove(ASIDE)
+            for entry in self._levels.pop(ASIDE):
+                self._level(entry.priority).append(entry)
 
     def _level(self, priority: float) -> deque[Task | Bulk]:
         level = self._levels.get(priority)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from mpitasks.core.events import Task, TaskState
+from mpitasks.scheduler.events import Task, TaskState
 
 __all__ = ["Postponed", "retry_delay"]
 
@@ -61,6 +61,10 @@ class Postponed:
                 self.items -= task.count
         self._look()
         return taken
+
+    def tasks(self) -> list[Task]:
+        """Return those that wait, in no order."""
+        return [task for _, _, task in self._heap if task.state is _POSTPONED]
 
     def _look(self) -> None:
         self.next = self._heap[0][0] if self._heap else math.inf

@@ -1,12 +1,11 @@
-"""THE state machine: events in, actions out, time as an argument.
+"""The scheduler's state machine: events in, actions out, time as an argument.
 
-`Scheduler.handle` is the only way in which a task or a worker changes state, with
-`start` and `finish`, which do the same for a single task by fewer steps: it leads
-to the backlog (`mpitasks.core.backlog`), which has the tasks that no worker holds, and
-to the crew (`mpitasks.core.crew`), which has the workers and what they hold.
-Which state follows which is in two tables (`mpitasks.core.transitions`); a pair that
-is absent raises `TransitionError` and changes nothing. What a task computes, how it
-is sent and what time it is, is unknown here.
+A task or a worker changes its state in `Scheduler.handle`, and nowhere else. The
+backlog (`mpitasks.scheduler.backlog`) has the tasks that no worker holds; the
+assignments (`mpitasks.scheduler.assignments`) have the workers and what they hold. Two
+tables say which state follows which (`mpitasks.scheduler.transitions`): a pair that is
+absent raises `TransitionError` and changes nothing. The scheduler does not know what a
+task computes, how it is sent, or what time it is.
 
 Tasks:
 
@@ -20,12 +19,13 @@ Tasks:
 
 A chunk of a bulk job goes from NEW to ASSIGNED at once (assign), since it does not
 exist before a worker wants it; and so does a single task that finds a worker idle
-(`start`). Unbegun items of a chunk may come back as a task of their own, from NEW to
-QUEUED (return). A postponed task is queued when its time has come (release).
-Cancelling an assigned or finished task leaves it as it is, unless it runs in a
-process of its own, which can be ended (revoke). Queued tasks are lost when the last
-worker is: nobody is left to run them. Another attempt is another task; who wants one,
-is decided in `mpitasks.master.attempts`.
+(`TaskSubmitted`). A worker may report the first items of a chunk before the others:
+they succeed as a task of their own, and the chunk goes on with the rest. Unbegun items
+of a chunk may come back as a task of their own, from NEW to QUEUED (return). A
+postponed task is queued when its time has come (release). Cancelling an assigned or
+finished task leaves it as it is, unless it runs in a process of its own, which can be
+ended (revoke). Queued tasks are lost with the last worker: nobody is left to run them.
+Another attempt is another task; `mpitasks.master.retry` decides who gets one.
 
 Workers:
 
@@ -33,16 +33,16 @@ Workers:
               | ^ `-----lose----`--------lose--> LOST
           stick recover
               v |
-             STUCK --stop, lose--> as from READY
+             Unresponsive --stop, lose--> as from READY
 
-A worker far beyond the limit of a task is stuck (`mpitasks.core.overdue`): what it
-holds is lost, and it gets nothing until it reports.
+A worker far beyond the limit of a task is unresponsive (`mpitasks.scheduler.watchdog`):
+what it holds is lost, and it gets nothing until it reports.
 
 The lowest ranks are used, as many as wanted (`WorkersLimited`); the others are ready
-and get nothing. A worker holds at most two batches: one it works on and one sent
-ahead, so that it never waits for the master (`CREDIT`). Outcomes of tasks that a
-worker does not hold, for instance of a worker declared lost, are late and ignored.
-Near the job's end, what could not be finished stays queued (`mpitasks.core.ending`).
+and get nothing. A worker holds at most two batches: one it works on and one sent ahead,
+so that it never waits for the master (`CREDIT`). Outcomes of tasks that a worker does
+not hold, for instance of a worker declared lost, are late and ignored. Near the job's
+end, what could not be finished stays queued (`mpitasks.scheduler.job_end`).
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.core import policy
-from mpitasks.core.backlog import Backlog
-from mpitasks.core.crew import Crew
-from mpitasks.core.ending import Ending
-from mpitasks.core.events import (
+from mpitasks.scheduler import policy
+from mpitasks.scheduler.assignments import Assignments
+from mpitasks.scheduler.backlog import Backlog
+from mpitasks.scheduler.events import (
     Action,
     Assign,
+    Bulk,
     BulkCancelled,
     BulkExtended,
     Cancelled,
@@ -73,6 +73,7 @@ from mpitasks.core.events import (
     OutcomesArrived,
     QueueCancelled,
     Rank,
+    RankLost,
     Report,
     Revoke,
     RunningAbandoned,
@@ -84,26 +85,28 @@ from mpitasks.core.events import (
     TasksReturned,
     TasksSubmitted,
     TaskState,
+    TaskSubmitted,
+    TaskSucceeded,
     TimePassed,
     WorkerJoined,
     WorkerLeft,
-    WorkerLost,
     WorkersLimited,
     WorkerState,
 )
-from mpitasks.core.overdue import isolated, limit_of
-from mpitasks.core.statistics import Statistics
-from mpitasks.core.transitions import TaskInput, WorkerInput
+from mpitasks.scheduler.job_end import JobEnd
+from mpitasks.scheduler.statistics import Statistics
+from mpitasks.scheduler.transitions import TaskInput, WorkerInput
+from mpitasks.scheduler.watchdog import isolated, limit_of
 
 if TYPE_CHECKING:
-    from mpitasks.core.roster import Worker
+    from mpitasks.scheduler.available_workers import WorkerRecord
 
 __all__ = ["Scheduler"]
 
 # By name: an attribute of an enum costs 0.2 us on CPython 3.11.
 _NEW = TaskState.NEW
 _ASSIGNED = TaskState.ASSIGNED
-_STUCK = WorkerState.STUCK
+_UNRESPONSIVE = WorkerState.UNRESPONSIVE
 
 
 class _Handlers(dict[type, Callable[[Any, list[Action]], None]]):
@@ -130,9 +133,9 @@ class Scheduler:
         self._backlog = Backlog(self._ids)
         self._queue = self._backlog.queue
         self._profiles = policy.Profiles()
-        self._crew = Crew()
-        self._roster = self._crew.roster
-        self._ending: Ending | None = None  # None while there is no end in sight
+        self._assignments = Assignments()
+        self._available_workers = self._assignments.available_workers
+        self._ending: JobEnd | None = None  # None while there is no end in sight
         self._now = -math.inf
         self._dated = False  # whether there ever was a task with a time of any kind
         self.deadline = math.inf
@@ -143,9 +146,10 @@ class Scheduler:
             {
                 WorkerJoined: self._worker_joined,
                 WorkerLeft: self._worker_left,
-                WorkerLost: self._worker_lost,
+                RankLost: self._worker_lost,
                 WorkersLimited: self._workers_limited,
                 TasksReturned: self._tasks_returned,
+                TaskSubmitted: self._task_submitted,
                 TasksSubmitted: self._tasks_submitted,
                 TasksPostponed: self._tasks_postponed,
                 TimePassed: self._time_passed,
@@ -154,6 +158,7 @@ class Scheduler:
                 CancelRequested: self._cancel_requested,
                 QueueCancelled: self._queue_cancelled,
                 RunningAbandoned: self._running_abandoned,
+                TaskSucceeded: self._task_succeeded,
                 OutcomesArrived: self._outcomes_arrived,
                 EndSet: self._end_set,
                 DrainRequested: self._drain_requested,
@@ -175,11 +180,11 @@ class Scheduler:
         actions: list[Action] = []
         self._handlers[type(event)](event, actions)
         if self._queue.items:
-            if self._roster.used:
+            if self._available_workers.used:
                 sends: list[Action] = []
                 self._dispatch(sends)
                 actions = sends + actions
-            elif self._crew.hopeless(now):
+            elif self._assignments.hopeless(now):
                 lost = self._backlog.lose_all()
                 self._failed += _items(lost)
                 actions.append(Fail(lost, None))
@@ -187,67 +192,16 @@ class Scheduler:
             self._plan(now)
         return actions
 
-    def start(self, task: Task, now: float) -> Rank | None:
-        """Assign a new task to an idle worker; return the worker's rank.
-
-        What `handle` does for a single task that was submitted, without the records
-        and the queue: for who submits one call and waits for it, these would be most
-        of what it costs.
-
-        Returns:
-            None if it is not that simple. Then nothing changed, and `handle` must be
-            told.
-        """
-        if self._queue.items or task.state is not _NEW:
-            return None
-        if task.terms is not None and limit_of(task) is not None:
-            return None
-        ending = self._ending
-        if ending is not None and not ending.fits(task, now):
-            return None
-        profile = self._profiles.get(task.function)
-        seconds = math.inf if profile is None else profile.seconds
-        return self._crew.assign_single(task, seconds)
-
-    def finish(
-        self, rank: Rank, id: TaskId, seconds: float, nbytes: int = 0
-    ) -> Task | None:
-        """Take in that a batch of a single task succeeded; return the task.
-
-        What `handle` does for the report of such a batch, without the records; as
-        `start`.
-
-        Args:
-            rank: The worker.
-            id: The task.
-            seconds: How long it took.
-            nbytes: The size of its result.
-
-        Returns:
-            None if it is not that simple. Then nothing changed, and `handle` must be
-            told.
-        """
-        if self._queue.items:
-            return None
-        task = self._crew.finish_single(rank, id)
-        if task is None:
-            return None
-        profile = self._profiles.get(task.function)
-        if profile is not None:
-            profile.observe(1, seconds, nbytes)
-        else:
-            self._profiles.observe(Cost(task.function, 1, seconds, nbytes))
-        if self._ending is not None:
-            self._ending.observe([Cost(task.function, 1, seconds, nbytes)])
-        self._succeeded += 1
-        return task
-
     def _plan(self, now: float) -> None:
         """Say when to be told that time has passed."""
-        crew = self._crew
-        self.deadline = min(self._backlog.postponed.next, crew.overdue.next)
-        if self._queue.items and not self._roster.used and crew.hope > now:
-            self.deadline = min(self.deadline, crew.hope)
+        assignments = self._assignments
+        self.deadline = min(self._backlog.postponed.next, assignments.overdue.next)
+        if (
+            self._queue.items
+            and not self._available_workers.used
+            and assignments.hope > now
+        ):
+            self.deadline = min(self.deadline, assignments.hope)
 
     def wants(self, task: Task) -> bool:
         """Whether a task should be submitted at once, not together with others.
@@ -255,101 +209,119 @@ class Scheduler:
         If a worker would take it now; but if it is a short one, and others are being
         worked on, it can wait for company: a message costs more than it does.
         """
-        if self._crew.assigned:
+        if self._assignments.assigned:
             profile = self._profiles.get(task.function)
             if profile is not None and profile.seconds <= policy.LEAST_SECONDS:
                 return False
-        return self._roster.hungry
+        return self._available_workers.has_capacity
 
     @property
     def idle(self) -> bool:
         """Whether nothing is queued, and a worker has nothing to do."""
-        return self._roster.idle and not self._queue.items
+        return self._available_workers.idle and not self._queue.items
+
+    def starts(self, task: Task, now: float) -> bool:
+        """Whether a worker would get a task at once if it was submitted now."""
+        ending = self._ending
+        return self.idle and (ending is None or ending.fits(task, now))
 
     @property
     def outstanding(self) -> int:
         """Items that were submitted and are neither done nor cancelled."""
-        return self._backlog.items + self._crew.assigned
+        return self._backlog.items + self._assignments.assigned
 
     @property
     def stranded(self) -> bool:
         """Whether all that is left waits, and none of it will be started any more."""
         ending = self._ending
-        if ending is None or self._crew.assigned or not self.outstanding:
+        if ending is None or self._assignments.assigned or not self.outstanding:
             return False
         return ending.draining or self._backlog.postponed.next > ending.at
 
     @property
     def num_workers(self) -> int:
         """Workers that take tasks."""
-        return self._roster.used
+        return self._available_workers.used
 
     def statistics(self) -> Statistics:
         """Return the counts of this moment."""
         return Statistics(
-            workers=self._roster.used,
+            workers=self._available_workers.used,
             queued=self._backlog.items,
-            assigned=self._crew.assigned,
+            assigned=self._assignments.assigned,
             succeeded=self._succeeded,
             failed=self._failed,
             cancelled=self._cancelled,
         )
 
-    def stuck_workers(self) -> list[Rank]:
+    def unresponsive_workers(self) -> list[Rank]:
         """Return the ranks that do not come back from a task."""
-        return [worker.rank for worker in self._roster if worker.state is _STUCK]
+        return [
+            worker.rank
+            for worker in self._available_workers
+            if worker.state is _UNRESPONSIVE
+        ]
 
     def running_workers(self) -> list[Rank]:
         """Return the ranks that have not stopped and are not lost."""
         gone = (WorkerState.STOPPED, WorkerState.LOST)
-        return [worker.rank for worker in self._roster if worker.state not in gone]
+        return [
+            worker.rank
+            for worker in self._available_workers
+            if worker.state not in gone
+        ]
 
     def held(self, rank: Rank) -> list[Task]:
         """Return the tasks that a worker holds, oldest first."""
-        worker = self._roster.get(rank)
+        worker = self._available_workers.get(rank)
         return [] if worker is None else list(worker.tasks.values())
+
+    def entries(self) -> Iterator[Task | Bulk]:
+        """Yield all that is outstanding: tasks, and bulk jobs with items left."""
+        yield from self._backlog.entries()
+        yield from self._assignments.tasks()
 
     def check(self) -> None:
         """Assert every invariant. For tests and debugging; walks everything."""
-        self._crew.check()
+        self._assignments.check()
         assert (self._queue.items > 0) == (self._queue.head() is not None)
         if self._ending is None:
-            idle = self._roster.pick_idle()
+            idle = self._available_workers.pick_idle()
             assert idle is None or not self._queue.items, "an idle worker beside work"
 
     # Workers.
 
     def _worker_joined(self, event: WorkerJoined, actions: list[Action]) -> None:
-        self._crew.join(event.rank)
+        self._assignments.join(event.rank)
 
     def _workers_limited(self, event: WorkersLimited, actions: list[Action]) -> None:
-        self._roster.limit(event.count)
+        self._available_workers.limit(event.count)
 
     def _worker_left(self, event: WorkerLeft, actions: list[Action]) -> None:
-        worker = self._crew.move(event.rank, WorkerInput.LEAVE, "left")
+        worker = self._assignments.move(event.rank, WorkerInput.LEAVE, "left")
         self._lose_held(worker, actions)
 
-    def _worker_lost(self, event: WorkerLost, actions: list[Action]) -> None:
-        worker = self._crew.move(event.rank, WorkerInput.LOSE, "lost")
+    def _worker_lost(self, event: RankLost, actions: list[Action]) -> None:
+        worker = self._assignments.move(event.rank, WorkerInput.LOSE, "lost")
         self._lose_held(worker, actions)
 
-    def _lose_held(self, worker: Worker, actions: list[Action]) -> None:
-        """Fail what a worker that is gone, or stuck, has not reported."""
-        lost = self._crew.lose(worker, self._now)
+    def _lose_held(self, worker: WorkerRecord, actions: list[Action]) -> None:
+        """Fail what a worker that is gone, or unresponsive, has not reported."""
+        lost = self._assignments.lose(worker, self._now)
         if lost:
             self._failed += _items(lost)
             actions.append(Fail(lost, worker.rank))
         self._release()
 
     def _stop_requested(self, event: StopRequested, actions: list[Action]) -> None:
-        actions += [Stop(rank) for rank in self._crew.stop()]
+        actions += [Stop(rank) for rank in self._assignments.stop()]
 
     # Time.
 
     def _time_passed(self, event: TimePassed, actions: list[Action]) -> None:
         self._release()
-        for rank, last in self._crew.overdue.expire(self._now):
-            worker = self._crew.known(rank, "overdue is")
+        for rank, last in self._assignments.overdue.expire(self._now):
+            worker = self._assignments.known(rank, "overdue is")
             first = next(iter(worker.tasks.values()))
             if last:
                 self._give_up(worker, [first], actions)
@@ -360,33 +332,57 @@ class Scheduler:
     def _running_abandoned(
         self, event: RunningAbandoned, actions: list[Action]
     ) -> None:
-        for worker in self._roster:
-            if worker.tasks:
-                self._give_up(worker, list(worker.tasks.values()), actions)
+        ids = [task.id for task in event.tasks]
+        for worker, held in self._assignments.holding(ids):
+            self._give_up(worker, [worker.tasks[id] for id in held], actions)
 
     def _give_up(
-        self, worker: Worker, tasks: list[Task], actions: list[Action]
+        self, worker: WorkerRecord, tasks: list[Task], actions: list[Action]
     ) -> None:
-        """Wait no longer for these tasks of a worker, which is stuck."""
+        """Wait no longer for these tasks of a worker, which is unresponsive."""
         actions += [GiveUp(worker.rank, task) for task in tasks]
         ids = [task.id for task in tasks]
-        self._failed += _items(self._crew.take(worker, ids, TaskInput.LOSE, self._now))
-        self._crew.stick(worker, self._now)
+        self._failed += _items(
+            self._assignments.take(worker, ids, TaskInput.LOSE, self._now)
+        )
+        self._assignments.stick(worker, self._now)
         self._dated = True
 
     def _end_set(self, event: EndSet, actions: list[Action]) -> None:
         self._foresee_end().at = event.at
+        self._queue.recall()
 
     def _drain_requested(self, event: DrainRequested, actions: list[Action]) -> None:
         self._foresee_end().draining = True
 
-    def _foresee_end(self) -> Ending:
+    def _foresee_end(self) -> JobEnd:
         if self._ending is None:
             known = {id: profile.seconds for id, profile in self._profiles.items()}
-            self._ending = Ending(known)
+            self._ending = JobEnd(known)
         return self._ending
 
     # Tasks.
+
+    def _task_submitted(self, event: TaskSubmitted, actions: list[Action]) -> None:
+        """Assign a new task to an idle worker at once, if it is as simple as that.
+
+        Who submits one call and waits for it would pay most for the queue.
+        """
+        task = event.task
+        ending = self._ending
+        if (
+            not self._queue.items
+            and task.state is _NEW
+            and (task.task_spec is None or limit_of(task) is None)
+            and (ending is None or ending.fits(task, self._now))
+        ):
+            profile = self._profiles.get(task.function)
+            seconds = math.inf if profile is None or task.alone else profile.seconds
+            rank = self._assignments.assign_single(task, seconds)
+            if rank is not None:
+                actions.append(Assign(rank, [task]))
+                return
+        self._backlog.submit([task])
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
         self._backlog.submit(event.tasks)
@@ -399,11 +395,11 @@ class Scheduler:
     def _release(self) -> None:
         """Queue postponed tasks whose time has come; all, if they will never run."""
         if self._dated:
-            hopeless = self._crew.hopeless(self._now)
+            hopeless = self._assignments.hopeless(self._now)
             self._backlog.release(math.inf if hopeless else self._now)
 
     def _bulk_extended(self, event: BulkExtended, actions: list[Action]) -> None:
-        self._backlog.extend(event.bulk, event.count)
+        self._backlog.extend(event)
 
     def _bulk_cancelled(self, event: BulkCancelled, actions: list[Action]) -> None:
         self._cancelled += self._backlog.cancel_bulk(event.bulk)
@@ -419,7 +415,7 @@ class Scheduler:
         cancelled, items = self._backlog.cancel_all()
         self._cancelled += items
         if event.isolated:
-            cancelled += self._revoke(self._crew.tasks(), actions)
+            cancelled += self._revoke(self._assignments.tasks(), actions)
         if cancelled:
             actions.append(Cancelled(cancelled))
 
@@ -427,14 +423,32 @@ class Scheduler:
         """Cancel those that run in a process that can be ended; return them."""
         ids = [t.id for t in tasks if t.state is _ASSIGNED and isolated(t)]
         revoked = []
-        for worker, held in self._crew.holding(ids):
-            revoked += self._crew.take(worker, held, TaskInput.REVOKE, self._now)
+        for worker, held in self._assignments.holding(ids):
+            revoked += self._assignments.take(worker, held, TaskInput.REVOKE, self._now)
             actions.append(Revoke(worker.rank, held))
         self._cancelled += _items(revoked)
         return revoked
 
+    def _task_succeeded(self, event: TaskSucceeded, actions: list[Action]) -> None:
+        """Take in what a worker says of its only batch, if that was a single call."""
+        task = self._assignments.finish_single(event.rank, event.id)
+        profile = self._profiles.get(event.function)
+        if task is None or profile is None or self._ending is not None:
+            cost = Cost(event.function, 1, event.seconds, event.nbytes)
+            if task is None:
+                report = OutcomesArrived(event.rank, 1, [event.id], (), [cost])
+                self._outcomes_arrived(report, actions)
+                return
+            self._profiles.observe(cost)
+            if self._ending is not None:
+                self._ending.observe([cost])
+        else:
+            profile.observe(1, event.seconds, event.nbytes)
+        self._succeeded += 1
+        actions.append(Complete([task]))
+
     def _outcomes_arrived(self, event: OutcomesArrived, actions: list[Action]) -> None:
-        tasks, succeeded, failed = self._crew.complete(event, self._now)
+        tasks, succeeded, failed = self._assignments.complete(event, self._now)
         for cost in event.costs:
             self._profiles.observe(cost)
         if self._ending is not None:
@@ -444,18 +458,23 @@ class Scheduler:
         actions.append(Complete(tasks))
 
     def _tasks_returned(self, event: TasksReturned, actions: list[Action]) -> None:
-        self._backlog.put_back(self._crew.give_back(event, self._ids, self._now))
+        self._backlog.put_back(self._assignments.give_back(event, self._ids, self._now))
 
     # Which worker gets what.
 
     def _dispatch(self, actions: list[Action]) -> None:
         queue = self._queue
         ending = self._ending
-        while queue.items and (worker := self._roster.pick(queue.items)) is not None:
+        while (
+            queue.items
+            and (worker := self._available_workers.pick(queue.items)) is not None
+        ):
             if ending and not ending.choose(queue, self._now + sum(worker.batches)):
                 return
-            batch = self._backlog.take_batch(self._profiles, self._roster.used)
-            if self._crew.assign(worker, *batch, self._now):
+            batch = self._backlog.take_batch(
+                self._profiles, self._available_workers.used
+            )
+            if self._assignments.assign(worker, *batch, self._now):
                 self._dated = True
             actions.append(Assign(worker.rank, batch[0]))
 

@@ -1,6 +1,7 @@
 """What onlookers are told of a run: how many items are where.
 
-Counted by the scheduler; the pump (`mpitasks.master.pump`) knows more of failures.
+Counted by the scheduler; the event loop (`mpitasks.master.event_loop`) knows more of
+failures.
 """
 
 from __future__ import annotations

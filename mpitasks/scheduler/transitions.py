@@ -1,7 +1,7 @@
 """Which state follows which: one table for tasks, one for workers.
 
-A pair that is absent is illegal. Only `mpitasks.core.scheduler`, and what it leads to,
-uses the tables to change a state; what they mean is drawn at its head.
+A pair that is absent is illegal. Only `mpitasks.scheduler.scheduler`, and what it leads
+to, uses the tables to change a state; what they mean is drawn at its head.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from mpitasks.core.events import TaskState, WorkerState
 from mpitasks.errors import TransitionError
+from mpitasks.scheduler.events import TaskState, WorkerState
 
 __all__ = [
     "TASK_TRANSITIONS",
@@ -42,7 +42,7 @@ class WorkerInput(enum.IntEnum):
     STOP = 0
     LEAVE = 1
     LOSE = 2
-    STICK = 3
+    SUSPECT = 3
     RECOVER = 4
 
 
@@ -80,7 +80,7 @@ TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
 WORKER_TRANSITIONS: dict[WorkerInput, dict[WorkerState, WorkerState]] = {
     WorkerInput.STOP: {
         WorkerState.READY: WorkerState.STOPPING,
-        WorkerState.STUCK: WorkerState.STOPPING,
+        WorkerState.UNRESPONSIVE: WorkerState.STOPPING,
         WorkerState.STOPPING: WorkerState.STOPPING,
         WorkerState.STOPPED: WorkerState.STOPPED,
         WorkerState.LOST: WorkerState.LOST,
@@ -91,17 +91,17 @@ WORKER_TRANSITIONS: dict[WorkerInput, dict[WorkerState, WorkerState]] = {
     },
     WorkerInput.LOSE: {
         WorkerState.READY: WorkerState.LOST,
-        WorkerState.STUCK: WorkerState.LOST,
+        WorkerState.UNRESPONSIVE: WorkerState.LOST,
         WorkerState.STOPPING: WorkerState.LOST,
         WorkerState.STOPPED: WorkerState.STOPPED,
         WorkerState.LOST: WorkerState.LOST,
     },
-    WorkerInput.STICK: {
-        WorkerState.READY: WorkerState.STUCK,
-        WorkerState.STUCK: WorkerState.STUCK,
+    WorkerInput.SUSPECT: {
+        WorkerState.READY: WorkerState.UNRESPONSIVE,
+        WorkerState.UNRESPONSIVE: WorkerState.UNRESPONSIVE,
         WorkerState.STOPPING: WorkerState.STOPPING,
     },
-    WorkerInput.RECOVER: {WorkerState.STUCK: WorkerState.READY},
+    WorkerInput.RECOVER: {WorkerState.UNRESPONSIVE: WorkerState.READY},
 }
 
 

@@ -1,11 +1,11 @@
-"""Which workers are overdue: they hold a task with a time limit, and do not answer.
+"""The watchdog: which workers hold a task beyond its time limit, and do not answer.
 
-The limit itself is kept on the worker. This is for when that fails: a call into C
+The worker itself keeps the limit. The watchdog is for when that fails: a call into C
 that never comes back, or a rank that is frozen. A worker's clock starts when it gets
-a task to begin with, and again whenever it reports something.
+its first task, and again whenever it reports something.
 
-Pure: time is an argument. What happens to a worker that is overdue, the scheduler
-decides.
+Pure: time is an argument. The scheduler decides what happens to a worker that is
+overdue.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mpitasks.core.events import Rank, Task
-    from mpitasks.core.roster import Worker
+    from mpitasks.scheduler.available_workers import WorkerRecord
+    from mpitasks.scheduler.events import Rank, Task
 
 __all__ = [
     "GIVE_UP_SECONDS",
     "HOPE_SECONDS",
     "REPORT_SECONDS",
-    "Overdue",
+    "Watchdog",
     "isolated",
     "limit_of",
 ]
 
 REPORT_SECONDS = 2.0
-"""So long after its limit a task is said to be overdue."""
+"""This long after its limit a task is said to be overdue."""
 
 GIVE_UP_SECONDS = 10.0
-"""So long after its limit nobody waits for it any more."""
+"""This long after its limit a task is no longer waited for."""
 
 HOPE_SECONDS = 300.0
-"""With every worker stuck, what is queued waits so long for one of them to report."""
+"""With every worker unresponsive, what is queued waits this long for one to report."""
 
 
 def limit_of(task: Task) -> float | None:
     """Return how long a task may take in seconds, all its items; None for any time."""
-    if task.terms is None or task.terms.timeout is None:
+    if task.task_spec is None or task.task_spec.timeout is None:
         return None
-    return task.terms.timeout * task.count
+    return task.task_spec.timeout * task.count
 
 
 def isolated(task: Task) -> bool:
     """Return whether a task runs in a process that can be ended."""
-    return task.terms is not None and task.terms.isolate
+    return task.task_spec is not None and task.task_spec.isolate
 
 
-class Overdue:
+class Watchdog:
     """Watches the workers that hold tasks with a time limit.
 
     Attributes:
@@ -63,7 +63,7 @@ class Overdue:
         self._due: dict[Rank, tuple[float, bool]] = {}  # when, and is it the last time
         self._order: list[tuple[float, Rank]] = []  # a heap; may hold what is no more
 
-    def add(self, worker: Worker, now: float) -> None:
+    def add(self, worker: WorkerRecord, now: float) -> None:
         """Watch a worker that was given tasks with a limit.
 
         Its clock goes on if it had others to do before.
@@ -73,7 +73,7 @@ class Overdue:
         else:
             self.restart(worker, now)
 
-    def restart(self, worker: Worker, now: float) -> None:
+    def restart(self, worker: WorkerRecord, now: float) -> None:
         """Start a worker's clock anew: it begins with the first task that it holds."""
         rank = worker.rank
         self._due.pop(rank, None)

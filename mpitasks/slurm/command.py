@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpitasks.launch.slurm.job import Job, Submission, make_plan, send
-from mpitasks.launch.slurm.options import OPTIONS, checked_options
-from mpitasks.launch.slurm.script import Plan, job_script
 from mpitasks.launch.verbs import VerbParser
+from mpitasks.slurm.inherited import left_out
+from mpitasks.slurm.job import Submission, make_plan, send
+from mpitasks.slurm.options import OPTIONS, checked_options
+from mpitasks.slurm.script import Plan, job_script
 
 __all__ = ["main", "parse"]
+
+RANKS = ("ntasks", "ntasks-per-node")
+RANK_WORDS = ("-n", "--ntasks")
+"""Options of the table, and beginnings of other words, that say how many ranks."""
 
 EPILOG = """\
 mpitasks submit -N 2 --ntasks-per-node=8 -t 1:00:00 script.py args
@@ -93,6 +99,17 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
         "continues from the journal (NAME.journal)",
     )
     group.add_argument(
+        "--trust",
+        action="store_true",
+        help="obey a mpitasks.toml, and use a journal, that another user owns or could "
+        "write",
+    )
+    group.add_argument(
+        "--survive",
+        action="store_true",
+        help="go on when a rank dies; needs Open MPI 5",
+    )
+    group.add_argument(
         "--run-arg",
         action="append",
         default=[],
@@ -133,30 +150,45 @@ def main(options: argparse.Namespace) -> int:
             launcher=options.launcher,
             journal=options.journal,
             requeue=options.requeue,
+            trust=options.trust,
+            survive=options.survive,
             made_by=options.made_by,
         )
     )
+    _warn(plan)
     if options.dry_run:
-        print(job_script(plan), end="")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(job_script(plan)))
+        sys.stdout.flush()
         return 0
     job = send(plan)
-    _tell(job, plan)
+    print(f"job {job.id}: {_near(job.script)}, log {_near(job.log)}", flush=True)
     if not options.wait:
         return 0
-    from mpitasks.launch.slurm.follow import follow
+    from mpitasks.slurm.follow import follow
 
     return follow(job, array="array" in plan.options)
 
 
-def _tell(job: Job, plan: Plan) -> None:
-    print(f"job {job.id}: {_near(job.script)}, log {_near(job.log)}", flush=True)
-    ranks = ("ntasks", "ntasks-per-node")
-    if not plan.extra and not any(name in plan.options for name in ranks):
-        print(
-            "mpitasks: sbatch gives one rank a node where it is told nothing else; "
-            "--ntasks-per-node says how many",
-            file=sys.stderr,
+def _warn(plan: Plan) -> None:
+    """Say what the user may not have meant."""
+    if not any(name in plan.options for name in RANKS) and not any(
+        word.startswith(RANK_WORDS) for word in plan.extra
+    ):
+        how = "one rank a node" if "nodes" in plan.options else "one rank, so no worker"
+        _say(
+            f"warning: sbatch gives {how}, where it is told nothing else; "
+            f"--ntasks-per-node or -n says how many"
         )
+    if names := left_out(os.environ):
+        _say(
+            f"warning: the job gets nothing of {', '.join(names)}: name as an option, "
+            f"or in mpitasks.toml, what it is to have"
+        )
+
+
+def _say(text: str) -> None:
+    print(f"mpitasks: {text}", file=sys.stderr, flush=True)
 
 
 def _near(path: Path) -> str:

@@ -10,19 +10,24 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpitasks.errors import ConfigurationError, SlurmError
-from mpitasks.launch.script import LONE_VERBS, VERBS
-from mpitasks.launch.slurm import paths
-from mpitasks.launch.slurm.options import checked_options
-from mpitasks.launch.slurm.probe import choose_launcher, probe
-from mpitasks.launch.slurm.records import Record, call, summary
-from mpitasks.launch.slurm.script import Plan, job_script
-from mpitasks.launch.slurm.show import ask
-from mpitasks.launch.slurm.site import find_site
+from mpitasks.errors import ConfigurationError, OptionError, SlurmError
+from mpitasks.files import replacing
+from mpitasks.launch.script import LONE_VERBS, VERBS, Script
+from mpitasks.slurm import paths
+from mpitasks.slurm.inherited import DEFAULTS, for_job
+from mpitasks.slurm.job_records import Record, call, summary
+from mpitasks.slurm.options import checked_options
+from mpitasks.slurm.probe import choose_launcher, probe
+from mpitasks.slurm.quoting import checked_words
+from mpitasks.slurm.script import Plan, job_script
+from mpitasks.slurm.show import ask
+from mpitasks.slurm.site import find_site
+from mpitasks.subprocesses import interpreter_options
+from mpitasks.values import wait_seconds
 
 __all__ = ["Job", "Submission", "make_plan", "send", "submit"]
 
@@ -41,9 +46,12 @@ class Submission:
         options: Options of the job, by name.
         sbatch_args: Further words for sbatch.
         run_words: Further options of ``python -m mpitasks``.
-        launcher: See `mpitasks.launch.slurm.probe.choose_launcher`.
+        launcher: See `mpitasks.slurm.probe.choose_launcher`.
         journal: Where finished results are kept.
         requeue: Whether the job is to continue itself.
+        trust: Whether to use files that another user could have written: the site's
+            table, the journal.
+        survive: Whether the run is to go on when a rank dies.
         made_by: The command line, for the head of the script.
     """
 
@@ -56,6 +64,8 @@ class Submission:
     launcher: str | None = None
     journal: str | None = None
     requeue: bool = False
+    trust: bool = False
+    survive: bool = False
     made_by: str = "mpitasks.slurm.submit"
 
 
@@ -108,7 +118,7 @@ class Job:
             TimeoutError: It is not over by then; it goes on.
             SlurmError: SLURM does not know it any more, or does not answer.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + wait_seconds(timeout)
         pause = FIRST_LOOK_SECONDS
         while True:
             records = self.records()
@@ -139,6 +149,8 @@ def submit(
     launcher: str | None = None,
     journal: str | os.PathLike[str] | None = None,
     requeue: bool = False,
+    trust: bool = False,
+    survive: bool = False,
     **options: str | int | None,
 ) -> Job:
     """Submit a script to SLURM, to be run by this interpreter; return at once.
@@ -153,6 +165,9 @@ def submit(
         journal: The file in which finished results are kept.
         requeue: Whether the job puts itself into the queue again when its time is
             nearly up, and continues from the journal.
+        trust: Obey a ``mpitasks.toml`` or ``pyproject.toml``, and use a journal, that
+            another user owns or could write.
+        survive: Whether the run goes on when a rank dies; needs Open MPI 5.
         **options: As sbatch has them: nodes, ntasks, ntasks_per_node, cpus_per_task,
             time (minutes, or text as "1:30:00"), partition, account, qos, mem, gres,
             array, job_name, output.
@@ -174,6 +189,8 @@ def submit(
                 launcher=launcher,
                 journal=None if journal is None else os.fspath(journal),
                 requeue=requeue,
+                trust=trust,
+                survive=survive,
                 made_by=f"mpitasks.slurm.submit({shlex.join(words)!r}, ...)",
             )
         )
@@ -187,47 +204,99 @@ def make_plan(wanted: Submission) -> Plan:
         OptionError: An option is impossible.
         ConfigurationError: There is no such script, or no launcher that fits.
     """
-    program = wanted.is_module or wanted.target in VERBS.keys() - LONE_VERBS
-    if not program and not Path(wanted.target).exists():
-        raise ConfigurationError(
-            f"there is no script {wanted.target!r} in {Path.cwd()}"
-        )
-    site = find_site(Path.cwd())
-    options = {**site.options, **(wanted.options or {})}
+    program = _program(wanted)
+    site = find_site(Path.cwd(), trust=wanted.trust)
+    asked = wanted.options or {}
+    options = {**_defaults(os.environ), **site.options, **asked}
     array = "array" in options
     name = options.setdefault("job-name", _job_name(wanted))
     log = options.setdefault("output", paths.default_log(name, array=array))
+    _check_log(log, program, array=array)
     python = sys.executable
     if site.environment is not None:
         python = str(Path(site.environment) / "bin" / "python")
     journal = wanted.journal
     if journal is None and wanted.requeue:
         journal = f"{name}.journal"
-    module = ["-m"] if wanted.is_module else []
+    checked_words("--journal", [journal or ""])
+    checked_words("--launcher", [wanted.launcher or ""])
+    survive = wanted.survive or "--survive" in wanted.run_words
+    launcher = choose_launcher(
+        wanted.launcher or site.launcher, probe(python), survive=survive
+    )
     return Plan(
         made_by=wanted.made_by,
         options=checked_options(options),
-        extra=(*site.sbatch_args, *wanted.sbatch_args),
-        launcher=choose_launcher(wanted.launcher or site.launcher, probe(python)),
+        extra=checked_words("--sbatch-arg", (*site.sbatch_args, *wanted.sbatch_args)),
+        launcher=launcher,
         python=python,
-        program=(*module, wanted.target, *wanted.args),
-        run_words=wanted.run_words,
+        python_options=checked_words("the option", interpreter_options()),
+        program=program,
+        run_words=(
+            *(("--trust",) if wanted.trust else ()),
+            *checked_words(
+                "--run-arg", (word for word in wanted.run_words if word != "--survive")
+            ),
+        ),
         status=_status(log, name, array=array),
         journal=None if journal is None else paths.sweep(journal, array=array),
         requeue=wanted.requeue,
+        survive=survive,
         site=site,
     )
 
 
+def _program(wanted: Submission) -> tuple[str, ...]:
+    """Return the script, module or verb and its arguments, as words.
+
+    Raises:
+        ConfigurationError: There is no such script.
+    """
+    target = wanted.target
+    module = ["-m"] if wanted.is_module else []
+    if not wanted.is_module and target not in VERBS.keys() - LONE_VERBS:
+        script = Script(target, wanted.args)
+        if script.is_read_once:
+            raise ConfigurationError(
+                f"a job starts later, when what {target!r} names here can be read no "
+                f"more: write the script to a file, and name that"
+            )
+        script.check()
+        if target.startswith("-"):  # which would be an option
+            target = f"./{target}"
+    return checked_words("the argument", (*module, target, *wanted.args))
+
+
+def _defaults(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what sbatch's own variables say of options that nobody asks for."""
+    return {
+        option: environ[name]
+        for option, name in DEFAULTS.items()
+        if environ.get(name, "").strip()
+    }
+
+
+def _check_log(log: str, program: tuple[str, ...], *, array: bool) -> None:
+    """Look whether a job can have that log.
+
+    Raises:
+        OptionError: Others would write over it, or it over the script.
+    """
+    paths.check_log(log, array=array)
+    if program[0] != "-m" and Path(log).resolve() == Path(program[0]).resolve():
+        raise OptionError(f"output {log!r} is the script, which the log would replace")
+
+
 def _job_name(wanted: Submission) -> str:
-    return wanted.target if wanted.is_module else Path(wanted.target).stem
+    name = wanted.target if wanted.is_module else Path(wanted.target).stem
+    return "".join(c if c.isprintable() else "_" for c in name).strip() or "job"
 
 
 def _status(log: str, name: str, *, array: bool) -> str:
     """Return the pattern of the status file: beside the log, where that is a file."""
     if log.startswith("/dev/"):
         log = paths.default_log(name, array=array)
-    return paths.beside(log, ".status")
+    return paths.companion(log, ".status", array=array)
 
 
 def send(plan: Plan) -> Job:
@@ -250,7 +319,7 @@ def send(plan: Plan) -> Job:
             f"with --output"
         )
     try:
-        answer = call("sbatch", "--parsable", text=text)
+        answer = call("sbatch", "--parsable", text=text, environ=for_job(os.environ))
     except SlurmError as error:
         options = " ".join(
             line.removeprefix("#SBATCH ")
@@ -277,11 +346,18 @@ def _keep(plan: Plan, id: str, text: str) -> Job:
         "u": os.environ.get("USER", ""),
     }
     log = Path.cwd() / paths.fill(plan.options["output"], values)
-    pattern = paths.beside(plan.status, ".sh").replace("_%a", "").replace("%a", "")
+    pattern = paths.beside(plan.status, ".sh")
+    for index in ("_%a", "-%a", "%a"):
+        pattern = pattern.replace(index, "")
     script = Path.cwd() / paths.fill(pattern, values)
     try:
-        script.write_text(text)
-        script.chmod(0o755)
+        with replacing(str(script), _is_job_script, mode=0o755) as file:
+            file.write(os.fsencode(text))
     except OSError as error:
         print(f"mpitasks: the job script is not kept: {error}", file=sys.stderr)
     return Job(id, log, script)
+
+
+def _is_job_script(head: bytes) -> bool:
+    """Whether a file that begins like that is a job script of ours."""
+    return any(line.startswith(b"# Written by: ") for line in head.splitlines()[1:2])

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mpitasks.errors import ConfigurationError, SlurmError
+from mpitasks.slurm.inherited import for_programs
 
 __all__ = [
     "SIGNAL_BASE",
@@ -53,6 +54,10 @@ class Record:
 
     Attributes:
         id: As squeue shows it: 12, or 12_3 in an array.
+        number: The number that is its own, also in an array; None if SLURM does not
+            tell.
+        restarts: How often it was queued again.
+        requeue: Whether it may be queued again, as far as SLURM tells.
         state: As ``JobState``, RUNNING for instance.
         exit_code: Of the job script; 128 + n after signal n.
         reason: Why it waits, or ended.
@@ -73,6 +78,9 @@ class Record:
     nodes: str = ""
     name: str = ""
     started: float | None = None
+    number: str | None = None
+    restarts: int = 0
+    requeue: bool = True
 
     @property
     def over(self) -> bool:
@@ -97,14 +105,13 @@ def call(
     Args:
         *words: The program and its arguments.
         text: What it reads.
-        environ: Its environment, from which what launchers left is taken out.
+        environ: Its environment, without what launchers left and what would have it
+            answer in another way.
 
     Raises:
         ConfigurationError: It is not there.
         SlurmError: It says no, with its own words.
     """
-    from mpitasks.launch.slurm.probe import without_launcher
-
     try:
         done = subprocess.run(
             words,
@@ -114,7 +121,8 @@ def call(
             text=True,
             check=False,
             timeout=CALL_SECONDS,
-            env=without_launcher(dict(environ)),
+            errors="surrogateescape",
+            env=for_programs(environ),
         )
     except FileNotFoundError:
         raise ConfigurationError(
@@ -170,6 +178,9 @@ def parse_records(text: str) -> list[Record]:
                 fields.get("NodeList", "").replace("(null)", ""),
                 fields.get("JobName", ""),
                 _seconds(fields.get("StartTime", "")),
+                fields["JobId"],
+                int(fields.get("Restarts", "0")),
+                fields.get("Requeue", "1") != "0",
             )
         )
     return records

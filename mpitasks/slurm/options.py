@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mpitasks.errors import OptionError
+from mpitasks.values import integer
 
 __all__ = ["OPTIONS", "Option", "checked_options", "option_lines"]
 
@@ -81,9 +82,12 @@ def checked_options(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def _text(name: str, value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise OptionError(f"{name} must be text or a whole number, not {value!r}")
-    text = str(value)
+    try:
+        text = value if isinstance(value, str) else str(integer(name, value))
+    except OptionError:
+        raise OptionError(
+            f"{name} must be text or a whole number, not {value!r}"
+        ) from None
     if not text.strip() or not text.isprintable():
         raise OptionError(f"{name} needs a value, not {value!r}")
     return text

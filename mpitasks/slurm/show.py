@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import re
 import time
 from collections import Counter
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import ConfigurationError, SlurmError
-from mpitasks.launch.slurm import paths
-from mpitasks.launch.slurm.records import SIGNAL_BASE, Record, find_records
 from mpitasks.launch.verbs import UsageError, VerbParser
 from mpitasks.observe import status as statuses
 from mpitasks.records import as_dict
+from mpitasks.slurm import paths
+from mpitasks.slurm.job_records import SIGNAL_BASE, Record, find_records
+from mpitasks.text import json_line, printable
 
 if TYPE_CHECKING:
     from mpitasks.observe.status import Status
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["ask", "find_status", "main", "parse", "show_record"]
 
 CLOCKS_SECONDS = 3.0
+
+ENDED_BY_SLURM = ("CANCELLED", "DEADLINE", "PREEMPTED", "TIMEOUT")
 
 EPILOG = """\
 A run inside a SLURM job writes its status file by itself; any other one does so with
@@ -61,19 +64,20 @@ def main(options: argparse.Namespace) -> None:
         SlurmError: SLURM does not know the job, and no file of it is here.
     """
     target = options.target
-    if re.fullmatch(r"\d+(_\d+)?", target) and not Path(target).exists():
+    is_there = os.path.lexists(target)
+    if re.fullmatch(r"\d+(_\d+)?", target) and not is_there:
         lines = _of_job(target, as_json=options.json)
-    elif Path(target).exists():
+    elif is_there:
         lines = _of_file(target, as_json=options.json)
     else:
         raise UsageError(f"{target!r} is neither a file here nor the id of a job")
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
 
 
 def _of_file(path: str, *, as_json: bool) -> list[str]:
     status = statuses.read(path)
     if as_json:
-        return [json.dumps(as_dict(status))]
+        return [json_line(as_dict(status))]
     return statuses.describe(status, time.time())
 
 
@@ -100,7 +104,7 @@ def _of_job(job_id: str, *, as_json: bool) -> list[str]:
 
 
 def _as_json(record: Record, status: Status | None) -> str:
-    return json.dumps(
+    return json_line(
         {
             "job": record.id,
             "state": record.state,
@@ -118,11 +122,11 @@ def find_status(record: Record) -> Status | None:
     """
     candidates = []
     if record.log is not None and not record.log.startswith("/dev/"):
-        candidates.append(Path(paths.beside(record.log, ".status")))
+        candidates += paths.beside_log(record.log, record.id, record.number)
     if record.folder is not None:
         candidates += sorted(Path(record.folder).glob(f"*-{record.id}.status"))
     for path in candidates:
-        if path.exists():
+        if os.path.exists(path):  # noqa: PTH110  never raises
             return statuses.read(str(path))
     return None
 
@@ -141,13 +145,16 @@ def ask(job_id: str) -> list[Record]:
 
 
 def _with_own_code(record: Record) -> Record:
-    if record.state != "FAILED" or record.exit_code <= SIGNAL_BASE:
+    # What SLURM has ended, by scancel or because its time was up, may have ended by
+    # itself before the last.
+    failed = record.state == "FAILED" and record.exit_code > SIGNAL_BASE
+    if not failed and record.state not in ENDED_BY_SLURM:
         return record
     try:
         status = find_status(record)
     except ConfigurationError:
         return record
-    if status is None or status.code is None or record.started is None:
+    if status is None or not status.code or record.started is None:
         return record
     # Not what an earlier round has left; the clocks of two hosts may differ a bit.
     if status.started < record.started - CLOCKS_SECONDS:

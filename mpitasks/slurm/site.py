@@ -8,12 +8,17 @@
     sbatch-args = ["--hint=nomultithread"]
     partition = "short"                   # and any option of a job, by its long name
 
-The files are looked for in the current folder and those above it; the first that has
-the table counts. What is said on the command line wins over it.
+Its lines run in the job as this user. So a file that another user owns, or could have
+written, is not obeyed, unless that is asked for (`mpitasks.files.distrust`).
+
+In mpitasks.toml, which is all ours, the table may be called [slurm] as well. The files
+are looked for in the current folder and those above it; the first that has the table
+counts. What is said on the command line wins over it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from mpitasks.errors import ConfigurationError, OptionError
-from mpitasks.launch.slurm.options import OPTIONS, checked_options
+from mpitasks.files import distrust, read_regular
+from mpitasks.slurm.options import OPTIONS, checked_options
+from mpitasks.slurm.quoting import checked_words
+from mpitasks.text import printable
 
 __all__ = ["Site", "find_site", "read_table"]
 
-FILES = ("mpitasks.toml", "pyproject.toml")
+OWN = "mpitasks.toml"
+FILES = (OWN, "pyproject.toml")
 LISTS = ("modules", "setup", "sbatch-args")
 WORDS = ("environment", "launcher")
 
@@ -38,6 +47,7 @@ class Site:
         source: The file that it is from; None if there is none.
         modules: Names for ``module load``.
         environment: Folder of a virtual or conda environment.
+        conda: Whether it is one of conda's.
         setup: Further lines of the job script.
         launcher: As on the command line.
         sbatch_args: Further words for sbatch.
@@ -51,23 +61,58 @@ class Site:
     launcher: str | None = None
     sbatch_args: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    conda: bool = False
 
 
-def find_site(folder: Path) -> Site:
+def find_site(folder: Path, *, trust: bool = False) -> Site:
     """Return what the nearest table says, seen from a folder.
+
+    Args:
+        folder: Where to begin.
+        trust: Whether to obey a file that another user could have written. Without, a
+            line says which one is not obeyed, and why.
 
     Raises:
         ConfigurationError: A file cannot be read, or its table makes no sense.
     """
     for place in (folder, *folder.parents):
         for name in FILES:
-            path = place / name
+            text = _read(place / name, trust=trust)
             # A file that does not mention us needs no parser, which 3.10 lacks.
-            if path.is_file() and "mpitasks" in path.read_text(errors="replace"):
-                table = read_table(_parse(path), path)
+            if text and (name == OWN or "mpitasks" in text):
+                table = read_table(_parse(text, place / name), place / name)
                 if table is not None:
                     return table
     return Site()
+
+
+def _read(path: Path, *, trust: bool) -> str:
+    """Return what is in a file that is to be obeyed; nothing if there is none.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113  never raises
+        return ""
+    doubt = None
+    try:
+        doubt = None if trust else distrust(str(path))
+        text = read_regular(str(path)).decode(errors="replace")
+    except OSError as error:
+        if doubt is not None:  # a stranger's file is no reason not to submit
+            return ""
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    if doubt is None:
+        return text
+    if "slurm" in text and "mpitasks" in f"{path.name} {text}":
+        cure = f"{doubt.cure}, or " if doubt.cure else ""
+        print(
+            f"mpitasks: {printable(str(path))} is not obeyed, since its lines would "
+            f"run in the job and {doubt.why}; to obey it: {cure}mpitasks submit "
+            f"--trust",
+            file=sys.stderr,
+        )
+    return ""
 
 
 def read_table(document: Mapping[str, Any], source: Path) -> Site | None:
@@ -76,12 +121,13 @@ def read_table(document: Mapping[str, Any], source: Path) -> Site | None:
     Raises:
         ConfigurationError: A key is unknown, or a value of the wrong kind.
     """
-    table: Any = document
-    for key in ("tool", "mpitasks", "slurm"):
-        table = table.get(key) if isinstance(table, Mapping) else None
-    if table is None:
+    found = _tables(document, source)
+    if not found:
         return None
-    where = f"[tool.mpitasks.slurm] in {source}"
+    [(name, table), *more] = found.items()
+    where = f"[{name}] in {source}"
+    if more:
+        raise ConfigurationError(f"{where} is there as [{more[0][0]}] too; keep one")
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{where} must be a table")
     known = [*LISTS, *WORDS, *OPTIONS]
@@ -96,9 +142,12 @@ def read_table(document: Mapping[str, Any], source: Path) -> Site | None:
         raise ConfigurationError(f"{where}: {error}") from error
     lists = {key: _list(table, key, where) for key in LISTS}
     words = {key: _word(table, key, where) for key in WORDS}
-    environment = words["environment"]
+    for key, values in [*lists.items(), *((k, [w or ""]) for k, w in words.items())]:
+        checked_words(f"{where}: {key}", values)
+    environment, conda = words["environment"], False
     if environment is not None:
-        environment = str(source.parent / Path(environment).expanduser())
+        folder = source.parent / Path(environment).expanduser()
+        environment, conda = str(folder), (folder / "conda-meta").is_dir()
     return Site(
         source,
         lists["modules"],
@@ -107,7 +156,39 @@ def read_table(document: Mapping[str, Any], source: Path) -> Site | None:
         words["launcher"],
         lists["sbatch-args"],
         options,
+        conda,
     )
+
+
+def _tables(document: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Return the tables of a document that are ours, by name.
+
+    Raises:
+        ConfigurationError: What would be ours has a name that nobody reads.
+    """
+    ours: dict[str, Any] = {}
+    places = [("tool.mpitasks", _below(document, "tool", "mpitasks"))]
+    if source.name == OWN:
+        rest = {key: value for key, value in document.items() if key != "tool"}
+        places.append(("", rest))
+    for place, tables in places:
+        if not isinstance(tables, Mapping):
+            raise ConfigurationError(f"[{place}] in {source} must be a table")
+        for key, table in tables.items():
+            name = f"{place}.{key}".strip(".")
+            if key != "slurm":
+                raise ConfigurationError(
+                    f"[{name}] in {source} is nothing that mpitasks reads; it reads "
+                    f"[tool.mpitasks.slurm]"
+                )
+            ours[name] = table
+    return ours
+
+
+def _below(table: Any, *keys: str) -> Any:
+    for key in keys:
+        table = table.get(key, {}) if isinstance(table, Mapping) else {}
+    return table
 
 
 def _list(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
@@ -124,7 +205,7 @@ def _word(table: Mapping[str, Any], key: str, where: str) -> str | None:
     return value
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
         if sys.version_info >= (3, 11):
             import tomllib
@@ -136,7 +217,6 @@ def _parse(path: Path) -> dict[str, Any]:
             f"pip install 'mpitasks[slurm]'"
         ) from None
     try:
-        with path.open("rb") as file:
-            return dict(tomllib.load(file))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return dict(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error

@@ -6,7 +6,7 @@ the ladder, counted from the last thing that happened:
     spin    return at once; only while every rank on the node has its own core
     yield   `os.sched_yield`: 0.8 us if nobody else wants the core. (`time.sleep(0)`
             costs 50 to 80 us since CPython 3.11, gh-125997.)
-    doze    until a doorbell rings (`mpitasks.wire.doorbell`), if there is one that all
+    doze    until a wake-up rings (`mpitasks.wire.wakeup`), if there is one that all
             who may send ring; after 2 ms, or at once where ranks share cores: there a
             rank that waits takes time from one that works
     sleep   otherwise; from 50 us, growing by half, up to 0.8 ms; up to 4 ms after a
@@ -22,10 +22,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable
+from time import perf_counter, sleep  # a task may patch the module
 
-__all__ = ["Patience"]
+__all__ = ["Backoff"]
 
 SPIN_SECONDS = 50e-6
 LOOK_SECONDS = 8e-6
@@ -42,14 +42,14 @@ DOZE_AFTER_SECONDS_CROWDED = 30e-6
 _PR_SET_TIMERSLACK = 29
 
 
-class Patience:
+class Backoff:
     """One waiter's place on the ladder.
 
     Args:
         spare_cores: Whether the node has a core for each of its ranks. If not,
             spinning would take the core from whom we wait for.
-        doze: Does the last step, for at most so many seconds; or returns False if
-            that is not possible now.
+        doze: Does the last step, for at most the seconds that it is given; or returns
+            False if that is not possible now.
 
     Attributes:
         idle_since: Set it to 0 when something happens: back to the first step.
@@ -70,7 +70,7 @@ class Patience:
 
     def pause(self, limit: float) -> None:
         """Wait for the current step's time, at most `limit` seconds."""
-        now = time.perf_counter()
+        now = perf_counter()
         if not self.idle_since:
             self.idle_since = now
             self._sleep = SLEEP_FIRST
@@ -86,7 +86,7 @@ class Patience:
         if idle < self._yield:
             os.sched_yield()
             return
-        time.sleep(max(min(self._sleep, limit), 0.0))
+        sleep(max(min(self._sleep, limit), 0.0))
         last = SLEEP_LAST if idle < LONG_IDLE_SECONDS else SLEEP_LONG_IDLE
         self._sleep = min(self._sleep * 1.5, last)
 

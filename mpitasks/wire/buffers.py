@@ -23,7 +23,7 @@ __all__ = ["BufferPool", "is_lent"]
 Block = np.ndarray[Any, Any]
 
 KEEP_BYTES = 64 << 20
-"""Unused blocks are kept up to so many bytes; larger blocks are not kept at all."""
+"""Unused blocks are kept up to this many bytes; larger blocks are not kept at all."""
 
 SMALLEST = 64 << 10
 
@@ -90,6 +90,6 @@ def is_lent(array: Block) -> bool:
 
 
 def _rounded(nbytes: int) -> int:
-    """Return the size of block for so many bytes: at most an eighth more."""
+    """Return the size of block for this many bytes: at most an eighth more."""
     step = max(SMALLEST, 1 << (nbytes.bit_length() - 4))
     return -(-nbytes // step) * step

@@ -4,7 +4,7 @@ A `Watch` remembers the identity of everything that a frame was made of: the glo
 that it reads, the parts of its functions, the attributes of its classes; and the
 contents of small containers and plain objects among them. A look costs a submit some
 tenths of a microsecond. What is large, or made by a library, is compared by the frame
-itself, at each `map` and when an Executor is new (`mpitasks.master.script`).
+itself, at each `map` and when an Executor is new (`mpitasks.master.script_state`).
 
 No object of the user's is compared with ``==`` here: that is the user's code, and equal
 is not the same.
@@ -22,10 +22,10 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mpitasks.wire.immutables import settled
 from mpitasks.wire.rebuild import implied
-from mpitasks.wire.settled import settled
 
-__all__ = ["ABSENT", "Watch"]
+__all__ = ["ABSENT", "Watch", "sees_all"]
 
 ABSENT: Any = object()
 """In the place of a global that does not exist."""
@@ -57,7 +57,7 @@ class Watch:
         settled: Whether `same` sees every change.
     """
 
-    __slots__ = ("__weakref__", "_constants", "_terms", "same", "settled")
+    __slots__ = ("__weakref__", "_constants", "_task_spec", "same", "settled")
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Watch:
         seen: Mapping[str, Any] | None = None,
         root: types.FunctionType | None = None,
     ) -> None:
-        self._terms: list[str] = []
+        self._task_spec: list[str] = []
         # An identity means something only as long as its object lives: here.
         self._constants: list[Any] = [main, id, map, ABSENT]
         own = weakref.ref(self)  # for the same reason
@@ -91,14 +91,14 @@ class Watch:
         return self.same()
 
     def _compile(self) -> Callable[[], bool]:
-        if not self._terms:
+        if not self._task_spec:
             return _always
         names = [f"k{at}" for at in range(len(self._constants))]
         given = ", ".join(f"{name}={name}" for name in names)
         source = (
             f"def same({given}):\n"
             f"    try:\n"
-            f"        return {' and '.join(self._terms)}\n"
+            f"        return {' and '.join(self._task_spec)}\n"
             f"    except Exception:\n"
             f"        return False\n"
         )
@@ -114,23 +114,23 @@ class Watch:
 
     def _watch_name(self, main: Mapping[str, Any], name: str) -> None:
         if name in main:
-            self._terms.append(f"k0[{name!r}] is {self._constant(main[name])}")
+            self._task_spec.append(f"k0[{name!r}] is {self._constant(main[name])}")
         else:
-            self._terms.append(f"{name!r} not in k0")
+            self._task_spec.append(f"{name!r} not in k0")
 
     def _watch_function(
         self, function: types.FunctionType, root: types.FunctionType | None
     ) -> None:
         if function is root:
             own = "own"
-            self._terms.append(
+            self._task_spec.append(
                 f"(own := {self._constant(weakref.ref(function))}()) is not None"
             )
         else:
             own = self._constant(function)
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             value = self._constant(getattr(function, name))
-            self._terms.append(f"{own}.{name} is {value}")
+            self._task_spec.append(f"{own}.{name} is {value}")
         if function.__kwdefaults__:
             self._watch_items(function.__kwdefaults__, f"{own}.__kwdefaults__")
         for at, cell in enumerate(function.__closure__ or ()):
@@ -138,29 +138,29 @@ class Watch:
                 inside = cell.cell_contents
                 recursive = inside is function and function is root
                 content = "own" if recursive else self._constant(inside)
-                self._terms.append(
+                self._task_spec.append(
                     f"{own}.__closure__[{at}].cell_contents is {content}"
                 )
         if function.__dict__:
             self._watch_items(function.__dict__, f"{own}.__dict__")
         else:
-            self._terms.append(f"not {own}.__dict__")
+            self._task_spec.append(f"not {own}.__dict__")
 
     def _watch_class(self, kind: type) -> None:
         # The dictionary itself: what `vars` returns costs twice as much to look into.
         [attributes] = gc.get_referents(vars(kind))
         own = self._constant(attributes)
-        self._terms.append(f"len({own}) == {len(attributes)}")
+        self._task_spec.append(f"len({own}) == {len(attributes)}")
         for name, value in attributes.items():
             if not implied(kind, name) and isinstance(name, str):
-                self._terms.append(f"{own}[{name!r}] is {self._constant(value)}")
+                self._task_spec.append(f"{own}[{name!r}] is {self._constant(value)}")
 
     def _watch_items(self, items: dict[Any, Any], own: str) -> None:
         """Compare keys and values of a dictionary by identity."""
         kept = [*items, *items.values()]
         self._constant(kept)
         ids = self._constant([*map(id, kept)])
-        self._terms.append(f"[*k2(k1, {own}), *k2(k1, {own}.values())] == {ids}")
+        self._task_spec.append(f"[*k2(k1, {own}), *k2(k1, {own}.values())] == {ids}")
 
     def _watch_part(self, part: Any) -> None:
         kind = type(part)
@@ -169,7 +169,7 @@ class Watch:
         elif kind in (list, tuple) and len(part) <= SMALL_ITEMS:
             self._constant([*part])
             ids = self._constant([*map(id, part)])
-            self._terms.append(f"[*k2(k1, {self._constant(part)})] == {ids}")
+            self._task_spec.append(f"[*k2(k1, {self._constant(part)})] == {ids}")
         if kind in _CONTAINERS and (kind in _LOOKED_INTO or _is_nested(part)):
             if _is_small(part, SMALL_DEPTH):
                 self._watch_by(_marshalled, part)
@@ -189,7 +189,48 @@ class Watch:
         """Compare what a function tells of an object."""
         told = self._constant(tell(part))
         by = self._constant(tell)
-        self._terms.append(f"{by}({self._constant(part)}) == {told}")
+        self._task_spec.append(f"{by}({self._constant(part)}) == {told}")
+
+
+def sees_all(part: Any, inert: Callable[[Any], bool] = settled) -> bool:
+    """Whether a `Watch` of something sees each change in it, however deep.
+
+    Args:
+        part: The object.
+        inert: Tells whether a value in it cannot change.
+    """
+    kind = type(part)
+    if inert(part):
+        return True
+    try:
+        if kind in (dict, list, tuple) and len(part) <= SMALL_ITEMS:
+            values = [*part, *part.values()] if kind is dict else part
+            if all(map(inert, values)):
+                return True
+        if kind in _CONTAINERS:
+            return _is_small(part, SMALL_DEPTH)
+        if "numpy" in sys.modules and kind is sys.modules["numpy"].ndarray:
+            return part.nbytes <= SMALL_BYTES and not part.dtype.hasobject
+        if not _is_plain_class(kind):
+            return False
+        attributes = _attributes_of(part, kind)
+        return len(attributes) <= SMALL_ITEMS and all(
+            inert(value)
+            or (type(value) in _CONTAINERS and _is_small(value, SMALL_DEPTH))
+            for value in attributes.values()
+        )
+    except Exception:  # an object with a mind of its own
+        return False
+
+
+def _is_plain_class(kind: type) -> bool:
+    """Whether the instances of a class have no state but their attributes."""
+    slots = len(copyreg._slotnames(kind) or ())  # type: ignore[attr-defined]
+    room = object.__basicsize__ + (slots + 2) * _POINTER  # and __dict__, __weakref__
+    return kind.__basicsize__ <= room and not kind.__itemsize__
+
+
+_POINTER = tuple.__itemsize__
 
 
 def _always() -> bool:

@@ -1,8 +1,8 @@
 """Object <-> (pickle frame, out-of-band buffers). Knows pickle, not messages.
 
-An encoded object is a frame (pickle protocol 5) and the buffers that were too
-large to copy into it. `pickle` is tried first; where it fails, `ScriptPickler` takes
-over (`mpitasks.wire.script`), which sends by value what has no name. What has one in
+An encoded object is a frame (pickle protocol 5) and the buffers that were too large to
+copy into it. `pickle` is tried first; where it fails, `ScriptPickler` takes over
+(`mpitasks.wire.script_pickle`), which sends by value what has no name. What has one in
 the script goes by that name in both directions; for what goes to a worker,
 `encode_noting` tells the names. Plain values (`is_plain`) need no frame of their own:
 they can stand in a message as they are, because pickling them cannot fail and runs no
@@ -14,21 +14,21 @@ from __future__ import annotations
 import copyreg
 import functools
 import io
-import pickle
 import sys
 import types
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
+from pickle import PickleBuffer, Pickler, Unpickler, dumps, loads  # a task may patch it
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire.diagnose import why_not_picklable
 from mpitasks.wire.interrupts import interrupts
-from mpitasks.wire.missing import check
+from mpitasks.wire.missing_buffers import check
 from mpitasks.wire.rebuild import find_global, reduce_object
 
 if TYPE_CHECKING:
-    from mpitasks.wire.script import ScriptPickler
+    from mpitasks.wire.script_pickle import ScriptPickler
 
 __all__ = [
     "SCALARS",
@@ -49,22 +49,21 @@ __all__ = [
 Buffer = Any  # something that exports a contiguous buffer of bytes
 
 THRESHOLD = 64 * 1024
-"""Buffers of at least so many bytes travel on their own, straight from memory."""
+"""Buffers of at least this many bytes travel on their own, straight from memory."""
 
 _SMALL = 1024  # text and bytes up to here may stand in a message as they are
 
 # Values of these types always pickle, and stand in a message as they are.
 SCALARS = frozenset({int, float, complex, bool, type(None)})
 SCALAR_IDS = frozenset(map(id, SCALARS))  # a class of the user may have its own hash
-_TEXTS = frozenset({str, bytes})
-_PLAIN = SCALARS | _TEXTS
+_PLAIN = SCALARS | {str, bytes}
 
 _reducers: dict[type, Callable[[Any], Any]] = {}
 _object_reducers: dict[type, Callable[[Any], Any]] = {object: reduce_object}
 
 
-def _pickler(sink: io.BytesIO, **options: Any) -> pickle.Pickler:
-    pickler = pickle.Pickler(sink, **options)
+def _pickler(sink: io.BytesIO, **options: Any) -> Pickler:
+    pickler = Pickler(sink, **options)
     # A table of its own hides copyreg's, in which anybody may register at any time.
     pickler.dispatch_table = {
         **copyreg.dispatch_table,
@@ -79,7 +78,7 @@ def _script_pickler(aliasing: bool = False) -> type[ScriptPickler]:
     """Return the pickler of last resort, which most workers never load."""
     import cloudpickle
 
-    from mpitasks.wire.script import AliasingPickler, ScriptPickler
+    from mpitasks.wire.script_pickle import AliasingPickler, ScriptPickler
 
     class Pickler(AliasingPickler if aliasing else ScriptPickler):  # type: ignore[misc]
         dispatch_table = ChainMap(  # noqa: RUF012  shared on purpose
@@ -89,27 +88,31 @@ def _script_pickler(aliasing: bool = False) -> type[ScriptPickler]:
     return Pickler
 
 
+def _shared_globals() -> dict[int, str]:
+    from mpitasks.wire.script_pickle import shared_globals
+
+    return shared_globals()
+
+
 def is_plain(values: Iterable[Any]) -> bool:
     """Whether all values can stand in a message without a frame of their own."""
-    try:
-        for value in values:
-            kind = type(value)
-            if kind in SCALARS:
-                continue
-            if kind in _TEXTS and len(value) <= _SMALL:
-                continue
-            return False
-    except TypeError:  # a class that has no hash, by its metaclass
+    for value in values:
+        kind = type(value)
+        if kind is int or kind is float or id(kind) in SCALAR_IDS:
+            continue
+        if (kind is str or kind is bytes) and len(value) <= _SMALL:
+            continue
         return False
     return True
 
 
 def all_plain(values: Sequence[Any]) -> bool:
-    """As `is_plain`, quick for many values: one pass at the speed of C."""
-    try:
-        kinds = set(map(type, values))
-    except TypeError:  # a class that has no hash, by its metaclass
-        return False
+    """As `is_plain`, quick for many values: one pass at the speed of C.
+
+    It asks each class for its hash. Callers pass values of built-in classes and of our
+    own, after they have looked for others.
+    """
+    kinds = set(map(type, values))
     if kinds <= SCALARS:
         return True
     return kinds <= _PLAIN and is_plain(values)
@@ -157,7 +160,7 @@ def encode_noting(
         None if it depends on nothing of the script.
     """
     value = _prepared(value)
-    if not _registered():
+    if not _registered() and not (kept and _is_of_script(value)):
         try:
             frame, buffers = _dump(_pickler, value)
             if b"__main__" not in frame and not (kept and _may_share(value)):
@@ -192,7 +195,7 @@ def encode_global(
 
 def encode_plain(values: Sequence[Any]) -> bytes:
     """Return the frame of plain values (`all_plain`), or of a range."""
-    return pickle.dumps(values, 5)
+    return dumps(values, 5)
 
 
 def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
@@ -204,7 +207,7 @@ def decode(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     """
     if buffers:
         check(buffers)
-    return pickle.loads(frame, buffers=buffers)
+    return loads(frame, buffers=buffers)
 
 
 def _prepared(value: Any) -> Any:
@@ -222,6 +225,11 @@ def _registered() -> bool:
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
     # Another thread may be importing it.
     return bool(getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None))
+
+
+def _is_of_script(value: Any) -> bool:
+    """Whether it is a function that plain pickle cannot do, or by its name alone."""
+    return type(value) is types.FunctionType and value.__module__ == "__main__"
 
 
 def _may_share(value: Any) -> bool:
@@ -242,15 +250,19 @@ def _encode_script(
 ) -> tuple[bytes, list[Buffer], ScriptPickler]:
     sink = io.BytesIO()
     buffers: list[Buffer] = []
+    options: dict[str, Any] = {"root": root, "value": value_of_root}
     try:
-        pickler = _script_pickler(aliasing)(
-            sink, buffer_callback=_gather(buffers), root=root, value=value_of_root
+        if aliasing and (shared := _shared_globals()):
+            options["shared"] = shared
+        pickler = _script_pickler("shared" in options)(
+            sink, buffer_callback=_gather(buffers), **options
         )
         pickler.dump(value)
     except BaseException as error:
         if interrupts(error):
             raise
-        reason = why_not_picklable(value, name, error)
+        pickle = functools.partial(_dump, _script_pickler())
+        reason = why_not_picklable(value, name, error, pickle)
         raise SerializationError(f"{name} cannot be pickled: {reason}") from error
     return sink.getvalue(), buffers, pickler
 
@@ -262,7 +274,7 @@ def decode_kept(frame: Any, buffers: Sequence[Buffer] = ()) -> Any:
     return _Unpickler(io.BytesIO(frame), buffers=buffers).load()
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         return find_global("__main__", pid)
 
@@ -274,8 +286,8 @@ def _dump(pickler: Callable[..., Any], value: Any) -> tuple[bytes, list[Buffer]]
     return sink.getvalue(), buffers
 
 
-def _gather(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
-    def in_band(buffer: pickle.PickleBuffer) -> bool:
+def _gather(buffers: list[Buffer]) -> Callable[[PickleBuffer], bool]:
+    def in_band(buffer: PickleBuffer) -> bool:
         view = buffer.raw()
         if view.nbytes < THRESHOLD:
             return True
@@ -297,7 +309,7 @@ class _Bytes:
         self.value = value
 
     def __reduce__(self) -> Any:
-        return type(self.value), (pickle.PickleBuffer(self.value),)
+        return type(self.value), (PickleBuffer(self.value),)
 
 
 class Unsendable:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import reprlib
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpitasks.wire.interrupts import interrupts
@@ -19,15 +19,22 @@ __all__ = ["describe", "why_not_picklable"]
 _DEPTH = 8
 
 
-def why_not_picklable(value: Any, name: str, error: BaseException) -> str:
+Pickle = Callable[[Any], object]
+"""Pickles a value, or raises."""
+
+
+def why_not_picklable(
+    value: Any, name: str, error: BaseException, pickle: Pickle
+) -> str:
     """Return a sentence that names the innermost part that cannot be pickled.
 
     Args:
         value: What could not be pickled.
         name: What the caller calls it; the path in the sentence starts with it.
         error: What pickling it raised.
+        pickle: Tells whether a part of it can be pickled.
     """
-    path, part, reason = _culprit(value, name, error, _DEPTH, set())
+    path, part, reason = _culprit(value, name, error, pickle, _DEPTH, set())
     kind = f"{type(part).__module__}.{type(part).__qualname__}"
     return f"{path} is a {kind} ({describe(reason)})"
 
@@ -43,26 +50,30 @@ def describe(error: BaseException) -> str:
 
 
 def _culprit(
-    value: Any, path: str, error: BaseException, depth: int, seen: set[int]
+    value: Any,
+    path: str,
+    error: BaseException,
+    pickle: Pickle,
+    depth: int,
+    seen: set[int],
 ) -> tuple[str, Any, BaseException]:
     if depth and id(value) not in seen:
         seen.add(id(value))
         try:
             for step, part in _parts(value):
-                reason = _failure(part)
+                reason = _failure(part, pickle)
                 if reason is not None:
-                    return _culprit(part, path + step, reason, depth - 1, seen)
+                    path += step
+                    return _culprit(part, path, reason, pickle, depth - 1, seen)
         except BaseException as refusal:  # to be looked at: so far, then
             if interrupts(refusal):
                 raise
     return path, value, error
 
 
-def _failure(value: Any) -> BaseException | None:
-    from mpitasks.wire import codec  # which imports this module
-
+def _failure(value: Any, pickle: Pickle) -> BaseException | None:
     try:
-        codec._dump(codec._script_pickler(), value)
+        pickle(value)
     except BaseException as error:
         if interrupts(error):
             raise

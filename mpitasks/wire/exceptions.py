@@ -20,7 +20,7 @@ from mpitasks.wire import codec
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.interrupts import interrupts
 
-__all__ = ["carried", "set_cause"]
+__all__ = ["carried", "cause_of", "set_cause"]
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not built into the interpreter
 
@@ -31,6 +31,7 @@ _PICKLING = frozenset(
     {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__"}
 )
 
+_get_cause = BaseException.__dict__["__cause__"].__get__
 _set_cause = BaseException.__dict__["__cause__"].__set__
 _set_context = BaseException.__dict__["__context__"].__set__
 _set_suppress = BaseException.__dict__["__suppress_context__"].__set__
@@ -39,6 +40,12 @@ _set_suppress = BaseException.__dict__["__suppress_context__"].__set__
 def set_cause(error: BaseException, cause: BaseException) -> None:
     """Say what an exception comes from, whatever its class makes of attributes."""
     _set_cause(error, cause)
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return what an exception comes from, whatever its class makes of attributes."""
+    cause: BaseException | None = _get_cause(error)
+    return cause
 
 
 def carried(error: BaseException, named: str) -> Any:
@@ -62,6 +69,8 @@ def carried(error: BaseException, named: str) -> Any:
             carrier = _Carrier(frame, [bytes(buffer) for buffer in buffers], named)
             carrier.load()
         except BaseException as unfit:  # of the user's own classes
+            if interrupts(unfit):
+                raise
             reason = reason or unfit
         else:
             return carrier

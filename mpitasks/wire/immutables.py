@@ -11,9 +11,9 @@ import re
 import types
 from typing import Any
 
-__all__ = ["settled"]
+__all__ = ["IMMUTABLE", "settled"]
 
-_IMMUTABLE = frozenset(
+IMMUTABLE = frozenset(
     {
         *(bool, int, float, complex, str, bytes, range, slice, type(None)),
         *(type(Ellipsis), type(NotImplemented), re.Pattern, object),
@@ -31,7 +31,7 @@ _IMMUTABLE = frozenset(
     }
 )
 
-_IMMUTABLE_NAMES = frozenset(
+_BY_NAME = frozenset(
     {
         *(("datetime", each) for each in ("date", "time", "datetime", "timedelta")),
         *(("datetime", "timezone"), ("decimal", "Decimal"), ("fractions", "Fraction")),
@@ -45,7 +45,7 @@ _IMMUTABLE_NAMES = frozenset(
 def settled(value: Any) -> bool:
     """Whether a value cannot change in place, or is watched by itself."""
     kind = type(value)
-    if kind in _IMMUTABLE:
+    if kind in IMMUTABLE:
         return True
     if kind is tuple or kind is frozenset:
         return all(map(settled, value))
@@ -53,6 +53,6 @@ def settled(value: Any) -> bool:
         return isinstance(value.__self__, (types.ModuleType, type(None)))
     if isinstance(value, (type, enum.Enum)):
         return True
-    if (kind.__module__, kind.__qualname__) in _IMMUTABLE_NAMES:
+    if (kind.__module__, kind.__qualname__) in _BY_NAME:
         return True
     return kind.__module__ == "typing"

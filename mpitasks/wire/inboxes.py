@@ -1,7 +1,7 @@
 """Where a rank's frames come in: three ways to take them from MPI.
 
-Which of them a rank uses, and what becomes of the frames, is in `mpitasks.wire.mpi`.
-`take` looks once, and then again and again for so many seconds.
+`mpitasks.wire.mpi_transport` chooses one for a rank and takes the frames. `take` looks
+once, and then again and again for the seconds that it is given.
 """
 
 from __future__ import annotations

@@ -16,15 +16,22 @@ import sys
 import threading
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from cloudpickle import cloudpickle as library
 
 from mpitasks.wire import rebuild
-from mpitasks.wire.names import MAIN
+from mpitasks.wire.script_names import MAIN
 
-if TYPE_CHECKING:
-    from mpitasks.wire.script import ScriptPickler
+
+class Notes(Protocol):
+    """What a pickler notes (`mpitasks.wire.script_pickle.ScriptPickler`)."""
+
+    root: str | None
+    names: dict[str, None]
+    refers: dict[str, None]
+    watched: bool
+
 
 __all__ = ["KINDS"]
 
@@ -41,7 +48,7 @@ _CODE_VERSION = 2
 """Of `marshal`: later ones tell equal code apart by who else refers to its parts."""
 
 
-def _reduce_code(pickler: ScriptPickler, code: types.CodeType) -> Any:
+def _reduce_code(pickler: Notes, code: types.CodeType) -> Any:
     for version in (_CODE_VERSION, marshal.version):
         try:
             return rebuild.make_code, (marshal.dumps(code, version),)
@@ -50,18 +57,18 @@ def _reduce_code(pickler: ScriptPickler, code: types.CodeType) -> Any:
     return library._code_reduce(code)
 
 
-def _reduce_module(pickler: ScriptPickler, module: types.ModuleType) -> Any:
+def _reduce_module(pickler: Notes, module: types.ModuleType) -> Any:
     if library._should_pickle_by_reference(module):
         return importlib.import_module, (module.__name__,)
     pickler.watched = False
     return library._module_reduce(module)
 
 
-def _reduce_cached_property(pickler: ScriptPickler, value: Any) -> Any:
+def _reduce_cached_property(pickler: Notes, value: Any) -> Any:
     return rebuild.make_cached_property, (value.func, value.attrname)
 
 
-def _reduce_object(pickler: ScriptPickler, value: object) -> Any:
+def _reduce_object(pickler: Notes, value: object) -> Any:
     name = rebuild.name_of_object(value)
     if name is None or name == pickler.root:
         return object, ()
@@ -69,12 +76,12 @@ def _reduce_object(pickler: ScriptPickler, value: object) -> Any:
     return rebuild.find_global, (MAIN, name)
 
 
-def _reduce_sentinel(pickler: ScriptPickler, value: Any) -> Any:
+def _reduce_sentinel(pickler: Notes, value: Any) -> Any:
     return getattr, _SENTINELS[type(value)]
 
 
-def _reduce_new(make: Callable[[], Any]) -> Callable[[ScriptPickler, Any], Any]:
-    def reduce(pickler: ScriptPickler, value: Any) -> Any:
+def _reduce_new(make: Callable[[], Any]) -> Callable[[Notes, Any], Any]:
+    def reduce(pickler: Notes, value: Any) -> Any:
         if pickler.root is None:
             return NotImplemented  # an argument that holds one is refused
         return make, ()
@@ -82,7 +89,7 @@ def _reduce_new(make: Callable[[], Any]) -> Callable[[ScriptPickler, Any], Any]:
     return reduce
 
 
-def _reduce_context_variable(pickler: ScriptPickler, value: Any) -> Any:
+def _reduce_context_variable(pickler: Notes, value: Any) -> Any:
     if pickler.root is None:
         return NotImplemented
     default: tuple[Any, ...]

@@ -19,6 +19,7 @@ import fcntl
 import os
 import signal
 import socket
+import struct
 import sys
 
 from mpitasks import forks
@@ -29,7 +30,7 @@ _F_SETSIG = 10  # fcntl(2); not in Python's fcntl
 
 
 HOLD_SECONDS = 4
-"""After an abort the ranks get so long to be ended, or to end by themselves."""
+"""Seconds after an abort in which the ranks are ended, or end by themselves."""
 
 _listener: socket.socket | None = None
 
@@ -88,6 +89,9 @@ class Lifeline:
         self._socket.setblocking(False)
         try:
             self._socket.connect(_address(run))
+            peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if struct.unpack("3i", peer)[1] != os.getuid():
+                raise OSError("that socket is another user's")
             libc = ctypes.CDLL(None)
             leave = ctypes.cast(libc._exit, ctypes.c_void_p)
             libc.signal(_number(), leave)

@@ -71,8 +71,11 @@ class LocalTransport:
         self._own.arrived.wait(limit)
         self._own.arrived.clear()
 
-    def doze(self, limit: float) -> None:
+    doze_after = 0.0
+
+    def doze(self, limit: float) -> bool:
         self.wait(limit)
+        return True
 
     def wake(self) -> None:
         self._own.arrived.set()

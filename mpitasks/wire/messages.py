@@ -3,7 +3,7 @@
 A message is a slots record. On the wire it is one pickle frame,
 ``(number, sizes, fields)``, where `number` says which record it is, `sizes` are
 the lengths of the buffers that follow the frame as messages of their own, and
-`fields` are the record's fields but for `buffers`, its last. Positions and codes
+`fields` are the record's fields without the last, `buffers`. Positions and codes
 that stand in tuples, because a record each would cost more than the task:
 
 Call, in `Batch.calls` and `Request.call`: ``(task id, function id, mode, payload,
@@ -31,13 +31,13 @@ beside it, PLAIN or VALUE.
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Sequence
+from pickle import dumps, loads  # by themselves: a task may patch the module
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.core.events import OutcomesArrived, TasksReturned
 from mpitasks.errors import TransportError
 from mpitasks.records import dataclass, field, names_of
+from mpitasks.scheduler.events import OutcomesArrived, TasksReturned, TaskSucceeded
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -45,22 +45,23 @@ if TYPE_CHECKING:
 __all__ = [
     "Announcement",
     "Batch",
-    "Dismissal",
+    "Cancel",
+    "EndMoved",
     "Goodbye",
+    "Heartbeat",
     "Hello",
-    "Inquiry",
     "LogSetup",
     "Logged",
     "Lost",
     "Message",
-    "Obituary",
     "Opening",
     "Outcomes",
+    "PeerFailure",
+    "Ping",
     "Request",
     "Result",
     "Returned",
-    "Revocation",
-    "Sign",
+    "Shutdown",
     "Welcome",
     "announce",
     "pack",
@@ -79,7 +80,7 @@ PLAIN, VALUE, ERROR, LIST, ITEMS = range(5)
 
 SURROUNDINGS, INITIALIZER = "<surroundings>", "<initializer>"
 """In the place of a global's name, in `Batch.functions`: what the script has set up
-(`mpitasks.wire.surroundings`); and a frame of what each process calls first, as
+(`mpitasks.wire.script_setup`); and a frame of what each process calls first, as
 (function, arguments)."""
 
 
@@ -113,10 +114,10 @@ class Welcome:
     spare_cores: bool
     """Whether the worker's node has a core for each of its ranks."""
     run: str
-    """A name that no other run has."""
+    """A name that no other run has. Others of the machine may see it."""
     master: int | None = None
     """The process id of rank 0, if the worker sees its processes."""
-    fellows: Sequence[tuple[int, int]] = ()
+    peers: Sequence[tuple[int, int]] = ()
     """Ranks and process ids of workers to watch over, which rank 0 does not see."""
     share: int = 1
     """How many cores the rank may keep busy."""
@@ -124,6 +125,8 @@ class Welcome:
     """Until the job is ended by force."""
     margin: float = 0.0
     """How long before that everything should be finished."""
+    secret: bytes = b""
+    """What only the ranks of the run know."""
 
 
 @dataclass(slots=True)
@@ -140,13 +143,13 @@ class Batch:
     message's `buffers`."""
     forget: Sequence[int] = ()
     """Functions and globals that the master will send again before it uses them."""
-    terms: dict[int, tuple[Any, ...]] | None = None
-    """Fields of the `mpitasks.options.Terms` of the calls, by their ids, that have
+    task_spec: dict[int, tuple[Any, ...]] | None = None
+    """Fields of the `mpitasks.options.TaskSpec` of the calls, by their ids, that have
     other terms than the default."""
     places: dict[int, Any] | None = None
     """By their ids, the places of what is no first attempt at a call: the id of that
     first attempt; or (seed, place, items), where items is None, the index of a chunk's
-    first item in its map, or a list with the index of each. See `mpitasks.terms`."""
+    first item in its map, or a list with the index of each (`mpitasks.task_spec`)."""
     buffers: Sequence[Buffer] = ()
 
 
@@ -155,8 +158,8 @@ class Request:
     """Master to worker: run this call. As a batch of it alone, that needs no more."""
 
     call: tuple[int, int, int, Any, int]
-    terms: tuple[Any, ...] | None = None
-    """Fields of its `mpitasks.terms.Terms`, if these are not the default."""
+    task_spec: tuple[Any, ...] | None = None
+    """Fields of its `mpitasks.task_spec.TaskSpec`, if these are not the default."""
 
 
 @dataclass(slots=True)
@@ -167,24 +170,32 @@ class Opening:
     """
 
     origins: Sequence[tuple[int, ...]]
-    """Fields of the `mpitasks.terms.Origin` of each Executor that may have calls, the
-    latest last."""
+    """Fields of the `mpitasks.task_spec.Origin` of each Executor that may have calls,
+    the latest last."""
     logs: LogSetup | None = None
     """How `logging` is set up on rank 0, if records are wanted there."""
 
 
 @dataclass(slots=True)
-class Revocation:
+class EndMoved:
+    """Master to worker: the job ends at another time than the welcome said."""
+
+    seconds_left: float
+    margin: float
+
+
+@dataclass(slots=True)
+class Cancel:
     """Master to worker: end these tasks, which run in a process of their own."""
 
     ids: list[int]
 
 
 @dataclass(slots=True)
-class Dismissal:
+class Shutdown:
     """Master to worker: the run is over; say goodbye."""
 
-    maimed: bool = False
+    degraded: bool = False
     """Whether ranks were lost: then MPI must be left without its own farewell."""
 
 
@@ -202,31 +213,35 @@ class Outcomes(OutcomesArrived):
     forms: dict[int, tuple[int, int]]
     drawn: list[int] = field(default_factory=list)
     """Those of the ids whose values depend on `mpitasks.rng`."""
+    parts: dict[int, int] = field(default_factory=dict)
+    """Chunks of which this reports a part: their ids, and how many items it covers.
+    These are the first of those not reported before; more of the chunk follows under
+    the same id. The last report of a chunk covers what is left, and does not stand
+    here."""
     buffers: list[Buffer] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether its parts fit together, as those of each worker do that is intact."""
+        if len(self.ids) != len(self.values):
+            return False
+        if any(not items for _, items, _, _ in self.costs):
+            return False
+        if not self.forms:
+            return True
+        return sum([count for _, count in self.forms.values()]) == len(self.buffers)
 
 
 @dataclass(slots=True)
-class Result:
-    """Worker to master: the value of a request's call, if it has no buffers."""
+class Result(TaskSucceeded):
+    """Worker to master: the value of a request's call, if it has no buffers.
 
-    rank: int
-    id: int
-    function: int
-    seconds: float
+    It is the scheduler's event, too.
+    """
+
     form: int
     """PLAIN, or VALUE for the frame of a value."""
     value: Any
-
-    @property
-    def nbytes(self) -> int:
-        """What it weighs, as in a report."""
-        return 0 if self.form == PLAIN else len(self.value)
-
-    def outcomes(self) -> Outcomes:
-        """Return the same as a report."""
-        costs = [(self.function, 1, self.seconds, self.nbytes)]
-        forms = {} if self.form == PLAIN else {0: (self.form, 0)}
-        return Outcomes(self.rank, 1, [self.id], [], costs, [self.value], forms)
 
 
 @dataclass(slots=True)
@@ -247,17 +262,17 @@ class Goodbye:
 
 
 @dataclass(slots=True)
-class Inquiry:
+class Ping:
     """Master to worker that has been silent: are you there?"""
 
 
 @dataclass(slots=True)
-class Sign:
+class Heartbeat:
     """Worker to master: a sign of life."""
 
 
 @dataclass(slots=True)
-class Obituary:
+class PeerFailure:
     """Worker to master: a fellow worker of this machine has died."""
 
     rank: int
@@ -285,19 +300,20 @@ Message = (
     | Welcome
     | Batch
     | Request
-    | Revocation
-    | Dismissal
+    | Cancel
+    | Shutdown
     | Outcomes
     | Result
     | Returned
     | Goodbye
     | Announcement
-    | Inquiry
-    | Sign
-    | Obituary
+    | Ping
+    | Heartbeat
+    | PeerFailure
     | Lost
     | Opening
     | Logged
+    | EndMoved
 )
 
 ANNOUNCED_SIZES = 128
@@ -307,20 +323,21 @@ _KINDS: tuple[type, ...] = (
     Hello,
     Welcome,
     Batch,
-    Dismissal,
+    Shutdown,
     Outcomes,
     Returned,
     Goodbye,
     Announcement,
-    Inquiry,
-    Sign,
-    Obituary,
+    Ping,
+    Heartbeat,
+    PeerFailure,
     Lost,
-    Revocation,
+    Cancel,
     Request,
     Result,
     Opening,
     Logged,
+    EndMoved,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 
@@ -332,13 +349,14 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
     buffers: Sequence[Buffer] = ()
     # The fields of those that travel for every few calls are written out.
     if type(message) is Request:
-        fields = message.call, message.terms
+        fields = message.call, message.task_spec
     elif type(message) is Result:
         fields = (
             message.rank,
             message.id,
             message.function,
             message.seconds,
+            message.nbytes,
             message.form,
             message.value,
         )
@@ -348,7 +366,7 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
             message.calls,
             message.functions,
             message.forget,
-            message.terms,
+            message.task_spec,
             message.places,
         )
     elif type(message) is Outcomes:
@@ -362,11 +380,12 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
             message.values,
             message.forms,
             message.drawn,
+            message.parts,
         )
     else:
         fields = tuple([getattr(message, name) for name in names_of(message)])
     sizes = _sizes(buffers) if buffers else ()
-    return pickle.dumps((_NUMBERS[kind], sizes, fields), 5), buffers
+    return dumps((_NUMBERS[kind], sizes, fields), 5), buffers
 
 
 def _sizes(buffers: Sequence[Buffer]) -> list[int]:
@@ -383,7 +402,7 @@ def announce(buffers: Sequence[Buffer]) -> list[bytes]:
     starts = range(0, len(sizes), ANNOUNCED_SIZES)
     number = _NUMBERS[Announcement]
     return [
-        pickle.dumps((number, sizes[at : at + ANNOUNCED_SIZES], (at < starts[-1],)), 5)
+        dumps((number, sizes[at : at + ANNOUNCED_SIZES], (at < starts[-1],)), 5)
         for at in starts
     ]
 
@@ -397,7 +416,7 @@ def unpack(frame: Any) -> tuple[Message, Sequence[int]]:
         TransportError: The frame is no message of this version.
     """
     try:
-        number, sizes, fields = pickle.loads(frame)
+        number, sizes, fields = loads(frame)
         return _KINDS[number](*fields), sizes
     except Exception as error:
         raise TransportError(f"a damaged message arrived ({error!r})") from error

@@ -12,29 +12,30 @@ Importing this module initialises MPI, unless the user did.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from time import monotonic, perf_counter, sleep  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
 from mpitasks.errors import TransportError
 from mpitasks.wire import messages
+from mpitasks.wire.backoff import SLEEP_FIRST, SLEEP_LAST, Backoff
 from mpitasks.wire.codec import THRESHOLD, Buffer
-from mpitasks.wire.failures import Failures, Send, still_pending
 from mpitasks.wire.inboxes import FRAME_BYTES, TAG_FRAME, Deaf, Posted, Probed
 from mpitasks.wire.messages import Announcement, Lost, Message
-from mpitasks.wire.missing import Missing
-from mpitasks.wire.patience import SLEEP_LAST, Patience
+from mpitasks.wire.missing_buffers import Missing
+from mpitasks.wire.transfers import Sends, take_done
+from mpitasks.wire.ulfm import Failures, Send, is_over, still_pending
 from mpitasks.wire.world import (
     abort,
+    degraded,
     finalize,
     gather_hellos,
     hold_finalize,
     let_finalize,
     library_version,
-    maimed,
     must_abort,
     note_gone,
     private,
@@ -47,17 +48,17 @@ from mpitasks.wire.world import (
 
 if TYPE_CHECKING:
     from mpitasks.wire.buffers import BufferPool
-    from mpitasks.wire.doorbell import Doorbell
+    from mpitasks.wire.wakeup import Wakeup
 
 __all__ = [
     "MpiTransport",
     "abort",
+    "degraded",
     "finalize",
     "gather_hellos",
     "hold_finalize",
     "let_finalize",
     "library_version",
-    "maimed",
     "must_abort",
     "note_gone",
     "private",
@@ -96,7 +97,7 @@ class _Incoming:
         self,
         message: Message,
         buffers: list[Buffer],
-        requests: list[MPI.Request],
+        requests: deque[MPI.Request],
     ) -> None:
         self.message = message
         self.buffers = buffers
@@ -120,22 +121,23 @@ class MpiTransport:
         comm: MPI.Intracomm,
         peers: Sequence[int],
         spare_cores: bool,
-        bell: Doorbell | None = None,
+        wakeup: Wakeup | None = None,
         *,
         survives: bool = False,
     ) -> None:
         self.rank: int = comm.Get_rank()
         self._comm = comm
-        self._patience = Patience(spare_cores, self._await_bell)
-        self.wait = self._patience.pause
-        self._bell = bell
+        self._backoff = Backoff(spare_cores, self._await_wakeup)
+        self.wait = self._backoff.pause
+        self._wakeup = wakeup
         # A ring costs some 60 us, so only whom it may wake: a rank of this host, which
         # waits as this one does, and was sent nothing for half as long as it takes.
-        self._ring_after = self._patience.doze_after / 2
+        self.doze_after = self._backoff.doze_after
+        self._ring_after = self.doze_after / 2
         self._last_sent: dict[int, float] = {}  # when, to whom; for the bell
-        if bell is not None:
+        if wakeup is not None:
             for peer in peers:
-                bell.ring(peer)  # so that it knows that it can be rung
+                wakeup.ring(peer)  # so that it knows that it can be rung
         self._inbox: Posted | Probed | Deaf
         self._inbox = Posted(comm, peers[0]) if len(peers) == 1 else Probed(comm)
         self._pool: BufferPool | None = None
@@ -144,7 +146,7 @@ class MpiTransport:
         # Per source, sizes out of an announcement of several frames.
         self._announced: dict[int, list[int]] = {}
         self._frames: list[Send] = []
-        self._buffers: list[Send] = []
+        self._buffers = Sends()
         # Of ranks that are gone.
         self.survives = survives
         self._failures = Failures(comm) if survives else None
@@ -157,42 +159,44 @@ class MpiTransport:
             self.poll = self._poll
 
     def send(self, rank: int, message: Message) -> None:
-        began = time.perf_counter()
+        began = perf_counter()
         frame, buffers = messages.pack(message)
         if len(frame) > FRAME_BYTES:
             buffers = [frame, *buffers]
             *rest, frame = messages.announce(buffers)
             for part in rest:
-                self._send(rank, part, TAG_FRAME, self._frames)
-        self._send(rank, frame, TAG_FRAME, self._frames)
+                self._send_frame(rank, part)
+        self._send_frame(rank, frame)
         if len(self._frames) > FRAMES_UNREAPED:
             self.sending()
         for buffer in buffers:
             for segment in _segments(buffer):
-                self._send(rank, segment, TAG_BUFFER, self._buffers, buffer)
-        if self._bell is not None:
+                request = self._send(rank, segment, TAG_BUFFER)
+                if request is not None:
+                    self._buffers.add(rank, request, buffer)
+        if self._wakeup is not None:
             # From before that message to after this one: then this one was there
             # before the rank could go to sleep, however long we were interrupted.
-            silence = time.perf_counter() - self._last_sent.get(rank, 0.0)
+            silence = perf_counter() - self._last_sent.get(rank, 0.0)
             if silence > self._ring_after:
-                self._bell.ring(rank)
+                self._wakeup.ring(rank)
             self._last_sent[rank] = began
 
     poll: Callable[[], tuple[int, Message] | None]
 
     def _poll(self) -> tuple[int, Message] | None:
         seconds = 0.0
-        if self._patience.idle_since and not self._incoming:
-            seconds = self._patience.look_seconds
-        if self._buffers:
-            _reap(self._buffers)
+        if self._backoff.idle_since and not self._incoming:
+            seconds = self._backoff.look_seconds
+        if self._buffers and self._buffers.reap():
+            self._backoff.idle_since = 0.0
         if self._incoming:
             complete = self._next_complete()
             if complete is not None:
-                self._patience.idle_since = 0.0
+                self._backoff.idle_since = 0.0
                 return complete
         while (arrived := self._inbox.take(seconds)) is not None:
-            self._patience.idle_since = seconds = 0.0
+            self._backoff.idle_since = seconds = 0.0
             source, (message, sizes) = arrived
             if not sizes and source not in self._incoming:
                 return source, message
@@ -205,7 +209,7 @@ class MpiTransport:
             complete = self._next_complete()
             if complete is not None:
                 return complete
-        if self._frames and self._patience.idle_since:
+        if self._frames and self._backoff.idle_since:
             _reap(self._frames)  # so that nothing is on its way when it sleeps
         return None
 
@@ -236,8 +240,9 @@ class MpiTransport:
                 note_gone(rank, reported=True)
             else:
                 self._failed.append(rank)
-        for sends in (self._frames, self._buffers, self._remains):
+        for sends in (self._frames, self._remains):
             sends[:] = still_pending(sends)
+        self._buffers.sift(is_over)
 
     def abandon(self, rank: int) -> None:
         self._gone.add(rank)
@@ -248,27 +253,36 @@ class MpiTransport:
         for incoming in self._incoming.pop(rank, ()):
             # MPI may still write there, if it does not know yet.
             self._remains += [(r, incoming.buffers, rank) for r in incoming.requests]
-        for sends in (self._frames, self._buffers):
-            self._remains += [send for send in sends if send[2] == rank]
-            sends[:] = [send for send in sends if send[2] != rank]
+        self._remains += [(*send, rank) for send in self._buffers.take(rank)]
+        self._remains += [send for send in self._frames if send[2] == rank]
+        self._frames[:] = [send for send in self._frames if send[2] != rank]
 
-    def doze(self, limit: float) -> None:
-        if not self._await_bell(limit):
-            time.sleep(min(limit, SLEEP_LAST))
+    def doze(self, limit: float) -> bool:
+        if self._wakeup is None or not self._wakeup.trusted:
+            sleep(min(limit, SLEEP_LAST))
+            return False
+        if self._needs_help():
+            sleep(min(limit, SLEEP_FIRST))
+            return False
+        return self._wakeup.wait(limit)
 
     def wake(self) -> None:
-        if self._bell is not None:
-            self._bell.ring(self.rank)
+        if self._wakeup is not None:
+            self._wakeup.ring(self.rank)
 
-    def _await_bell(self, limit: float) -> bool:
-        """Sleep until the bell rings, unless what is on its way needs this rank."""
-        busy = self._incoming or self._buffers or self._frames
-        if busy or self._bell is None or not self._bell.trusted:
+    def _needs_help(self) -> bool:
+        """Whether something is on its way that this rank must look after."""
+        return bool(self._incoming or self._buffers or self._frames)
+
+    def _await_wakeup(self, limit: float) -> bool:
+        """Sleep until a wake-up rings; return whether that was possible."""
+        wakeup = self._wakeup
+        if wakeup is None or self._needs_help() or not wakeup.trusted:
             return False
-        if self._bell.wait(limit):
+        if wakeup.wait(limit):
             # One look may not be enough to find what came: MPI makes its progress in
             # small steps.
-            self._patience.idle_since = 0.0
+            self._backoff.idle_since = 0.0
         return True
 
     def sending(self) -> bool:
@@ -276,14 +290,13 @@ class MpiTransport:
             if self._frames:
                 _reap(self._frames)
             if self._buffers:
-                _reap(self._buffers)
+                self._buffers.reap()
         except MPI.Exception as error:
             self._learn(error)
         return bool(self._frames or self._buffers)
 
     def sent(self, buffers: Sequence[Buffer]) -> bool:
-        ids = set(map(id, buffers))
-        return not any(id(memory) in ids for _, memory, _ in self._buffers.copy())
+        return not self._buffers.any_of(reversed(buffers))  # the last leaves last
 
     def close(self) -> None:
         """Wait for what is being sent, for a bounded time; receive nothing more.
@@ -291,38 +304,37 @@ class MpiTransport:
         The communicator is freed by `MPI_Finalize`; freeing it here would be one
         more collective call for a dead rank to hang.
         """
-        end = time.monotonic() + 5.0
-        while self.sending() and time.monotonic() < end:
-            time.sleep(0)
+        end = monotonic() + 5.0
+        while self.sending() and monotonic() < end:
+            sleep(0)
         if not self._gone:
             self._inbox.close()
         self.poll = lambda: None  # MPI may be gone before the threads of the script
-        if self._bell is not None:
-            self._bell.close()
+        if self._wakeup is not None:
+            self._wakeup.close()
 
-    def _send(
-        self,
-        rank: int,
-        part: Buffer,
-        tag: int,
-        sends: list[Send],
-        whole: Buffer | None = None,
-    ) -> None:
+    def _send_frame(self, rank: int, frame: bytes) -> None:
+        request = self._send(rank, frame, TAG_FRAME)
+        if request is not None:
+            self._frames.append((request, frame, rank))
+
+    def _send(self, rank: int, part: Buffer, tag: int) -> MPI.Request | None:
+        """Start sending; return None if the rank turns out to be dead."""
         try:
-            request = self._comm.Isend((part, MPI.BYTE), rank, tag)
-            sends.append((request, part if whole is None else whole, rank))
+            return self._comm.Isend((part, MPI.BYTE), rank, tag)
         except MPI.Exception as error:
-            if self._failures is not None:
-                self._learn(error)
-                return
-            raise TransportError(f"sending to rank {rank} failed: {error}") from error
+            if self._failures is None:
+                reason = f"sending to rank {rank} failed: {error}"
+                raise TransportError(reason) from error
+            self._learn(error)
+            return None
 
     def _expect(self, source: int, message: Message, sizes: Sequence[int]) -> None:
         """Post the receives for a message's buffers and put it in its line."""
         if source in self._gone:
             return
         buffers: list[Buffer] = []
-        requests: list[MPI.Request] = []
+        requests: deque[MPI.Request] = deque()
         for size in sizes:
             try:
                 buffer = self._take_buffer(size)
@@ -366,8 +378,11 @@ class MpiTransport:
         for source, line in self._incoming.items():
             first = line[0]
             looks = LOOKS_NOWHERE if first.lost else fewer
-            if first.requests and not _all_there(first.requests, looks):
-                continue
+            if first.requests:
+                if take_done(first.requests, looks):
+                    self._backoff.idle_since = 0.0
+                if first.requests:
+                    continue
             line.popleft()
             if not line:
                 del self._incoming[source]
@@ -384,11 +399,6 @@ class MpiTransport:
                 message.buffers = buffers  # type: ignore[union-attr]
             return source, message
         return None
-
-
-def _all_there(requests: list[MPI.Request], looks: int) -> bool:
-    """Look up to so many times whether all is received."""
-    return any(MPI.Request.Testall(requests) for _ in range(looks))
 
 
 def _reap(sends: list[Send]) -> None:

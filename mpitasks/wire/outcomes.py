@@ -3,15 +3,17 @@
 Whatever a task returns or raises, exactly one outcome of it leaves the worker: a
 value that cannot be pickled becomes the `SerializationError` that says so, an
 exception that cannot be pickled a `RemoteError` with the same text. An outcome is what
-the task returned when it did: it owns its memory, whatever the next task does. And
-whatever arrives at the master becomes a value or a `Failure`: what cannot be unpickled
-there fails the one task, or the one item, that it belongs to.
+the task returned when it did: it owns its memory, whatever the next task does.
+
+On the master an outcome stays `Encoded` until somebody asks for it, since unpickling
+runs code of the user. Then it becomes a value or a `Failure`: what cannot be unpickled
+fails the one task, or the one item, that it belongs to.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pickle import dumps
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import RemoteError, RemoteTraceback, SerializationError
@@ -21,11 +23,14 @@ from mpitasks.wire.diagnose import describe
 from mpitasks.wire.exceptions import carried, set_cause
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, VALUE
+from mpitasks.wire.missing_buffers import Missing
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = [
+    "Deferred",
+    "Encoded",
     "Failure",
     "Form",
     "Sealed",
@@ -34,7 +39,11 @@ __all__ = [
     "encode_items",
     "encode_result",
     "encode_value",
+    "error_of",
     "form_bytes",
+    "has_failed",
+    "split_items",
+    "undecoded",
 ]
 
 Form = tuple[int, Any, list[Buffer]]
@@ -48,6 +57,51 @@ class Failure:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+class Deferred:
+    """Stands for a result that is read when its turn comes."""
+
+    __slots__ = ()
+
+    def fetch(self) -> Any:
+        """Return the result, or the `Failure` that it was."""
+        raise NotImplementedError
+
+
+class Encoded(Deferred):
+    """An outcome as it came from its worker.
+
+    Attributes:
+        failed: Whether it is an exception.
+    """
+
+    __slots__ = ("_buffers", "_label", "_payload", "failed")
+
+    def __init__(
+        self, form: int, payload: Any, buffers: list[Buffer], label: str | None = None
+    ) -> None:
+        self.failed = form == ERROR
+        self._payload = payload
+        self._buffers = buffers
+        self._label = label
+
+    def fetch(self) -> Any:
+        form = ERROR if self.failed else VALUE
+        return decode_outcome(form, self._payload, self._buffers, self._label)
+
+
+def has_failed(outcome: Any) -> bool:
+    """Whether an outcome is an exception, as far as that is known undecoded."""
+    kind = type(outcome)
+    return kind is Failure or (kind is Encoded and outcome.failed)
+
+
+def error_of(outcome: Any) -> BaseException:
+    """Return the exception of an outcome that has failed; this may decode it."""
+    failure = outcome.fetch() if isinstance(outcome, Deferred) else outcome
+    error: BaseException = failure.error
+    return error
 
 
 class Sealed:
@@ -73,7 +127,7 @@ def encode_result(box: list[Any], where: str) -> Form:
             return PLAIN, value, []
         frame, buffers = codec.encode(value, "the result")
         if buffers:
-            from mpitasks.wire.owning import copied, is_inert, own
+            from mpitasks.wire.ownership import copied, is_inert, own
 
             if is_inert(value):
                 del value
@@ -92,13 +146,20 @@ def encode_value(value: Any, where: str) -> Form:
     return encode_result([value], where)
 
 
-def encode_error(error: BaseException, where: str, text: str | None = None) -> Form:
+def encode_error(
+    error: BaseException,
+    where: str,
+    text: str | None = None,
+    *,
+    interruptible: bool = False,
+) -> Form:
     """Encode what a task raised, with its traceback as text.
 
     Args:
         error: The exception; the first entry of its traceback is the worker's own.
         where: Rank and host, for the head of the traceback.
         text: The traceback, if it is known already.
+        interruptible: Whether Ctrl-C is let out, as in the script.
     """
     try:
         if text is None:
@@ -106,12 +167,16 @@ def encode_error(error: BaseException, where: str, text: str | None = None) -> F
         try:
             carrier = carried(error, _named(error))
         except BaseException as unfit:
+            if interruptible and interrupts(unfit):
+                raise
             carrier = _stand_in(error, unfit)
-        return ERROR, pickle.dumps((carrier, text), 5), []
+        return ERROR, dumps((carrier, text), 5), []
     except BaseException as unfit:  # there is hardly room for anything
+        if interruptible and interrupts(unfit):
+            raise
         stand_in = RemoteError(f"{type(error).__name__} [sent without its text]")
         text = f"Traceback from {where}: not there, {type(unfit).__name__}"
-        return ERROR, pickle.dumps((stand_in, text), 5), []
+        return ERROR, dumps((stand_in, text), 5), []
 
 
 def encode_items(values: Sequence[Any], where: str) -> Form:
@@ -146,12 +211,7 @@ def decode_outcome(
     if form == PLAIN:
         return payload
     if form == ITEMS:
-        buffers.reverse()
-        values = []
-        for item_form, item, count in payload:
-            own = [buffers.pop() for _ in range(count)]
-            values.append(decode_outcome(item_form, item, own, label))
-        return values
+        return [decode_outcome(*item, label) for item in split_items(payload, buffers)]
     try:
         value = codec.decode(payload, buffers)
         if form == ERROR:
@@ -173,6 +233,39 @@ def decode_outcome(
     return value
 
 
+def undecoded(
+    form: int, payload: Any, buffers: list[Buffer], label: str | None = None
+) -> Any:
+    """Return what runs no code of the user to get at, and an `Encoded` of the rest.
+
+    Args:
+        form: What the payload is.
+        payload: As it stands in the message.
+        buffers: The buffers that belong to it.
+        label: The task's name, for the head of its traceback.
+
+    Returns:
+        A value, an `Encoded` or a `Failure`; a list of these for a chunk.
+    """
+    if form == PLAIN:
+        return payload
+    if form == ITEMS:
+        return [undecoded(*item, label) for item in split_items(payload, buffers)]
+    if form == LIST or any(type(buffer) is Missing for buffer in buffers):
+        return decode_outcome(form, payload, buffers, label)
+    return Encoded(form, payload, buffers, label)
+
+
+def split_items(
+    payload: Iterable[tuple[int, Any, int]], buffers: Sequence[Buffer]
+) -> Iterator[Form]:
+    """Yield the outcome of each item of a chunk, with the buffers that belong to it."""
+    start = 0
+    for form, own, count in payload:
+        yield form, own, list(buffers[start : start + count]) if count else []
+        start += count
+
+
 def form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
     """Return what an outcome weighs in a message; plain values weigh nothing."""
     frames = payload if form == ITEMS else [(form, payload, 0)]
@@ -190,14 +283,19 @@ def _traceback(error: BaseException, where: str) -> str:
         user_trace = user_trace.tb_next
     try:
         lines = traceback.format_exception(type(error), error, user_trace)
-    except BaseException:  # code of the user runs here, too
+    except BaseException as wordless:  # code of the user runs here, too
+        if interrupts(wordless):
+            raise
         lines = [*traceback.format_tb(user_trace), _named(error)]
     return f"Traceback from {where}:\n{''.join(lines)}"
 
 
+_OWN = ("mpitasks.worker.", "mpitasks.runner.", "mpitasks.sandbox.")
+
+
 def _is_ours(trace: TracebackType) -> bool:
     name = trace.tb_frame.f_globals.get("__name__")
-    return isinstance(name, str) and name.startswith("mpitasks.worker.")
+    return isinstance(name, str) and name.startswith(_OWN)
 
 
 def _named(error: BaseException) -> str:
@@ -206,7 +304,9 @@ def _named(error: BaseException) -> str:
 
     try:
         lines = traceback.format_exception_only(type(error), error)
-    except BaseException:
+    except BaseException as wordless:
+        if interrupts(wordless):
+            raise
         return type(error).__name__
     return "".join(lines).strip()
 
@@ -226,6 +326,8 @@ def _stand_in(error: BaseException, unfit: BaseException) -> RemoteError:
     try:
         codec.encode(error, "the exception")
     except BaseException as fault:  # what is said of it on its own
+        if interrupts(fault):
+            raise
         unfit = fault
     reason = describe(unfit).partition("\n")[0][:200]
     return RemoteError(f"{_named(error)} [sent as text: {reason}]")

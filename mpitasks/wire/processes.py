@@ -14,8 +14,17 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from os import write  # a task may patch the module
 
-__all__ = ["Watch", "frozen", "machine"]
+__all__ = [
+    "Watch",
+    "children",
+    "environment",
+    "frozen",
+    "machine",
+    "parent",
+    "pending",
+]
 
 LOOK_SECONDS = 1.0
 """Between two looks, where the kernel cannot wake us."""
@@ -39,6 +48,43 @@ def frozen(pid: int) -> bool:
     return _stat(pid)[:1] == ["T"]
 
 
+def parent(pid: int) -> int | None:
+    """Return the process that has started this one; None if there is none."""
+    ids = _stat(pid)[1:2]
+    return int(ids[0]) if ids and ids != ["0"] else None
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that this one has started; none if nobody tells."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            text = _read_all(f"/proc/{pid}/task/{task}/children")
+            found += [int(word) for word in text.split()]
+    return found
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with, if it can be read."""
+    try:
+        words = _read_all(f"/proc/{pid}/environ").split("\0")
+    except OSError:
+        return {}
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def pending(pid: int) -> set[int]:
+    """Return the signals that wait at a process, which has blocked them."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for line in _read_all(f"/proc/{pid}/status").splitlines():
+            name, _, mask = line.partition(":")
+            if name in ("SigPnd", "ShdPnd"):
+                bits = int(mask, 16)
+                found |= {n for n in range(1, 65) if bits >> (n - 1) & 1}
+    return found
+
+
 def _stat(pid: int) -> list[str]:
     """Return the fields of the process's state, from the third on, if it has one."""
     try:
@@ -54,6 +100,11 @@ def _read(path: str) -> str:
         return os.read(fd, 4096).decode(errors="replace")
     finally:
         os.close(fd)
+
+
+def _read_all(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        return file.read()
 
 
 def _death(pid: int) -> str:
@@ -103,7 +154,14 @@ class Watch(threading.Thread):
         self._stopped.set()
         with self._lock:
             if self._pipe is not None:
-                os.write(self._pipe[1], b".")
+                with contextlib.suppress(OSError):  # a task has closed it
+                    write(self._pipe[1], b".")
+
+    def untold(self) -> bool:
+        """Whether a process is dead of which it has not been told yet."""
+        if self._stopped.is_set():
+            return False
+        return any(not _lives(pid) for pid in list(self._pids.values()))
 
     def run(self) -> None:
         if hasattr(os, "pidfd_open"):
@@ -157,9 +215,9 @@ class Watch(threading.Thread):
                 self._look()
 
     def _tell(self, name: int) -> None:
-        pid = self._pids.pop(name)
         if not self._stopped.is_set():
-            self._died(name, _death(pid))
+            self._died(name, _death(self._pids[name]))
+        del self._pids[name]
 
 
 def _lives(pid: int) -> bool:

@@ -1,7 +1,8 @@
 """Puts functions and classes together again that travelled by value.
 
-The names in this module stand in pickle frames (`mpitasks.wire.script` writes them), so
-it is loaded wherever such a frame is. It imports neither cloudpickle nor NumPy.
+The names in this module stand in pickle frames (`mpitasks.wire.script_pickle` writes
+them), so it is loaded wherever such a frame is. It imports neither cloudpickle nor
+NumPy.
 
 A process, or in a run of one process the thread that runs tasks, is a `Side`: it has a
 ``__main__`` and remembers which classes it got from elsewhere. A worker's side follows
@@ -15,6 +16,7 @@ import abc
 import contextlib
 import functools
 import importlib
+import itertools
 import marshal
 import os
 import sys
@@ -87,19 +89,17 @@ class Side:
         )
         self._keys: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
         self._fresh: weakref.WeakSet[type] = weakref.WeakSet()
-        self._lock = threading.Lock()
-        self._count = 0
+        self._numbers = itertools.count(1)
 
     def key_of(self, kind: type) -> Any:
         """Return what other processes know a class by."""
-        with self._lock:
-            key = self._keys.get(kind)
-            if key is None:
-                self._count += 1
-                key = f"{_origin()}-{id(self):x}-{self._count}"
-                self._keys[kind] = key
-                self._classes[key] = kind
-            return key
+        # Under no lock: a class may have a hash of its own, by its metaclass.
+        key = self._keys.get(kind)
+        if key is None:
+            fresh = f"{_origin()}-{id(self):x}-{next(self._numbers)}"
+            key = self._keys.setdefault(kind, fresh)
+            self._classes[key] = kind
+        return key
 
     def known(self, key: Any) -> type | None:
         """Return the class of that key, if it is here."""
@@ -107,9 +107,8 @@ class Side:
 
     def adopt(self, key: Any, kind: type, *, fresh: bool = True) -> None:
         """Remember a class that came from elsewhere."""
-        with self._lock:
-            self._keys[kind] = key
-            self._classes[key] = kind
+        self._keys[kind] = key
+        self._classes[key] = kind
         if fresh:
             self._fresh.add(kind)
 

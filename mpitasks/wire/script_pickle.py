@@ -1,7 +1,7 @@
 """How what belongs to the script is pickled: by name where it has one, else by value.
 
 The script is ``__main__`` on rank 0; a worker has a module of that name which follows
-it (`mpitasks.worker.mirror`). So whatever can be found by name in the script travels as
+it (`mpitasks.runner.mirror`). So whatever can be found by name in the script travels as
 that name, in both directions. `ScriptPickler` writes such frames, and notes which names
 it met, since the receiver must have them. What has no name there (lambdas, closures,
 local classes) travels by value, and so does the one global that a frame is to define,
@@ -28,12 +28,12 @@ import cloudpickle
 from cloudpickle import cloudpickle as library
 
 from mpitasks.wire import rebuild
+from mpitasks.wire.immutables import IMMUTABLE, settled
 from mpitasks.wire.kinds import KINDS
-from mpitasks.wire.names import MAIN, alias, found_as, global_names, main_name
 from mpitasks.wire.rebuild import implied
-from mpitasks.wire.settled import settled
+from mpitasks.wire.script_names import MAIN, alias, found_as, global_names, main_name
 
-__all__ = ["AliasingPickler", "Head", "ScriptPickler"]
+__all__ = ["AliasingPickler", "Head", "ScriptPickler", "shared_globals"]
 
 _PLAIN_BASES: dict[type, Callable[[Any], Any]] = {
     int: lambda value: int.__add__(value, 0),
@@ -98,6 +98,8 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         """Return how a value is pickled, or NotImplemented for the usual way."""
         kind = type(value)
         if kind is types.FunctionType:
+            if id(value) in _OURS:
+                return NotImplemented
             return self._reduce_function(value)
         if issubclass(kind, type):
             return self._reduce_class(value)
@@ -311,20 +313,36 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         return rebuild.begin, (root, make, *args), *rest
 
 
+def shared_globals() -> dict[int, str]:
+    """Return the names of the globals that may be changed in place, by their ids."""
+    main = rebuild.side().module().__dict__
+    return {
+        id(value): name
+        for name, value in [*main.items()][::-1]
+        if type(value) not in IMMUTABLE
+        and not settled(value)
+        and not name.startswith("__")
+    }
+
+
 class AliasingPickler(ScriptPickler):
     """Pickles what a worker keeps: a global of the script, or what tasks call.
 
     What is a global of the script goes by its name, also where something else refers to
     it: for the script it is one object, and what a task does to it shows everywhere.
+    That costs a call for each object that is pickled.
+
+    Args:
+        sink: Where the frame goes.
+        shared: As `shared_globals` returned it.
+        options: As for a `ScriptPickler`.
     """
 
-    def __init__(self, sink: io.BytesIO, **options: Any) -> None:
+    def __init__(
+        self, sink: io.BytesIO, shared: dict[int, str], **options: Any
+    ) -> None:
         super().__init__(sink, **options)
-        self._shared = {
-            id(value): name
-            for name, value in [*self._main.items()][::-1]
-            if not settled(value) and not name.startswith("__")
-        }
+        self._shared = shared
 
     def persistent_id(self, value: Any) -> str | None:
         """Return the name of a global."""
@@ -404,6 +422,11 @@ def _is_definition(value: Any) -> bool:
     kinds = (type, types.ModuleType, types.FunctionType)
     return isinstance(value, kinds) or type(value).__module__ in ("typing", "types")
 
+
+_OURS = frozenset(
+    id(each) for each in vars(rebuild).values() if type(each) is types.FunctionType
+)
+"""What frames call to put things together: five functions for a closure alone."""
 
 _SINGLETON_TYPES = frozenset({type(None), type(Ellipsis), type(NotImplemented)})
 

@@ -1,8 +1,8 @@
 """What a transport is: messages between ranks, and nothing blocks.
 
-`mpitasks.wire.mpi` and `mpitasks.wire.local` implement it; one contract test runs
-over both. A transport is used by one thread at a time; who that is, is the
-business of the pump or the worker loop that owns it.
+`mpitasks.wire.mpi_transport` and `mpitasks.wire.local_transport` implement it; one
+contract test runs over both. A transport is used by one thread at a time; who that is,
+is the business of the event loop or the worker loop that owns it.
 """
 
 from __future__ import annotations
@@ -57,11 +57,17 @@ class Transport(Protocol):
         """Pause until something may have arrived, at most `limit` seconds.
 
         May return at any time before. How it pauses depends on how long nothing has
-        come: see `mpitasks.wire.patience`. May be called by several threads.
+        come: see `mpitasks.wire.backoff`. May be called by several threads.
         """
 
-    def doze(self, limit: float) -> None:
-        """As `wait`, but go to sleep at once."""
+    doze_after: float
+    """Seconds without a message after which `doze` misses no wake-up."""
+
+    def doze(self, limit: float) -> bool:
+        """As `wait`, but go to sleep at once; return whether a wake-up rang.
+
+        Then a message may need some looks to be found.
+        """
 
     def wake(self) -> None:
         """End the pause of a thread of this rank, if one pauses. From any thread."""

@@ -3,7 +3,7 @@
 Where it is on (`mpiexec --with-ft ulfm`), a call that needs a dead rank raises. Nothing
 but point-to-point messages works afterwards, and what is used here: `Ack_failed`, after
 which receives of any source go on, and `Get_failed`, which names the dead. What becomes
-of messages from and to them, is in `mpitasks.wire.mpi`.
+of messages from and to them, is in `mpitasks.wire.mpi_transport`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mpi4py import MPI
 
 from mpitasks.errors import TransportError
 
-__all__ = ["Failures", "Send", "still_pending"]
+__all__ = ["Failures", "Send", "is_over", "still_pending"]
 
 Send = tuple[MPI.Request, object, int]
 """A send in flight: the request, the memory that it sends from, and the receiver."""
@@ -55,13 +55,14 @@ class Failures:
         return news
 
 
+def is_over(request: MPI.Request) -> bool:
+    """Whether a send has ended or failed, so that it can be let go of."""
+    try:
+        return request.Test()
+    except MPI.Exception:
+        return True  # the receiver is dead, and MPI has let go of the memory
+
+
 def still_pending(sends: Iterable[Send]) -> list[Send]:
-    """Return the sends that go on; those that ended or failed are let go of."""
-    pending = []
-    for send in sends:
-        try:
-            if not send[0].Test():
-                pending.append(send)
-        except MPI.Exception:
-            continue  # the receiver is dead, and MPI has let go of the memory
-    return pending
+    """Return the sends that go on."""
+    return [send for send in sends if not is_over(send[0])]

@@ -2,12 +2,14 @@
 
 Hellos go over the user's own world, point to point and as plain dicts: a collective
 call would wait for a missing rank for ever, and a rank of another version has other
-classes. What is sent while tasks run is in `mpitasks.wire.mpi`.
+classes. What is sent while tasks run is in `mpitasks.wire.mpi_transport`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -16,17 +18,18 @@ from mpi4py import MPI
 from mpitasks import forks
 from mpitasks.errors import LaunchError
 from mpitasks.records import as_dict, names_of
+from mpitasks.wire.backoff import Backoff
 from mpitasks.wire.messages import Hello, Welcome
-from mpitasks.wire.patience import Patience
 
 __all__ = [
     "abort",
+    "bound_farewell",
+    "degraded",
     "finalize",
     "gather_hellos",
     "hold_finalize",
     "let_finalize",
     "library_version",
-    "maimed",
     "must_abort",
     "note_gone",
     "private",
@@ -69,7 +72,7 @@ def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello
     """On rank 0: hear every rank say who it is; return those heard in time."""
     size = comm.Get_size()
     hellos = {0: own}
-    patience = Patience(spare_cores=False)
+    backoff = Backoff(spare_cores=False)
     end = time.monotonic() + seconds
     status = MPI.Status()
     names = names_of(Hello)
@@ -78,9 +81,9 @@ def gather_hellos(comm: MPI.Intracomm, own: Hello, seconds: float) -> list[Hello
             source = status.Get_source()
             said = comm.recv(source=source, tag=TAG_HELLO)
             hellos[source] = Hello(**{name: said.get(name) for name in names})
-            patience.idle_since = 0.0
+            backoff.idle_since = 0.0
         else:
-            patience.pause(end - time.monotonic())
+            backoff.pause(end - time.monotonic())
     return [hellos[rank] for rank in sorted(hellos)]
 
 
@@ -100,12 +103,12 @@ def say_hello(comm: MPI.Intracomm, own: Hello, seconds: float) -> Welcome:
         LaunchError: Rank 0 did not answer in time.
     """
     sent = comm.isend(as_dict(own), 0, TAG_HELLO)
-    patience = Patience(spare_cores=False)
+    backoff = Backoff(spare_cores=False)
     end = time.monotonic() + seconds
     while not comm.Iprobe(0, TAG_HELLO):
         if time.monotonic() > end:
             raise LaunchError(f"rank 0 did not answer rank {own.rank} in {seconds:g} s")
-        patience.pause(end - time.monotonic())
+        backoff.pause(end - time.monotonic())
     answer = comm.recv(source=0, tag=TAG_HELLO)
     sent.wait()
     return Welcome(**answer)
@@ -126,7 +129,7 @@ def note_gone(rank: int, *, reported: bool) -> None:
     (_unreported.discard if reported else _unreported.add)(rank)
 
 
-def maimed() -> bool:
+def degraded() -> bool:
     """Whether ranks are dead: then MPI must be left without its farewell, which all
     ranks would have to take part in."""
     return bool(_gone)
@@ -170,12 +173,33 @@ def _held_finalize() -> None:
         _refuse_finalize()
 
 
+FAREWELL_SECONDS = 120
+"""After this the farewell is given up: SIGALRM ends rank 0, its launcher the others."""
+
+_bounded = False
+
+
+def bound_farewell() -> None:
+    """On rank 0, where all others do nothing any more but end: do not wait for ever.
+
+    Where a task has taken MPI's own files away, MPI may; and it keeps Python's global
+    lock meanwhile, which the kernel's alarm does not need.
+    """
+    global _bounded
+    _bounded = True
+
+
 def finalize() -> None:
     """End MPI on this rank, once every rank is about to."""
-    if maimed():
+    if degraded() or not MPI.Is_initialized() or MPI.Is_finalized():
         return
-    if MPI.Is_initialized() and not MPI.Is_finalized():
-        _finalize()
+    if _bounded:
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(FAREWELL_SECONDS)
+    _finalize()
+    if _bounded:
+        signal.alarm(0)
 
 
 def abort(code: int) -> None:

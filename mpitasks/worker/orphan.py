@@ -2,7 +2,7 @@
 
 Launchers end the other ranks when one dies, but not all of them, and not always. On
 rank 0's machine the kernel tells of its death, also while user code runs; elsewhere
-MPI does where it can (`mpitasks.wire.failures`).
+MPI does where it can (`mpitasks.wire.ulfm`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
+from mpitasks import exit_codes
 from mpitasks.wire.processes import Watch
 
 if TYPE_CHECKING:
@@ -22,12 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["bound_to", "perish"]
 
 LINGER_SECONDS = 2.0
-"""The launcher gets so long to end the run in its own way, which decides the run's exit
-code."""
-
-EXIT_ORPHAN = 69
-"""As that of a run whose rank died: Open MPI's mpiexec with ULFM would return 0 if rank
-0 was killed by a signal."""
+"""How long the launcher gets to end the run in its own way, which decides the exit code
+of the run."""
 
 _line: Lifeline | None = None
 
@@ -68,4 +65,5 @@ def perish() -> NoReturn:
     if _line is not None:
         # Rank 0 is gone and the line holds: it aborted, and its exit code counts.
         os.kill(os.getpid(), signal.SIGKILL)
-    _exit(EXIT_ORPHAN)
+    # Open MPI's mpiexec with ULFM would return 0 if rank 0 was killed by a signal.
+    _exit(exit_codes.LOST)

@@ -1,4 +1,4 @@
-"""Watches over fellow workers of a machine that rank 0 cannot see.
+"""Watches over other workers of a machine whose processes rank 0 cannot see.
 
 Rank 0 sees the processes of its own machine only, and not every MPI and launcher tells
 of a death elsewhere. So on other machines each worker watches the next two, and tells
@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from mpitasks.core.vigil import PERIOD_SECONDS, Vigil
+from mpitasks.scheduler.heartbeat import PERIOD_SECONDS, SilenceMonitor
 from mpitasks.wire.processes import Watch, frozen
 
 __all__ = ["watched_over"]
@@ -22,23 +22,23 @@ __all__ = ["watched_over"]
 
 @contextlib.contextmanager
 def watched_over(
-    fellows: Sequence[tuple[int, int]],
+    peers: Sequence[tuple[int, int]],
     report: Callable[[int, str], None],
     *,
     survives: bool,
 ) -> Iterator[None]:
-    """Meanwhile, watch over fellow workers.
+    """Watch over other workers meanwhile.
 
     Args:
-        fellows: Their ranks and process ids.
+        peers: Their ranks and process ids.
         report: Tells rank 0 that one died, and how.
         survives: Whether the run goes on without them.
     """
-    if not fellows:
+    if not peers:
         yield
         return
-    pids = dict(fellows)
-    vigil = Vigil()
+    pids = dict(peers)
+    silence = SilenceMonitor()
 
     def died(rank: int, how: str) -> None:
         del pids[rank]
@@ -46,7 +46,7 @@ def watched_over(
 
     def look() -> None:
         awake = [rank for rank, pid in pids.items() if not frozen(pid)]
-        for rank in vigil.look(time.monotonic(), list(pids), awake).lost:
+        for rank in silence.look(time.monotonic(), list(pids), awake).lost:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pids[rank], signal.SIGKILL)
 

@@ -1,33 +1,34 @@
-"""What a worker has to say of its calls: gathered, and sent when it is time.
+"""The results of a worker: gathers them, and decides when they are sent.
 
 Results of a batch go back together, unless they have waited for `FLUSH_SECONDS`.
 """
 
 from __future__ import annotations
 
-import time
+from time import perf_counter  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire.messages import ERROR, MASTER, PLAIN, Outcomes, Result
+from mpitasks.wire.messages import ERROR, ITEMS, MASTER, PLAIN, Outcomes, Result
 from mpitasks.wire.outcomes import encode_error, form_bytes
 
 if TYPE_CHECKING:
+    from mpitasks.runner.log_relay import Relay
     from mpitasks.wire.outcomes import Form
     from mpitasks.wire.transport import Transport
-    from mpitasks.worker.logs import Relay
 
 __all__ = ["Replies"]
 
 FLUSH_SECONDS = 0.002
-"""A result waits so long for others of its batch; then it goes before the next call."""
+"""How long a result waits for others of its batch. Then it is sent before the next
+call."""
 
 REPLY_BYTES = 8 << 20
-"""Results of so many bytes are sent without waiting for others."""
+"""Results of this size are sent without waiting for others."""
 
 SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
-"""Large results are given so long to leave, and the time that they take at this rate,
-before the next task starts: while user code runs, only the listener drives their
-transfer, and it looks rarely. Not longer: rank 0 may have other things to do."""
+"""How long large results get to leave before the next task starts, and at which rate
+they are taken to leave: while user code runs, only the listener drives their transfer,
+and it looks rarely. They get no more: rank 0 may have other things to do."""
 
 
 class Replies:
@@ -38,7 +39,7 @@ class Replies:
 
     Attributes:
         logs: Log records that go before the results, if any are wanted.
-        due: When what there is must be sent, on the clock of `time.perf_counter`.
+        due: When the results must be sent, on the clock of `time.perf_counter`.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -83,6 +84,17 @@ class Replies:
         cost[2] += seconds
         cost[3] += nbytes
 
+    def add_part(
+        self, task_id: int, function_id: int, items: int, form: Form, seconds: float
+    ) -> None:
+        """Take note of what became of the next items of a chunk that still runs.
+
+        It must be sent before the chunk is reported again. The arguments are those of
+        `add`, for these items alone.
+        """
+        self.add(task_id, function_id, items, form, seconds)
+        self._reply.parts[task_id] = items
+
     def note_drawn(self, task_id: int) -> None:
         """Take note that the value added last depends on random numbers of ours."""
         self._reply.drawn.append(task_id)
@@ -99,10 +111,10 @@ class Replies:
         """Send results that have waited long enough, or that are large."""
         self.flush(0)
         self.settle()
-        self.begin(time.perf_counter())
+        self.begin(perf_counter())
 
     def flush(self, batches: int) -> None:
-        """Send what there is, and that so many batches are done."""
+        """Send the results, and the number of batches that are done."""
         if self.logs is not None:
             self.logs.flush()
         reply = self._reply
@@ -119,7 +131,7 @@ class Replies:
     def answer(
         self, task_id: int, function_id: int, form: Form, seconds: float
     ) -> None:
-        """Send what a request came to: as `add` and `flush`, at once."""
+        """Send the outcome of a request at once: as `add` and `flush`."""
         kind, value, buffers = form
         if kind == ERROR or buffers:
             self.add(task_id, function_id, 1, form, seconds)
@@ -128,17 +140,19 @@ class Replies:
         if self.logs is not None:
             self.logs.flush()
         rank = self._transport.rank
-        result = Result(rank, task_id, function_id, seconds, kind, value)
-        self._transport.send(MASTER, result)
-        self._leaving = result.nbytes
+        nbytes = 0 if kind == PLAIN else len(value)
+        self._transport.send(
+            MASTER, Result(rank, task_id, function_id, seconds, nbytes, kind, value)
+        )
+        self._leaving = nbytes
 
     def settle(self) -> None:
         """Give results that are still on their way time to leave."""
         sending = self._transport.sending
         if sending():
             seconds = SETTLE_SECONDS + self._leaving / SETTLE_BYTES_PER_SECOND
-            end = time.perf_counter() + seconds
-            while sending() and time.perf_counter() < end:
+            end = perf_counter() + seconds
+            while sending() and perf_counter() < end:
                 self._transport.wait(0.0)
 
     def sign(self) -> None:
@@ -146,15 +160,20 @@ class Replies:
         self._transport.send(MASTER, self._empty())
 
     def _empty(self) -> Any:
-        return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [], [])
+        return Outcomes(self._transport.rank, 0, [], [], [], [], {}, [], {}, [])
 
 
 def _spare(reply: Outcomes, error: MemoryError, where: str) -> None:
     """Let tasks fail whose results do not fit into memory once more, to be sent."""
     _, payload, _ = encode_error(error, where)
     for at in reply.forms:
+        task_id = reply.ids[at]
+        if task_id in reply.parts:  # only these items fail
+            reply.forms[at] = ITEMS, 0
+            reply.values[at] = [(ERROR, payload, 0)] * reply.parts[task_id]
+            continue
         reply.forms[at] = ERROR, 0
         reply.values[at] = payload
-        if reply.ids[at] not in reply.failed:
-            reply.failed.append(reply.ids[at])
+        if task_id not in reply.failed:
+            reply.failed.append(task_id)
     reply.buffers.clear()

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -237,9 +238,28 @@ def test_a_script_called_bench(launch: Launch, any_mpi: Mpi) -> None:
 
 
 def test_a_failing_benchmark_shows_where(launch: Launch, any_mpi: Mpi) -> None:
-    (launch.folder / "x.csv").mkdir()
-    words = ["bench", "latency", *SMALL["latency"], "--output", "x"]
+    name = "x" * 250  # and so no room in the folder for the name of what replaces it
+    words = ["bench", "latency", *SMALL["latency"], "--output", name]
     outcome = launch(any_mpi.runner(2, *words))
     assert outcome.code == 1, outcome
     assert "in write_csv" in outcome.err
-    assert "IsADirectoryError" in outcome.err
+    assert "File name too long" in outcome.err
+
+
+def test_files_of_the_user_stay(launch: Launch) -> None:
+    words = ["bench", "latency", *SMALL["latency"], "--output", "x"]
+    verb = [sys.executable, "-m", "mpitasks", *words]
+    assert launch(verb).code == 0
+    assert launch(verb).code == 0  # its own files are replaced
+    for name in ("x.csv", "x.json", "x.png"):
+        path = launch.folder / name
+        before = path.read_bytes() if path.exists() else None
+        path.unlink(missing_ok=True)
+        path.write_text("precious")
+        outcome = launch(verb)
+        assert (outcome.code, outcome.out) == (2, ""), str(outcome)
+        assert f"{name} is there already and was not written" in outcome.err
+        assert path.read_text() == "precious"
+        path.unlink()
+        if before is not None:
+            path.write_bytes(before)

@@ -14,6 +14,7 @@ from launching import Launch, Mpi, Outcome
 
 SETUP = 78
 
+ROOT = str(Path(__file__).parents[2])
 SCRIPTS = Path(__file__).parent / "scripts"
 
 HELLO = """
@@ -93,7 +94,8 @@ def test_n_without_any_mpiexec(launch: Launch) -> None:
     alone = launch.folder / "bin" / "python"
     alone.parent.mkdir()
     alone.symlink_to(os.path.realpath(sys.executable))
-    command = f"import sys; sys.path[:] = {sys.path!r}\n" + (
+    # Not the packages of this environment: an MPI among them is found.
+    command = f"import sys; sys.path.insert(0, {ROOT!r})\n" + (
         "from mpitasks.launch.cli import main; main(['-n', '2', 'script.py'])"
     )
     outcome = launch([alone, "-c", command], environ={"PATH": str(alone.parent)})

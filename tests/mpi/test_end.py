@@ -199,3 +199,130 @@ def test_interrupt_in_one_process(any_mpi: Mpi, launch: Launch) -> None:
     assert outcome.said[-1] == "mpitasks: stopped by SIGINT", str(outcome)
     assert outcome.code == 128 + signal.SIGINT
     assert "Traceback" not in outcome.err
+
+
+RAISES = """
+import pathlib, sys, time
+import mpitasks as mt
+
+
+def wait(number):
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+
+
+def library():
+    with mt.Executor() as executor:
+        futures = [executor.submit(wait, n) for n in range(7)]
+        END
+
+
+def main():
+    library()
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+TOLD = """\
+Traceback (most recent call last):
+  File "FILE", line 22, in <module>
+    main()
+  File "FILE", line 18, in main
+    library()
+  File "FILE", line 14, in library
+    raise LookupError('lost')
+LookupError: lost
+mpitasks: waiting for 7 tasks, Ctrl-C to drop them
+"""
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_what_is_raised_is_told_before_tasks_are_done(
+    mpi: Mpi, launch: Launch, ranks: int
+) -> None:
+    script = launch.script(RAISES.replace("END", "raise LookupError('lost')"))
+    job = launch.start(mpi.runner(ranks, script) if ranks else [mpi.python, script])
+    told = TOLD.replace("FILE", str(script))
+    job.until(lambda: told in job.output()[1], "it was told")
+    (launch.folder / "go").touch()
+    outcome = job.finish()
+    last = "the script ended with the exception above, LookupError: lost"
+    assert outcome.said[-1] == f"mpitasks: {last}", outcome
+    assert outcome.err.count("Traceback") == 1, outcome
+    assert outcome.code == 1, outcome
+    assert not outcome.left
+
+
+def test_an_exit_waits_and_says_so(mpi: Mpi, launch: Launch) -> None:
+    script = launch.script(RAISES.replace("END", "sys.exit(3)"))
+    job = launch.start(mpi.runner(2, script))
+    job.until(lambda: "waiting for 7 tasks" in job.output()[1], "it was told")
+    (launch.folder / "go").touch()
+    outcome = job.finish()
+    assert outcome.code == 3, outcome
+    assert "Traceback" not in outcome.err
+
+
+def test_tasks_that_are_waited_for_can_be_dropped(mpi: Mpi, launch: Launch) -> None:
+    script = launch.script(RAISES.replace("END", "raise LookupError('lost')"))
+    job = launch.start(mpi.runner(2, script))
+    job.until(lambda: "waiting for 7 tasks" in job.output()[1], "it was told")
+    job.signal_group(signal.SIGINT)
+    outcome = job.finish()
+    assert outcome.code != 0, outcome
+    assert outcome.err.count("Traceback") == 1, outcome
+    assert not outcome.left
+
+
+QUIET = """
+import sys
+import mpitasks as mt
+
+if "hook" in sys.argv:
+    sys.excepthook = lambda kind, error, trace: print("hook:", repr(error), flush=True)
+try:
+    with mt.Executor() as executor:
+        executor.submit(abs, -1)
+        raise LookupError("handled")
+except LookupError:
+    pass
+with mt.Executor() as executor:
+    executor.submit(abs, -1)
+    raise LookupError("lost")
+"""
+
+
+@pytest.mark.parametrize("word", ["", "hook"])
+def test_nothing_is_told_twice(mpi: Mpi, launch: Launch, word: str) -> None:
+    outcome = launch(mpi.runner(2, launch.script(QUIET), word))
+    assert outcome.code == 1, outcome
+    assert "handled" not in outcome.err
+    assert outcome.said == []
+    assert outcome.out == ("hook: LookupError('lost')\n" if word else "")
+    assert outcome.err.count("Traceback") == (0 if word else 1)
+
+
+CLOSED = """
+import sys
+import mpitasks as mt
+
+assert sys.stdout is None
+with mt.Executor() as executor:
+    assert executor.submit(abs, -1).result() == 1
+sys.exit(4)
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_standard_streams_may_be_closed(
+    mpi: Mpi, launch: Launch, ranks: int, closed: str
+) -> None:
+    script = launch.script(CLOSED)
+    command = f'exec "{mpi.python}" -m mpitasks "{script}" {closed}'
+    shell = ["sh", "-c", command]
+    outcome = launch([*mpi.mpiexec(ranks), *shell] if ranks else shell)
+    assert outcome.code == 4, outcome
+    assert "Error" not in outcome.err, outcome

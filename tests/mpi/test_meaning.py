@@ -19,6 +19,8 @@ THREE_RANKS = {
     "across_executors",
     "arguments_reused",
     "forks",
+    "hooks_hold_no_lock",
+    "hooks_of_classes",
     "hooks_run_once",
     "initializer_of_replaced",
     "initializers",
@@ -27,16 +29,20 @@ THREE_RANKS = {
     "pickling_hooks",
     "pickling_hooks_in_maps",
     "results_reused",
+    "state_of_callables",
     "threads_of_the_script",
 }
 
-NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py") if path.stem != "checking")
+HELPERS = {"checking", "locks"}
+NAMES = sorted({path.stem for path in PROGRAMS.glob("*.py")} - HELPERS)
 BOTH = [
     "across_executors",
     "aliasing_and_layout",
     "arguments_pandas",
     "arguments_reused",
     "forks",
+    "hooks_hold_no_lock",
+    "hooks_of_classes",
     "initializer_of_replaced",
     "initializers",
     "many_large_alive",
@@ -49,6 +55,7 @@ BOTH = [
     "results_borrowed",
     "results_reused",
     "spawn_in_tasks",
+    "state_of_callables",
     "threads_of_the_script",
 ]
 OTHERWISE = [
@@ -67,6 +74,7 @@ OTHERWISE = [
     "rebound_while_queued",
     "results_reused",
     "same_name",
+    "state_of_callables",
 ]
 
 
@@ -89,6 +97,11 @@ def test_program_holds_on_workers(any_mpi: Mpi, launch: Launch, name: str) -> No
 @pytest.mark.parametrize("name", BOTH)
 def test_program_holds_under_each_mpi(mpi: Mpi, launch: Launch, name: str) -> None:
     run_on_workers(mpi, launch, name)
+
+
+@pytest.mark.parametrize("name", ["hooks_hold_no_lock", "hooks_of_classes"])
+def test_hooks_with_one_worker(mpi: Mpi, launch: Launch, name: str) -> None:
+    assert_held(launch(mpi.runner(2, PROGRAMS / f"{name}.py"), seconds=60))
 
 
 @pytest.mark.parametrize("name", OTHERWISE)

@@ -69,14 +69,28 @@ def test_input_of_workers_is_empty(mpi: Mpi, launch: Launch) -> None:
 
 
 FORKS = """
-import atexit, os, sys
+import atexit, os, sys, time
+from concurrent import futures
 import mpitasks as mt
+
+
+def held_by(file):
+    while not os.path.exists(file):
+        time.sleep(0.01)
+    return 1
+
+
+def print(*words, print=print, flush=True):
+    if not isinstance(words[0], futures.Future):
+        print(*words, flush=True)
+
 
 how = sys.argv[1]
 executor = mt.Executor()
 future = executor.submit(abs, -1)
-values = executor.map(abs, range(1000))
-next(values)
+values = executor.map(held_by, 3 * ["go"])
+held, watched = (executor.submit(held_by, "go") for _ in range(2))
+watched.add_done_callback(print)
 if not os.fork():
     atexit.register(print, "exit function", flush=True)
     if how == "raise":
@@ -91,7 +105,14 @@ if not os.fork():
             lambda: list(values),
             lambda: mt.run(print),
             mt.Executor,
+            held.result,
+            watched.exception,
+            lambda: futures.wait([future, held]),
+            lambda: futures.wait([watched]),
+            lambda: list(futures.as_completed([held])),
+            lambda: held.add_done_callback(print),
         ]
+        assert "abandoned" in repr(held)
         for use in uses:
             try:
                 use()
@@ -103,6 +124,7 @@ if not os.fork():
         sys.exit(5)
 else:
     code = os.waitstatus_to_exitcode(os.wait()[1])
+    open("go", "w").close()
     print(code, future.result(), sum(values), flush=True)
     executor.shutdown()
 """
@@ -121,7 +143,7 @@ def test_a_child_of_the_script_is_no_part_of_the_run(
     else:
         outcome = launch(mpi.runner(ranks, script, how))
     assert outcome.code == 0, outcome
-    assert outcome.out == f"exit function\n{code} 1 499500\n"
+    assert outcome.out == f"exit function\n{code} 1 3\n"
     assert ("ValueError: of the child" in outcome.err) == (how == "raise")
     assert "mpitasks/" not in outcome.err
 
@@ -169,7 +191,7 @@ import mpitasks as mt
 
 def late():
     submit, map = lambda: executor.submit(abs, 1), lambda: executor.map(abs, [1])
-    for use in (submit, map, mt.Executor):
+    for use in (submit, map, mt.Executor, lambda: mt.run(print)):
         try:
             use()
         except mt.ExecutorClosedError as error:
@@ -190,7 +212,7 @@ def test_an_executor_is_closed_at_exit(mpi: Mpi, launch: Launch, ranks: int) -> 
     script = launch.script(AT_EXIT)
     python = [mpi.python, script]
     outcome = launch(mpi.runner(ranks, script) if ranks else python)
-    assert (outcome.code, outcome.out) == (0, "1\n" + 6 * "closed\n"), outcome
+    assert (outcome.code, outcome.out) == (0, "1\n" + 8 * "closed\n"), outcome
 
 
 EXIT_FUNCTIONS = """

@@ -343,6 +343,116 @@ print(executor.submit(square, 8).result())
     ]
 
 
+PADDED = (
+    TASKS
+    + """
+import ctypes
+
+FILL = int(sys.argv[1])  # as memory may have been before
+
+def dirty(dtype, values):
+    array = np.full(3 * np.dtype(dtype).itemsize, FILL, np.uint8).view(dtype)
+    for name in array.dtype.names or [...]:
+        array[name] = values
+    return array
+
+class Pair(ctypes.Structure):
+    _fields_ = [("a", ctypes.c_int8), ("b", ctypes.c_longdouble)]
+
+pair = Pair.from_buffer_copy(bytes([FILL]) * ctypes.sizeof(Pair))
+pair.a, pair.b = 1, 2.0
+ALIGNED = np.dtype([("a", "i1"), ("b", np.longdouble), ("c", "i2", (3,))], align=True)
+CONSTANT = dirty(ALIGNED, 5)
+
+def use(value, default=dirty(np.longdouble, 1.5)):
+    ran("use")
+    return int(CONSTANT["a"].sum())
+
+values = [
+    dirty(np.longdouble, 1.5),
+    dirty(np.clongdouble, 1.5),
+    dirty(np.longdouble, 1.5)[0],
+    dirty(ALIGNED, 2),
+    dirty(ALIGNED, 2)[1],
+    dirty(ALIGNED, 2)[::2],
+    {"key": [dirty(ALIGNED, 2).view(np.recarray)]},
+    np.ma.masked_array(dirty(np.longdouble, 1.5), [False, True, False]),
+    np.array([dirty(np.longdouble, 1.5)[0], None]),
+    pair,
+]
+with mt.Executor() as executor:
+    print([executor.submit(use, value).result() for value in values])
+    print(list(executor.map(use, values)))
+"""
+)
+
+
+def test_padding_makes_no_other_call(any_mpi: Mpi, launch: Launch) -> None:
+    script = launch.script(PADDED)
+    for fill, number in ((0, 20), (255, 0), (170, 0)):
+        command = any_mpi.runner(2, "--journal", "run.db", script, str(fill))
+        outcome = launch(command, environ={"PYTHONHASHSEED": str(fill)})
+        assert outcome.code == 0, str(outcome)
+        assert len(runs(launch)) == number
+
+
+HELPED = (
+    TASKS
+    + """
+class Meta(type):
+    def scale(cls): return SCALE
+
+class Model(metaclass=Meta):
+    pass
+
+def by_module(x):
+    ran("by_module")
+    import helper
+    return helper.calc(x)
+
+def by_name(x):
+    ran("by_name")
+    from helper import calc
+    return calc(x)
+
+def by_metaclass(x):
+    ran("by_metaclass")
+    return Model.scale() * x
+
+def by_none(x):
+    ran("by_none")
+    return x
+
+with mt.Executor() as executor:
+    for task in (by_module, by_name, by_metaclass, by_none):
+        print(executor.submit(task, 2).result(), list(executor.map(task, [3])))
+"""
+)
+
+
+def test_an_edited_helper_and_a_metaclass_are_noticed(
+    any_mpi: Mpi, launch: Launch
+) -> None:
+    outs = []
+    everything = ["by_module", "by_name", "by_metaclass", "by_none"]
+    for helper, scale, ran in [
+        ("return 10 * x", "1", everything),
+        ("return 10 * x", "1", []),
+        ("return 20 * x", "1", everything[:2]),
+        ("return 20 * x", "7", everything[2:3]),
+    ]:
+        launch.script(f"def calc(x):\n    {helper}\n", "helper.py")
+        script = launch.script(HELPED.replace("SCALE", scale))
+        command = any_mpi.runner(2, "--journal", "run.db", script)
+        outcome = launch(command, environ={"PYTHONDONTWRITEBYTECODE": "1"})
+        assert outcome.code == 0, str(outcome)
+        assert runs(launch) == [name for name in ran for _ in range(2)]
+        outs.append(outcome.out)
+    assert outs[0] == outs[1] == "20 [30]\n20 [30]\n2 [3]\n2 [3]\n"
+    assert outs[2] == "40 [60]\n40 [60]\n2 [3]\n2 [3]\n"
+    assert outs[3] == "40 [60]\n40 [60]\n14 [21]\n2 [3]\n"
+
+
 def test_damaged_results_run_again(start: Start, launch: Launch) -> None:
     first = start(MIXED)
     runs(launch)
@@ -418,7 +528,8 @@ def test_without_the_option_nothing_of_it_is_loaded(launch: Launch) -> None:
 with mt.Executor() as executor:
     executor.submit(square, 1).result()
     list(executor.map(square, range(3)))
-print([name for name in sys.modules if "journal." in name or name == "sqlite3"])
+own = "mpitasks.journal.open_journals"  # knows that none is open
+print([n for n in sys.modules if ("journal." in n or n == "sqlite3") and n != own])
 """
     )
     outcome = launch([sys.executable, launch.script(text)])
@@ -431,13 +542,13 @@ FULL = (
     TASKS
     + """
 import resource
-from mpitasks.master import journals
+from mpitasks.journal import open_journals
 def big(x):
     return np.full(2_000, x)
 with mt.Executor() as executor:
     total = 0
     executor.submit(big, -1).result()
-    journals.flush_journals()
+    open_journals.flush_journals()
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     try:
         for n in range(200):
@@ -468,12 +579,12 @@ LATE = (
     TASKS
     + """
 import resource
-from mpitasks.master import journals
+from mpitasks.journal import open_journals
 def big(x):
     return np.full(2_000, x)
 with mt.Executor() as executor:
     executor.submit(big, -1).result()
-    journals.flush_journals()
+    open_journals.flush_journals()
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     futures = [executor.submit(big, n) for n in range(20)]
     print(sum(future.result()[0] for future in futures), flush=True)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from launching import Job, Launch, Mpi
-from mpitasks.launch.journal.reader import Reader
+from mpitasks.tools.journal.reader import Reader
 
 pytestmark = pytest.mark.slow
 

@@ -122,7 +122,7 @@ def test_executor_under_plain_mpiexec(mpi: Mpi, launch: Launch) -> None:
     outcome = launch([*mpi.mpiexec(3), mpi.python, "script.py"])
     assert outcome.code == 1, str(outcome)
     assert outcome.out == "", str(outcome)
-    assert "mpiexec -n 3 python -m mpitasks script.py" in outcome.err
+    assert f"-n 3 {mpi.python} -m mpitasks script.py" in outcome.err
     assert "mpitasks.run(main)" in outcome.err
     assert outcome.err.count("ConfigurationError") == 1, str(outcome)
 

@@ -70,10 +70,10 @@ if __name__ == "__main__":
     with mt.Executor() as ex:
         future = ex.submit(abs, -1)
         for f in (uses_ex, uses_future, uses_deep, uses_weak, uses_ufunc):
-            e = ex.submit(f).exception(timeout=20)
+            e = ex.submit(f).exception(timeout=120)
             if e is not None and not isinstance(e, (mt.MpiTasksError, AttributeError)):
                 BAD.append(f"{f.__name__}: {e!r}"[:150])
-            check("after", ex.submit(abs, -1).result(timeout=10), 1)
+            check("after", ex.submit(abs, -1).result(timeout=120), 1)
         check("cycle", ex.submit(uses_cycle).result(), 1)
         check("pattern", ex.submit(uses_pattern).result(), "aa")
         want = np.random.default_rng(1).random()

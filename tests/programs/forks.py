@@ -51,10 +51,10 @@ if __name__ == "__main__":
             "exec fails",
             "interrupt",
         ):
-            check(how, ex.submit(child, how).result(20), "parent")
+            check(how, ex.submit(child, how).result(120), "parent")
             check(
                 "after",
-                [f.result(20) for f in [ex.submit(abs, -i) for i in range(10)]],
+                [f.result(120) for f in [ex.submit(abs, -i) for i in range(10)]],
                 list(range(10)),
             )
         check(

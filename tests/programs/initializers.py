@@ -54,7 +54,7 @@ if __name__ == "__main__":
     for f in (broken, leave):
         try:
             with mt.Executor(initializer=f) as ex:
-                e = ex.submit(use, 1).exception(timeout=20)
+                e = ex.submit(use, 1).exception(timeout=120)
                 told = f"{e!r} {e.__cause__!r}"
                 check(
                     f.__name__,
@@ -62,10 +62,10 @@ if __name__ == "__main__":
                     and ("set-up failed" in told or "initializer" in told),
                     True,
                 )
-                e = ex.submit(use, 1).exception(timeout=20)
+                e = ex.submit(use, 1).exception(timeout=120)
                 check(f"{f.__name__} again", e is not None, True)
         except Exception as e:
             BAD.append(f"{f.__name__}: the Executor raised {e!r}")
     with mt.Executor() as ex:
-        check("after", ex.submit(abs, -2).result(timeout=20), 2)
+        check("after", ex.submit(abs, -2).result(timeout=120), 2)
     finish()

@@ -45,7 +45,7 @@ if __name__ == "__main__":
                         BAD.append(f"{way.__name__} {kind.__name__}: raised {e!r}")
                 else:
                     BAD.append(f"{way.__name__} {kind.__name__}: {got}")
-                check("after", ex.submit(abs, -1).result(10), 1)
+                check("after", ex.submit(abs, -1).result(120), 1)
         check("liar", list(ex.map(abs, Liar([1, 2]))), [1, 2])
         try:
             check("exits", list(ex.map(abs, Exits([1, 2]))), [1, 2])

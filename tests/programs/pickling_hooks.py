@@ -135,7 +135,7 @@ if __name__ == "__main__":
 
         def failed(what, future):
             try:
-                e = future.exception(timeout=15)
+                e = future.exception(timeout=120)
             except BaseException as caught:
                 BAD.append(f"{what}: exception() raised {caught!r}")
                 return
@@ -143,7 +143,7 @@ if __name__ == "__main__":
                 BAD.append(f"{what}: no error")
             check(
                 f"after {what}",
-                [f.result(15) for f in [ex.submit(abs, -i) for i in range(4)]],
+                [f.result(120) for f in [ex.submit(abs, -i) for i in range(4)]],
                 [0, 1, 2, 3],
             )
 
@@ -167,7 +167,7 @@ if __name__ == "__main__":
                 failed(f"argument reduce {name}", f)
             check(
                 f"deleted {name}",
-                type(ex.submit(make, Deleted, ValueError).result(15)) is Deleted,
+                type(ex.submit(make, Deleted, ValueError).result(120)) is Deleted,
                 True,
             )
         failed("bad error", ex.submit(fail, BadError))
@@ -175,7 +175,7 @@ if __name__ == "__main__":
         failed("recursive", ex.submit(make, Recursive))
         failed("deep", ex.submit(deep, 0))
         failed("nested", ex.submit(nest, 100_000))
-        check("bad eq", type(ex.submit(make, BadEq).result(15)) is BadEq, True)
-        check("bad eq argument", ex.submit(take, BadEq()).result(15), "took")
+        check("bad eq", type(ex.submit(make, BadEq).result(120)) is BadEq, True)
+        check("bad eq argument", ex.submit(take, BadEq()).result(120), "took")
         check("map of bad eq", list(ex.map(take, [BadEq(), BadEq()])), ["took"] * 2)
     finish()

@@ -40,7 +40,7 @@ def task(n):
 if __name__ == "__main__":
     with mt.Executor() as ex:
         for SCALE in (3, 4):
-            got, same = ex.submit(task, 3).result(timeout=30)
+            got, same = ex.submit(task, 3).result(timeout=120)
             check("same", same, True)
             check("values", [p.x for p in got], [0, SCALE, 2 * SCALE])
             check("type", type(got[0]) is Point, True)

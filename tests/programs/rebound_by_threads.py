@@ -38,7 +38,7 @@ if __name__ == "__main__":
         [t.join() for t in threads]
         for part in out:
             for low, high, future in part:
-                got = future.result(20)
+                got = future.result(120)
                 value = got[1] if isinstance(got, tuple) else got
                 if not low <= value <= high:
                     BAD.append(f"{value} not in {low}..{high}")

@@ -21,6 +21,6 @@ def task(n):
 
 if __name__ == "__main__":
     with mt.Executor() as ex:
-        check("spawn", ex.submit(task, 3).result(timeout=30), [0, 3, 6])
-        check("after", ex.submit(f, 3).result(timeout=10), 9)
+        check("spawn", ex.submit(task, 3).result(timeout=120), [0, 3, 6])
+        check("after", ex.submit(f, 3).result(timeout=120), 9)
     finish()

@@ -31,7 +31,7 @@ if __name__ == "__main__":
         maps = [list(ex.map(f, range(100))) for _ in range(5)]
         [t.join() for t in threads]
         for out in outs:
-            check("values", [a.result(20) for a, _ in out], [b for _, b in out])
+            check("values", [a.result(120) for a, _ in out], [b for _, b in out])
         check("maps", maps, [list(range(100))] * 5)
         chain, done = [], threading.Event()
 
@@ -43,5 +43,5 @@ if __name__ == "__main__":
                 done.set()
 
         ex.submit(f, 0).add_done_callback(again)
-        check("chain", (done.wait(20), chain), (True, list(range(20))))
+        check("chain", (done.wait(120), chain), (True, list(range(20))))
     finish()

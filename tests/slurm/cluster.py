@@ -25,7 +25,7 @@ from launching import Outcome, clean_environment
 
 NODES = ("node1", "node2")
 CPUS = 16
-MARKER = "MPITASKS_TEST_CLUSTER"
+MARKER = "TEST_CLUSTER_OF_MPITASKS"  # not MPITASKS_, which jobs do not inherit
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 DAEMON = re.compile(r"\S*\b(munged|slurmctld|slurmd)\b")
 UP_SECONDS = 30.0

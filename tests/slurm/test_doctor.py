@@ -29,6 +29,8 @@ STARTS = [
     ("script", "openmpi", "pmi2"),
     ("script", "mpich", "none"),
     ("job", "mpich", ""),
+    ("mpiexec", "mpich", ""),
+    ("mpiexec", "openmpi", ""),
 ]
 
 
@@ -39,16 +41,23 @@ def runs(together: Together) -> Together:
         mpi = find_mpi(of)
         if mpi is None:  # the test of it is skipped
             continue
-        login = together.login(what)
+        login = together.login(f"{what} {of}")
         login.script(SCRIPT, "script.py")
         words = ["script.py"] if what == "script" else ["doctor", "--json"]
         command = [mpi.python, "-m", "mpitasks", *words]
         start = [*SRUN, f"--mpi={kind}", *command]
-        if what == "job":
+        if what == "mpiexec":
+            command = [mpi.bin / "mpiexec", *command]
+        if what in ("job", "mpiexec"):
             start = [*BATCH, f"--wrap={' '.join(map(str, command))}"]
-        path = {"PATH": f"{mpi.bin}:{os.environ['PATH']}"}
-        together.start(f"{what} {of} {kind}".strip(), login, *start, environ=path)
+        environ = {"PATH": f"{mpi.bin}:{os.environ['PATH']}", **AS_ROOT}
+        together.start(f"{what} {of} {kind}".strip(), login, *start, environ=environ)
     return together
+
+
+AS_ROOT = dict.fromkeys(
+    ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1"
+)
 
 
 def one(report: dict[str, Any], check: str) -> dict[str, str]:
@@ -68,6 +77,20 @@ def test_srun_that_fits(runs: Together, mpich: Mpi) -> None:
     assert report["slurm"]["variables"]["SLURM_STEP_NUM_TASKS"] == "4"
     assert len(report["ranks"]) == 4
     assert len(report["pairs"]) == 1
+
+
+@pytest.mark.parametrize("of", ["mpich", "openmpi"])
+def test_an_mpiexec_in_a_job(runs: Together, mpich: Mpi, openmpi: Mpi, of: str) -> None:
+    """Its helpers are tasks of srun, one on each node, and variables tell of these."""
+    login, _ = runs.ended(f"mpiexec {of}")
+    text = (login.folder / "said").read_text()
+    assert "{\n" in text, text
+    report, _ = json.JSONDecoder().raw_decode(text, text.index("{\n"))
+    assert one(report, "launch")["why"].endswith(" started one world of 4"), text
+    assert one(report, "hosts, ranks")["why"].startswith("4 ranks on "), text
+    assert " with 4 tasks;" in one(report, "SLURM")["why"], text
+    assert report["slurm"]["variables"]["SLURM_NTASKS"] == "4"
+    assert len(report["ranks"]) == 4
 
 
 def test_srun_that_does_not_fit_gives_one_report(runs: Together, openmpi: Mpi) -> None:

@@ -41,6 +41,26 @@ def test_dry_run_submits_nothing(login: Login, mpich: Mpi) -> None:
     assert login.cluster.jobs() == []
 
 
+def test_a_script_is_kept_in_the_place_of_nothing_else(
+    login: Login, mpich: Mpi
+) -> None:
+    login.script("print('ran')")
+    (login.folder / "precious").write_text("precious")
+    first = login.mpitasks(mpich, "submit", "-n1", "-t2", "--wait", "fit.py")
+    assert first.code == 0, str(first)
+    match = re.match(r"job (\d+): fit-(\d+)\.sh", first.out)
+    assert match is not None, str(first)
+    link = login.folder / f"fit-{int(match[1]) + 1}.sh"
+    link.symlink_to("precious")
+    second = login.mpitasks(mpich, "submit", "-n1", "-t2", "--wait", "fit.py")
+    assert second.code == 0, str(second)
+    assert f"job {int(match[1]) + 1}: " in second.out
+    assert "the job script is not kept: " in second.err
+    assert "is a link, and is left as it is" in second.err
+    assert link.is_symlink()
+    assert login.read("precious") == "precious"
+
+
 def test_kept_script_can_be_submitted_again(login: Login, mpich: Mpi) -> None:
     login.script("import sys; print('ran', sys.argv)")
     words = ["-n2", "-t2", "-J", "my fit", "-o", "logs/%x-%j.log"]
@@ -107,10 +127,13 @@ def test_no_status_to_show(login: Login, mpich: Mpi, target: str) -> None:
 def test_one_rank_a_node_is_said(login: Login, mpich: Mpi) -> None:
     login.script("pass")
     submit = [mpich.python, "-m", "mpitasks", "submit"]
-    hold = {"SBATCH_HOLD": "1"}
-    outcome = login.run(*submit, "-N2", "-t1", "fit.py", environ=hold)
+    hold = "--sbatch-arg=--hold"
+    outcome = login.run(*submit, "-N2", "-t1", hold, "fit.py")
     assert outcome.code == 0, str(outcome)
     assert len(outcome.said) == 1, str(outcome)
     assert "one rank a node" in outcome.said[0]
-    told = login.run(*submit, "-n2", "-t1", "fit.py", environ=hold)
-    assert (told.code, told.err) == (0, ""), str(told)
+    alone = login.run(*submit, "-t1", hold, "fit.py")
+    assert "warning: sbatch gives one rank, so no worker" in alone.err, str(alone)
+    for many in (["-n2"], ["--sbatch-arg=--ntasks-per-core=1"]):
+        told = login.run(*submit, *many, "-t1", hold, "fit.py")
+        assert (told.code, told.err) == (0, ""), str(told)

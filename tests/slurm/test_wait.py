@@ -78,7 +78,7 @@ try:
 except TimeoutError as error:
     print(error)
 job.cancel()
-print(job.wait(timeout=30), job.state())
+print(job.wait(timeout=120), job.state())
 job.cancel()
 print(job.script.exists(), job.id)
 """
@@ -172,6 +172,7 @@ def test_array(jobs: Together, mpich: Mpi) -> None:
         status = json.loads(login.read(f"fit-{job}_{index}.status"))
         assert (status["job"], status["done"]) == (f"{job}_{index}", index + 1)
         assert f"kept-{index}.journal" in login.files()
+        assert f"{job}_{index}: {index} {total}\n" in outcome.out, str(outcome)
     assert f"fit-{job}.sh" in login.files()
     shown = login.mpitasks(mpich, "status", job)
     assert f"job {job}: " in shown.out, str(shown)

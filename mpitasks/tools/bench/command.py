@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mpitasks
-from mpitasks.launch.bench import engine, fibonacci, plot
-from mpitasks.launch.bench.machine import Machine, describe
-from mpitasks.launch.bench.report import (
+from mpitasks.files import refuse_other
+from mpitasks.launch.verbs import UsageError, VerbParser
+from mpitasks.tools.bench import engine, fibonacci, plot
+from mpitasks.tools.bench.machine import Machine, describe
+from mpitasks.tools.bench.report import (
     Report,
     format_head,
     format_table,
+    is_of_report,
     write_csv,
     write_json,
 )
-from mpitasks.launch.bench.series import chosen_counts, parse_count
-from mpitasks.launch.verbs import UsageError, VerbParser
+from mpitasks.tools.bench.series import chosen_counts, parse_count
 
 __all__ = ["main", "parse"]
 
@@ -151,12 +153,21 @@ def choose_prefix(benchmark: str, wanted: str | None) -> Path:
             f"the files cannot be written to {prefix.parent.absolute()}; name another "
             f"place with --output"
         )
+    for path in _files(prefix):
+        try:
+            refuse_other(str(path), is_of_report)
+        except OSError as error:
+            raise UsageError(f"--output {wanted}: {error}") from error
     return prefix
+
+
+def _files(prefix: Path) -> list[Path]:
+    return [Path(f"{prefix}.{suffix}") for suffix in ("csv", "json", "png")]
 
 
 def write(report: Report, prefix: Path) -> None:
     """Write CSV, JSON and PNG, and say so."""
-    csv, json, png = (Path(f"{prefix}.{suffix}") for suffix in ("csv", "json", "png"))
+    csv, json, png = _files(prefix)
     write_csv(report, csv)
     write_json(report, json)
     if plot.draw(report, png):

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import mpitasks
-from mpitasks.launch.bench import raw
-from mpitasks.launch.bench.report import Column, Report, Value
-from mpitasks.launch.bench.series import (
+from mpitasks.tools.bench import raw
+from mpitasks.tools.bench.report import Column, Report, Value
+from mpitasks.tools.bench.series import (
     format_size,
     median,
     parse_count,
@@ -22,10 +22,10 @@ from mpitasks.launch.bench.series import (
     percentile,
     seconds_of,
 )
-from mpitasks.launch.bench.tasks import identity
+from mpitasks.tools.bench.tasks import identity
 
 if TYPE_CHECKING:
-    from mpitasks.launch.bench.machine import Machine
+    from mpitasks.tools.bench.machine import Machine
 
 __all__ = [
     "add_bandwidth_arguments",
@@ -212,7 +212,7 @@ def measure_bandwidth(options: argparse.Namespace, machine: Machine) -> Report:
 
 
 def trips_for(nbytes: int) -> int:
-    """Return how many trips of so many bytes make up a round."""
+    """Return how many trips of this many bytes make up a round."""
     return max(2, min(MOST_TRIPS, BYTES_PER_ROUND // nbytes))
 
 

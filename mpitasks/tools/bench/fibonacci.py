@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import mpitasks
-from mpitasks.launch.bench.report import Column, Report, Value
-from mpitasks.launch.bench.series import median, parse_count, seconds_of
-from mpitasks.launch.bench.tasks import fibonacci, identity
+from mpitasks.tools.bench.report import Column, Report, Value
+from mpitasks.tools.bench.series import median, parse_count, seconds_of
+from mpitasks.tools.bench.tasks import fibonacci, identity
 
 if TYPE_CHECKING:
-    from mpitasks.launch.bench.machine import Machine
+    from mpitasks.tools.bench.machine import Machine
 
 __all__ = ["add_arguments", "measure"]
 
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace, machine: Machine) -> Report:
 
 
 def run_workers(workers: int, size: int, sequences: int) -> float:
-    """Return the seconds that the sequences take on so many workers."""
+    """Return the seconds that the sequences take on this many workers."""
 
     def work() -> None:
         futures = [executor.submit(fibonacci, size) for _ in range(sequences)]

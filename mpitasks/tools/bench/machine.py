@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mpitasks
-from mpitasks.launch.bench.tasks import Place, where
+from mpitasks.tools.bench.tasks import Place, where
 
 __all__ = ["Host", "Machine", "describe", "group_hosts"]
 
@@ -148,11 +148,11 @@ def _find_workers(executor: mpitasks.Executor) -> list[Place]:
 
 def _mpi_library() -> str | None:
     """Return the MPI library's name and version, if one is loaded."""
-    if "mpitasks.wire.mpi" not in sys.modules:
+    if "mpitasks.wire.mpi_transport" not in sys.modules:
         return None
-    from mpitasks.wire import mpi
+    from mpitasks.wire import mpi_transport
 
-    words = mpi.library_version().split(",")[0].split()
+    words = mpi_transport.library_version().split(",")[0].split()
     return " ".join(word for word in words if word != "Version:")
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.launch.bench.series import seconds_of
+from mpitasks.tools.bench.series import seconds_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -29,7 +29,7 @@ TAG = 30211  # on the user's own world, hence an unlikely number
 
 def objection() -> str | None:
     """Return why there can be no raw MPI in this run, or None if there can."""
-    if "mpitasks.wire.mpi" not in sys.modules:
+    if "mpitasks.wire.mpi_transport" not in sys.modules:
         return "no raw MPI beside it, as there is no MPI here"
     from mpi4py import MPI
 

@@ -8,24 +8,41 @@ CSV, null in JSON.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.files import replacing
+
 if TYPE_CHECKING:
-    from mpitasks.launch.bench.machine import Machine
+    from mpitasks.tools.bench.machine import Machine
 
 __all__ = [
+    "PICTURE",
     "Column",
     "Report",
     "Value",
     "format_head",
     "format_table",
+    "is_of_report",
+    "write",
     "write_csv",
     "write_json",
 ]
+
+PICTURE = "mpitasks bench"
+"""The title that stands in a picture's file."""
+
+_BEGINNINGS = (
+    b'{\n "benchmark": ',
+    b"workers,submit_per_second,",
+    b"workers,seconds,",
+    b"what,median_seconds,",
+    b"bytes,size,seconds,",
+)
 
 Value = str | int | float | None
 
@@ -107,11 +124,12 @@ def format_table(report: Report) -> str:
 
 def write_csv(report: Report, path: Path) -> None:
     """Write the figures, one line a row, below one line of column names."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(column.key for column in report.columns)
-        for row in report.rows:
-            writer.writerow(row[column.key] for column in report.columns)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.key for column in report.columns)
+    for row in report.rows:
+        writer.writerow(row[column.key] for column in report.columns)
+    write(path, text.getvalue().encode())
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -125,4 +143,19 @@ def write_json(report: Report, path: Path) -> None:
         "notes": report.notes,
         "samples": report.samples,
     }
-    path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+    write(path, json.dumps(everything, indent=1).encode() + b"\n")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write one of the files of a report, in the place of one of an earlier report.
+
+    Raises:
+        OSError: It cannot be written, or something else is there.
+    """
+    with replacing(str(path), is_of_report, mode=0o644) as file:
+        file.write(content)
+
+
+def is_of_report(head: bytes) -> bool:
+    """Whether a file that begins like that is one of a report."""
+    return head.startswith(_BEGINNINGS) or b"Title\0" + PICTURE.encode() in head

@@ -50,7 +50,7 @@ def chosen_counts(wanted: Sequence[int] | None, workers: int) -> list[int]:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """Return the smallest sample that so many percent of the samples do not exceed."""
+    """Return the smallest sample that this percentage of them does not exceed."""
     position = math.ceil(len(samples) * percent / 100) - 1
     return sorted(samples)[max(position, 0)]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mpitasks.launch.cores import Place, fair_shares
-from mpitasks.launch.doctor.findings import Finding, error, ok, warning
 from mpitasks.launch.threads import OPENMP, asked_threads
+from mpitasks.tools.doctor.findings import Finding, error, ok, warning
 
 if TYPE_CHECKING:
-    from mpitasks.launch.doctor.facts import RankFacts
+    from mpitasks.tools.doctor.facts import RankFacts
 
 __all__ = ["check_hosts", "check_level", "check_ranks", "is_crowded"]
 

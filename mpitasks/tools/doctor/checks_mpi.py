@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mpitasks.launch.doctor.findings import Finding, error, ok, warning
-from mpitasks.launch.doctor.gather_mpi import family_of
 from mpitasks.launch.environment import LaunchHint, is_lone_copy, misfit, short_name
+from mpitasks.tools.doctor.findings import Finding, error, ok, warning
+from mpitasks.tools.doctor.gather_mpi import family_of
 
 if TYPE_CHECKING:
-    from mpitasks.launch.doctor.facts import (
+    from mpitasks.tools.doctor.facts import (
         LauncherFacts,
         MpiFacts,
         ProbeFacts,
@@ -80,13 +80,13 @@ def check_launch(
 
 
 def launch_cure(hint: LaunchHint, mpi: MpiFacts) -> str:
-    """Return how to start so many copies as one world."""
+    """Return how to start this many copies as one world."""
     ranks = hint.size or 4
     if hint.launcher == "srun":
         kind = "pmix" if family_of(mpi.library) == "Open MPI" else "pmi2"
         return (
             f"srun --mpi={kind} python -m mpitasks script.py, if srun --mpi=list names "
-            f"it; else mpitasks -n {ranks} script.py inside the job"
+            f"it and srun loads it; else mpitasks -n {ranks} script.py inside the job"
         )
     fitting = [one.path for one in mpi.launchers if _misfit_of(one, mpi.library) == ""]
     if fitting:

@@ -9,10 +9,10 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mpitasks.launch.doctor.findings import Finding, error, ok, warning
+from mpitasks.tools.doctor.findings import Finding, error, ok, warning
 
 if TYPE_CHECKING:
-    from mpitasks.launch.doctor.facts import PairFacts
+    from mpitasks.tools.doctor.facts import PairFacts
 
 __all__ = ["check_missing", "check_pair", "check_pairs"]
 

@@ -15,43 +15,43 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import mpitasks
+from mpitasks import exit_codes
 from mpitasks.errors import LaunchError
-from mpitasks.launch.doctor import measure
-from mpitasks.launch.doctor.checks_host import (
+from mpitasks.launch.environment import LaunchHint, launch_hint, local_place, misfit
+from mpitasks.launch.verbs import UsageError, VerbParser
+from mpitasks.tools.doctor import measure
+from mpitasks.tools.doctor.checks_host import (
     check_hosts,
     check_level,
     check_ranks,
     is_crowded,
 )
-from mpitasks.launch.doctor.checks_mpi import (
+from mpitasks.tools.doctor.checks_mpi import (
     check_launch,
     check_mpi,
     check_python,
     check_slurm,
     check_start,
 )
-from mpitasks.launch.doctor.checks_world import check_missing, check_pair, check_pairs
-from mpitasks.launch.doctor.findings import (
-    EXIT_ERRORS,
+from mpitasks.tools.doctor.checks_world import check_missing, check_pair, check_pairs
+from mpitasks.tools.doctor.findings import (
     Finding,
     error,
     exit_code,
     lines,
     summary,
 )
-from mpitasks.launch.doctor.gather import look_here
-from mpitasks.launch.doctor.gather_mpi import (
+from mpitasks.tools.doctor.gather import look_here
+from mpitasks.tools.doctor.gather_mpi import (
     level_of,
     library_of,
     look_at_mpi,
     try_start,
 )
-from mpitasks.launch.doctor.gather_slurm import look_at_slurm
-from mpitasks.launch.environment import LaunchHint, launch_hint, local_place, misfit
-from mpitasks.launch.verbs import UsageError, VerbParser
+from mpitasks.tools.doctor.gather_slurm import look_at_slurm
 
 if TYPE_CHECKING:
-    from mpitasks.launch.doctor.facts import MpiFacts, PairFacts, RankFacts
+    from mpitasks.tools.doctor.facts import MpiFacts, PairFacts, RankFacts
 
 __all__ = ["main", "parse"]
 
@@ -118,9 +118,9 @@ def main(options: argparse.Namespace) -> int:
         _look_at_slurm(report, mpi)
     else:
         time.sleep(HEAD_START_SECONDS)
-    from mpitasks.wire import library
+    from mpitasks.wire import mpi_library
 
-    library.initialize()
+    mpi_library.initialize()
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
@@ -221,13 +221,13 @@ def _look_together(
     comm: Any, hint: LaunchHint, mpi: MpiFacts, report: Report, seconds: float
 ) -> int:
     """One world: hear every rank, and measure. Rank 0 reports."""
-    from mpitasks.wire import library
+    from mpitasks.wire import mpi_library
 
     rank, size = comm.Get_rank(), comm.Get_size()
     place = local_place()
     own = replace(
         look_here(rank, library_of(mpi), copies=place is None or place[0] == 0),
-        thread_level=library.thread_level(),
+        thread_level=mpi_library.thread_level(),
     )
     if rank != 0:
         measure.send_facts(comm, own)
@@ -253,7 +253,7 @@ def _look_together(
         report.add([error("measured", str(silence), cure)])
         report.end()
         time.sleep(0.1)
-        comm.Abort(EXIT_ERRORS)
+        comm.Abort(exit_codes.SET_UP)
     report.add(check_pairs(pairs))
     report.facts.update(mpi=asdict(mpi), ranks=_dicts(ranks), pairs=_dicts(pairs))
     return report.end()

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from mpitasks import exit_codes
+
 __all__ = [
-    "EXIT_ERRORS",
-    "EXIT_WARNINGS",
     "Finding",
     "Level",
     "error",
@@ -23,8 +23,6 @@ __all__ = [
     "warning",
 ]
 
-EXIT_WARNINGS = 1
-EXIT_ERRORS = 78
 
 NAME_COLUMNS = 14
 WIDTH = 88
@@ -83,8 +81,8 @@ def exit_code(findings: Iterable[Finding]) -> int:
     """Return 0 if all is ok, 1 if there are warnings, 78 if there are errors."""
     levels = {finding.level for finding in findings}
     if Level.ERROR in levels:
-        return EXIT_ERRORS
-    return EXIT_WARNINGS if Level.WARNING in levels else 0
+        return exit_codes.SET_UP
+    return exit_codes.WARNINGS if Level.WARNING in levels else 0
 
 
 def lines(finding: Finding) -> list[str]:

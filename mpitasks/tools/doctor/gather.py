@@ -15,8 +15,8 @@ from pathlib import Path
 
 import mpitasks
 from mpitasks.launch.cores import cpu_quota, usable_cores
-from mpitasks.launch.doctor.facts import CopyFacts, ProbeFacts, RankFacts
 from mpitasks.launch.threads import VARIABLES
+from mpitasks.tools.doctor.facts import CopyFacts, ProbeFacts, RankFacts
 
 __all__ = ["look_here", "look_scope", "try_command", "try_copy"]
 

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 from mpitasks.errors import ConfigurationError
-from mpitasks.launch.doctor.facts import LauncherFacts, MpiFacts, ProbeFacts
-from mpitasks.launch.doctor.gather import try_command
 from mpitasks.launch.environment import short_name
-from mpitasks.launch.mpiexec import find_mpiexec
-from mpitasks.wire import library
+from mpitasks.launch.mpiexec import find_mpiexec, permissions
+from mpitasks.subprocesses import interpreter_options
+from mpitasks.tools.doctor.facts import LauncherFacts, MpiFacts, ProbeFacts
+from mpitasks.tools.doctor.gather import try_command
+from mpitasks.wire import mpi_library
 
 __all__ = [
     "family_of",
@@ -34,6 +35,7 @@ LAUNCH_SECONDS = 60.0
 
 # One write for both lines: those of two ranks must not mix.
 PROBE = (
+    "from mpitasks.wire import mpi_library; mpi_library.point_to_wheel(); "
     "from mpi4py import MPI; w = MPI.COMM_WORLD; "
     "levels = {getattr(MPI, 'THREAD_' + name): name.lower() for name in "
     "('SINGLE', 'FUNNELED', 'SERIALIZED', 'MULTIPLE')}; "
@@ -56,11 +58,11 @@ def look_at_mpi(*, briefly: bool = False) -> MpiFacts:
         version = ""
     text = path = problem = ""
     try:
-        library.load()
-        text = library.version().strip("\0\n ")
+        mpi_library.load()
+        text = mpi_library.version().strip("\0\n ")
         path = library_file()
     except (ImportError, RuntimeError, OSError) as error:
-        problem = library.why_not(error)
+        problem = mpi_library.why_not(error)
     ulfm = os.environ.get(ULFM, "").lower() in ("1", "true", "yes")
     launchers = [] if briefly else find_launchers()
     return MpiFacts(version, text, path, problem, launchers, ulfm)
@@ -92,14 +94,15 @@ def try_start(facts: MpiFacts) -> tuple[ProbeFacts, ProbeFacts | None]:
     For a doctor that nothing launched: under a launcher a further process would take
     part in a conversation that is not its own.
     """
-    alone = try_command([sys.executable, "-c", PROBE], ALONE_SECONDS)
+    python = [sys.executable, *interpreter_options(), "-c", PROBE]
+    alone = try_command(python, ALONE_SECONDS)
     if not facts.launchers or alone.code != 0:
         return alone, None
     launcher = facts.launchers[0]
     words = [launcher.path, "-n", "2"]
     if launcher.family == "Open MPI":
-        words.append("--oversubscribe")
-    command = [*words, sys.executable, "-c", PROBE]
+        words += permissions(2)
+    command = [*words, *python]
     return alone, try_command(command, LAUNCH_SECONDS)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import LaunchError
-from mpitasks.launch.doctor.facts import CopyFacts, PairFacts, RankFacts
+from mpitasks.tools.doctor.facts import CopyFacts, PairFacts, RankFacts
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -30,7 +30,7 @@ PAIR_SECONDS = 30.0
 """How long one rank waits for the next message of another."""
 
 ALL_PAIRS_HOSTS = 12
-"""Up to so many hosts each pair is measured; else rank 0's host with each other."""
+"""Up to this many hosts each pair is measured; else rank 0's host with each other."""
 
 SMALL_BYTES = 64
 LARGE_BYTES = 4 << 20

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import io
-import sys
 from collections.abc import Sequence
 
-from mpitasks.launch.journal import export, show
-from mpitasks.launch.journal.reader import Reader
-from mpitasks.launch.journal.upkeep import compact, verify
 from mpitasks.launch.verbs import VerbParser
+from mpitasks.tools.journal import export, show
+from mpitasks.tools.journal.reader import Reader
+from mpitasks.tools.journal.upkeep import compact, verify
 
 __all__ = ["main", "parse"]
 
@@ -24,7 +22,8 @@ mpitasks journal run.db export --npz out.npz   arrays, by key
 mpitasks journal run.db verify                 reads all, says what is damaged
 mpitasks journal run.db compact                gives back room that nothing needs
 
-Export unpickles what the tasks returned: do that with your own journals only."""
+Export unpickles what the tasks returned, which can run any code. So it refuses a
+journal that another user owns or could write, unless --trust is there."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -54,6 +53,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     where = parser.add_argument_group("where exported results go (- is the terminal)")
     for name in export.FORMATS:
         where.add_argument(f"--{name}", metavar="OUT", help=f"as {name.upper()}")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="export or compact a journal that another user owns or could write, and "
+        "so could run code here",
+    )
     drop = parser.add_argument_group("what compact drops besides")
     drop.add_argument("--drop-failures", action="store_true", help="what failed")
     drop.add_argument(
@@ -76,17 +81,19 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         JournalError: The journal is in use, or is none.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
     if options.action == "compact":
         return compact(
-            options.file, failures=options.drop_failures, changed=options.drop_changed
+            options.file,
+            failures=options.drop_failures,
+            changed=options.drop_changed,
+            trust=options.trust,
         )
-    with Reader(options.file) as reader:
+    with Reader(options.file, trust=options.trust) as reader:
         if options.action == "verify":
             return verify(reader)
         rows = reader.select(options.function, options.key, failed=options.failed)
         if options.action == "export":
+            reader.refuse_doubt(f"mpitasks journal {options.file} export --trust")
             return export.write(reader, rows, options)
         if options.action == "list":
             show.show_list(reader, rows)

@@ -6,27 +6,29 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import io
 import json
 import math
 import os
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpitasks.errors import JournalError
-from mpitasks.launch.journal.reader import Reader, key_text
-from mpitasks.launch.journal.show import moment
-from mpitasks.master.journal.folder import Damaged
-from mpitasks.master.journal.guard import told
-from mpitasks.master.journal.text import fit, printable
+from mpitasks.files import replacing
+from mpitasks.journal.folder import Damaged
+from mpitasks.journal.row_text import fit
+from mpitasks.text import printable
+from mpitasks.tools.journal.reader import Reader, key_text
+from mpitasks.tools.journal.show import moment
+from mpitasks.wire.diagnose import describe
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
-    from mpitasks.master.journal.store import Row
+    from mpitasks.journal.store import Row
 
 __all__ = ["FORMATS", "write"]
 
@@ -41,6 +43,12 @@ MOST_NAME = 10_000
 
 _USERS = (Exception, SystemExit, GeneratorExit)
 """What methods of the results may raise; Ctrl-C ends the export."""
+
+_NPZ_MARK = b"mt\x08\0mpitasks"
+"""An extra field of each member, by which an archive is known as one of ours."""
+
+EMPTY_ZIP = 22
+"""The bytes of an archive without members."""
 
 MOST_ITEMS = 10_000
 """Larger arrays stand in CSV and JSON as their dtype and shape."""
@@ -61,6 +69,8 @@ def write(reader: Reader, rows: Iterable[Row], options: argparse.Namespace) -> i
         try:
             count = _WRITERS[name](_entries(reader, wanted), target)
         except OSError as error:
+            if target == "-" and isinstance(error, BrokenPipeError):
+                raise  # nobody reads on, which is no error of the export
             raise JournalError(f"{target} cannot be written: {error}") from error
         if target != "-":
             print(f"written: {target} ({count} of {len(wanted)} results)")
@@ -96,7 +106,7 @@ def _entries(
 
 def _write_csv(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> int:
     count = 0
-    with _opened(target) as file:
+    with _opened(target, ",".join(COLUMNS)) as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for known, value in entries:
@@ -113,7 +123,7 @@ def _write_csv(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> in
 
 def _write_json(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> int:
     count = 0
-    with _opened(target) as file:
+    with _opened(target, '[\n {"key": ', "[\n]\n") as file:
         file.write("[")
         for known, value in entries:
             file.write(",\n " if count else "\n ")
@@ -129,7 +139,10 @@ def _write_npz(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> in
         raise JournalError("--npz needs a file; it cannot go to the terminal")
     names: set[str] = set()
     count = 0
-    with zipfile.ZipFile(target, "w", allowZip64=True) as archive:
+    with (
+        replacing(target, _is_npz, streams=True) as out,
+        zipfile.ZipFile(out, "w", allowZip64=True) as archive,
+    ):
         for known, value in entries:
             if known["state"] != "ok":
                 continue
@@ -137,7 +150,9 @@ def _write_npz(entries: Iterable[tuple[dict[str, Any], Any]], target: str) -> in
             for name, array in arrays.items():
                 unique = name if name not in names else f"{name}#{len(names)}"
                 names.add(unique)
-                with archive.open(f"{unique}.npy", "w", force_zip64=True) as file:
+                member = zipfile.ZipInfo(f"{unique}.npy")
+                member.extra = _NPZ_MARK
+                with archive.open(member, "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
             count += bool(arrays)
     return count
@@ -177,7 +192,7 @@ def _shown(value: Any) -> Any:
     try:
         return simple(value)
     except _USERS as error:
-        return f"cannot be shown: {told(error)}"
+        return f"cannot be shown: {describe(error)}"
 
 
 def simple(value: Any) -> Any:
@@ -216,12 +231,20 @@ def _name(key: Any) -> str:
 
 
 @contextlib.contextmanager
-def _opened(target: str) -> Iterator[IO[str]]:
+def _opened(target: str, *beginnings: str) -> Iterator[IO[str]]:
+    """Open what is written to: a file, in the place of one that begins like that."""
     if target == "-":
         yield sys.stdout
-    else:
-        with Path(target).open("w", newline="", encoding="utf-8") as file:
-            yield file
+        return
+    ours = tuple(text.encode() for text in beginnings)
+    with replacing(target, lambda head: head.startswith(ours), streams=True) as out:
+        file = io.TextIOWrapper(out, encoding="utf-8", newline="")
+        yield file
+        file.detach()  # flushed; `replacing` closes it
+
+
+def _is_npz(head: bytes) -> bool:
+    return head.startswith(b"PK") and (_NPZ_MARK in head or len(head) == EMPTY_ZIP)
 
 
 _WRITERS = {"csv": _write_csv, "json": _write_json, "npz": _write_npz}

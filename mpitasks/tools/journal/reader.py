@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,21 +12,30 @@ from types import TracebackType
 from typing import Any
 
 from mpitasks.errors import JournalError
-from mpitasks.master.journal.folder import Damaged, Folder
-from mpitasks.master.journal.lock import Lock, resolve
-from mpitasks.master.journal.opening import check_ours, open_sound, sources
-from mpitasks.master.journal.records import decode_row
-from mpitasks.master.journal.salvage import salvage
-from mpitasks.master.journal.store import (
+from mpitasks.journal.file_lock import Lock, resolve
+from mpitasks.journal.folder import Damaged, Folder
+from mpitasks.journal.opening import (
+    check_ours,
+    find_doubt,
+    open_sound,
+    sources,
+    untrusted,
+)
+from mpitasks.journal.rows import NO_KEY, decode_row
+from mpitasks.journal.salvage import salvage
+from mpitasks.journal.store import (
     FunctionRow,
     Row,
     Store,
     interrupted,
     is_environment,
 )
-from mpitasks.master.journal.text import printable
+from mpitasks.text import printable
 
 __all__ = ["Reader"]
+
+_SIZES = re.compile(r"\d{1,18}|\[\d{1,18}(, \d{1,18})*\]", re.ASCII)
+_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}-[0-9a-f]{8}")
 
 
 class Reader:
@@ -33,6 +43,8 @@ class Reader:
 
     Args:
         file: The journal.
+        trust: Whether its results may be unpickled although another user could have
+            written them.
 
     Attributes:
         path: The journal.
@@ -41,25 +53,26 @@ class Reader:
         damage: What is wrong with the file, if that hides results; then those that
             are sound are read all the same.
         damaged: Results that were found damaged so far, and why.
+        doubt: Why another user could have written it; then nothing of it is unpickled,
+            and nothing is made or changed beside it.
 
     Raises:
         JournalError: It is not there, is no journal, or is in use.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, trust: bool = False) -> None:
         self.path = resolve(Path(file))
         if not self.path.exists():
             raise JournalError(f"there is no journal {file}")
-        self.folder = Folder(self.path)
+        self.doubt = None if trust else find_doubt(Path(file))
+        self.folder = Folder(self.path, trust=trust or self.doubt is not None)
         self.damage: str | None = None
         self.damaged: list[str] = []
         self._lock: Lock | None = None
         self._store: Store | None = None
         self._saved: list[Row] = []
-        writable = os.access(self.path, os.W_OK) and os.access(
-            self.path.parent, os.W_OK
-        )
-        if writable:
+        writable = all(os.access(p, os.W_OK) for p in (self.path, self.path.parent))
+        if writable and self.doubt is None:
             self._lock = Lock(self.path)
         try:
             check_ours(self.path, self._lock)
@@ -79,11 +92,12 @@ class Reader:
             else:
                 self._store = Store(self.path, writable=False)
                 self._look(self._store)
-        except (sqlite3.Error, MemoryError, Damaged) as error:
+        except (sqlite3.Error, OSError, MemoryError, Damaged) as error:
             if is_environment(error):
                 raise JournalError(f"{self.path} cannot be read: {error}") from error
             self.damage = printable(str(error))
-            self.functions, self._saved = salvage(*sources(self.path))
+            functions, self._saved = salvage(*sources(self.path))
+            self._name(functions)
             print(
                 f"mpitasks: the journal {self.path} is damaged ({self.damage}); "
                 f"{len(self._saved)} results can be read all the same",
@@ -91,8 +105,21 @@ class Reader:
             )
 
     def _look(self, store: Store) -> None:
-        self.functions = store.functions()
+        self._name(store.functions())
         self._numbers = store.numbers()
+
+    def _name(self, functions: dict[int, FunctionRow]) -> None:
+        """Take the functions, but none that has no name."""
+        self.functions = {n: row for n, row in functions.items() if _has_name(row)}
+
+    def refuse_doubt(self, how: str) -> None:
+        """Raise if nothing of it may be unpickled.
+
+        Raises:
+            JournalError: Another user could have written it, and `how` says so.
+        """
+        if self.doubt is not None:
+            raise untrusted(self.path, self.doubt, how)
 
     def __enter__(self) -> Reader:
         return self
@@ -113,6 +140,13 @@ class Reader:
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield the results that are sound, oldest first, with their numbers."""
+        for number, row in self._found():
+            if is_sound(row):
+                yield number, row
+            else:
+                self.damaged.append(f"result {number}: it is none of mpitasks")
+
+    def _found(self) -> Iterator[tuple[int, Row]]:
         if self._store is None:
             yield from enumerate(self._saved, 1)
             return
@@ -153,11 +187,42 @@ class Reader:
         Raises:
             Damaged: It cannot be read, or not be unpickled.
         """
+        assert self.doubt is None
         try:
             return decode_row(row, self.folder)
         except Damaged as error:
             self.damaged.append(f"result {key_text(row)}: {error}")
             raise
+
+
+def is_sound(row: Row) -> bool:
+    """Whether each column of a row holds what a journal has there.
+
+    A checksum does not say so: who writes a file can write checksums.
+    """
+    texts = (row.name, row.call, row.label)
+    return (
+        isinstance(row.key, bytes)
+        and len(row.key) == len(NO_KEY)
+        and isinstance(row.function, int)
+        and row.failed in (0, 1)
+        and isinstance(row.form, int)
+        and isinstance(row.sizes, str)
+        and _SIZES.fullmatch(row.sizes) is not None
+        and isinstance(row.body, (bytes, type(None)))
+        and isinstance(row.sums, (bytes, type(None)))
+        and all(isinstance(text, (str, type(None))) for text in texts)
+        and isinstance(row.at, float)
+        and (row.file is None or _is_file_name(row.file))
+    )
+
+
+def _is_file_name(file: object) -> bool:
+    return isinstance(file, str) and _FILE.fullmatch(file) is not None
+
+
+def _has_name(row: FunctionRow) -> bool:
+    return isinstance(row.name, str)
 
 
 def key_text(row: Row) -> str:

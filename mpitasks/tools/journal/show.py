@@ -6,16 +6,16 @@ import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mpitasks.launch.journal.reader import (
+from mpitasks.text import printable
+from mpitasks.tools.journal.reader import (
     Reader,
     function_versions,
     key_text,
     total_bytes,
 )
-from mpitasks.master.journal.text import printable
 
 if TYPE_CHECKING:
-    from mpitasks.master.journal.store import Row
+    from mpitasks.journal.store import Row
 
 __all__ = ["moment", "show_counts", "show_list", "size"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import JournalError
-from mpitasks.launch.journal.reader import Reader, function_versions, key_text
-from mpitasks.launch.journal.show import size
-from mpitasks.master.journal.folder import Damaged, Folder
-from mpitasks.master.journal.lock import resolve
-from mpitasks.master.journal.opening import cannot_write, open_locked
-from mpitasks.master.journal.text import printable
+from mpitasks.journal.file_lock import resolve
+from mpitasks.journal.folder import Damaged, Folder
+from mpitasks.journal.opening import cannot_write, open_locked
+from mpitasks.text import printable
+from mpitasks.tools.journal.reader import Reader, function_versions, key_text
+from mpitasks.tools.journal.show import size
 
 if TYPE_CHECKING:
-    from mpitasks.master.journal.store import Store
+    from mpitasks.journal.store import Store
 
 __all__ = ["compact", "verify"]
 
@@ -53,13 +53,14 @@ def verify(reader: Reader) -> int:
     return int(bad)
 
 
-def compact(file: str, *, failures: bool, changed: bool) -> int:
+def compact(file: str, *, failures: bool, changed: bool, trust: bool = False) -> int:
     """Drop what nothing needs, and give its room back; return the exit code.
 
     Args:
         file: The journal.
         failures: Drop results that are failures, too.
         changed: Drop results of earlier versions of a function, too.
+        trust: Whether to do so although another user could have written it.
 
     Raises:
         JournalError: It is not there, is no journal, in use, or cannot be written.
@@ -67,8 +68,9 @@ def compact(file: str, *, failures: bool, changed: bool) -> int:
     path = resolve(Path(file))
     if not path.exists():
         raise JournalError(f"there is no journal {file}")
-    lock, store = open_locked(path)
-    folder = Folder(path)
+    how = f"mpitasks journal {file} compact --trust"
+    lock, store = open_locked(path, trust=trust, how=how)
+    folder = Folder(path, trust=trust)
     before = _disk(path, folder)
     try:
         dropped, wanted = _unwanted(store, failures=failures, changed=changed)

@@ -32,7 +32,7 @@ def check_max_workers() -> None:
             tasks = [ex.submit(fresh(_hold_here), gate) for _ in range(used + 2)]
             until(lambda gate=gate, n=used: gate.waiting == n, "all in use have one")
             gate.open()
-            assert len({task.result(20) for task in tasks}) == used
+            assert len({task.result(120) for task in tasks}) == used
             assert list(ex.map(echo, range(100))) == list(range(100))
 
 
@@ -47,7 +47,7 @@ def check_max_workers_are_always_the_same() -> None:
         with mt.Executor(1, label="one") as ex:
             assert ex.options.label == "one"
             places |= set(ex.map(_here, range(50)))
-            places |= {ex.submit(_here, n).result(20) for n in range(5)}
+            places |= {ex.submit(_here, n).result(120) for n in range(5)}
     assert len(places) == 1, places
 
 
@@ -62,7 +62,7 @@ def check_wrong_max_workers() -> None:
     for kind in ("2", True, 2.0):
         raises(TypeError, lambda kind=kind: mt.Executor(max_workers=kind))
     with mt.Executor() as ex:
-        assert ex.submit(echo, 1).result(20) == 1
+        assert ex.submit(echo, 1).result(120) == 1
 
 
 # Some items wait until all others have run, those behind them in the same batch too.
@@ -109,7 +109,7 @@ def check_calls_behind_a_long_one(ex: mt.Executor) -> None:
     log = Log()
     task = _task(ex, log)
     for _ in range(3):  # so that it is known to be quick
-        assert ex.submit(task, -1).result(20) == -2
+        assert ex.submit(task, -1).result(120) == -2
     futures = [ex.submit(task, n) for n in range(ITEMS)]
-    assert [future.result(20) for future in futures] == list(range(0, 2 * ITEMS, 2))
+    assert [future.result(120) for future in futures] == list(range(0, 2 * ITEMS, 2))
     _each_ran_once(log)

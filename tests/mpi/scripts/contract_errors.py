@@ -84,18 +84,18 @@ def check_types_and_arguments(ex: mt.Executor) -> None:
         (UnicodeDecodeError, ("utf-8", b"x", 0, 1, "why")),
         (mt.OptionError, ("chunksize",)),
     ):
-        error = ex.submit(fail, kind, *args).exception(20)
+        error = ex.submit(fail, kind, *args).exception(120)
         assert type(error) is kind, error
         assert error.args == args
-    error = ex.submit(fail, Failure, "broken", 7).exception(20)
+    error = ex.submit(fail, Failure, "broken", 7).exception(120)
     assert type(error) is Failure
     assert error.code == 7
-    assert type(ex.submit(open, "/no/such").exception(20)) is FileNotFoundError
+    assert type(ex.submit(open, "/no/such").exception(120)) is FileNotFoundError
 
 
 def check_remote_traceback(ex: mt.Executor) -> None:
     for error in (
-        ex.submit(_inverse_of_zero).exception(20),
+        ex.submit(_inverse_of_zero).exception(120),
         raises(ZeroDivisionError, lambda: list(ex.map(_inverse, [0]))),
         raises(ZeroDivisionError, lambda: list(ex.map(_inverse, [np.zeros(1)[0], 0]))),
     ):
@@ -123,7 +123,7 @@ def _inverse_of_zero() -> float:
 
 
 def check_chained_exceptions(ex: mt.Executor) -> None:
-    error = ex.submit(_chain).exception(20)
+    error = ex.submit(_chain).exception(120)
     assert type(error) is RuntimeError
     assert "KeyError: 'first'" in str(error.__cause__)
     assert "direct cause" in str(error.__cause__)
@@ -139,7 +139,7 @@ def _chain() -> None:
 def check_groups_and_notes(ex: mt.Executor) -> None:
     if sys.version_info < (3, 11):
         return
-    error = ex.submit(_group).exception(20)
+    error = ex.submit(_group).exception(120)
     assert type(error) is builtins.ExceptionGroup
     assert [type(part) for part in error.exceptions] == [ValueError, KeyError]
     assert error.__notes__ == ["a note"]
@@ -153,17 +153,17 @@ def _group() -> None:
 
 def check_exits_and_interrupts_of_a_task(ex: mt.Executor) -> None:
     for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, BaseException):
-        error = ex.submit(fail, kind, 3).exception(20)
+        error = ex.submit(fail, kind, 3).exception(120)
         assert type(error) is kind
         assert error.args == (3,)
         raises(kind, lambda kind=kind: list(ex.map(fail, [kind], [4])))
-    assert type(ex.submit(sys.exit, "text").exception(20)) is SystemExit
+    assert type(ex.submit(sys.exit, "text").exception(120)) is SystemExit
     _still_well(ex)
 
 
 def check_recursion_and_memory(ex: mt.Executor) -> None:
-    assert type(ex.submit(_endless).exception(20)) is RecursionError
-    assert isinstance(ex.submit(np.zeros, 1 << 50).exception(20), MemoryError)
+    assert type(ex.submit(_endless).exception(120)) is RecursionError
+    assert isinstance(ex.submit(np.zeros, 1 << 50).exception(120), MemoryError)
     _still_well(ex)
 
 
@@ -172,7 +172,7 @@ def _endless() -> None:
 
 
 def check_exception_that_does_not_pickle(ex: mt.Executor) -> None:
-    error = ex.submit(fail, HasLock, "has a lock").exception(20)
+    error = ex.submit(fail, HasLock, "has a lock").exception(120)
     assert type(error) is mt.RemoteError
     assert "HasLock: has a lock" in str(error)
     assert "in fail" in str(error.__cause__)
@@ -180,11 +180,11 @@ def check_exception_that_does_not_pickle(ex: mt.Executor) -> None:
 
 
 def check_exception_with_an_init_of_its_own(ex: mt.Executor) -> None:
-    error = ex.submit(_raise_needs_keyword).exception(20)
+    error = ex.submit(_raise_needs_keyword).exception(120)
     assert type(error) is NeedsKeyword  # made without its own __init__
     assert error.args == ("code 3",)
     again = ex.with_options(retries=1, retry_on=NeedsKeyword)
-    assert again.submit(_raise_at_first).result(20) == 2
+    assert again.submit(_raise_at_first).result(120) == 2
     _still_well(ex)
 
 
@@ -210,9 +210,9 @@ def check_argument_that_does_not_pickle(ex: mt.Executor) -> None:
     before = ex.submit(echo, 1)
     bad = ex.submit(echo, Engine())
     after = ex.submit(echo, 2)
-    _assert_names_the_part(bad.exception(20), "parts", "'valve'", "[1]")
-    _assert_names_the_part(ex.submit(echo, value=Engine()).exception(20), "value")
-    assert (before.result(20), after.result(20)) == (1, 2)
+    _assert_names_the_part(bad.exception(120), "parts", "'valve'", "[1]")
+    _assert_names_the_part(ex.submit(echo, value=Engine()).exception(120), "value")
+    assert (before.result(120), after.result(120)) == (1, 2)
 
 
 def check_function_that_does_not_pickle(ex: mt.Executor) -> None:
@@ -225,10 +225,10 @@ def check_function_that_does_not_pickle(ex: mt.Executor) -> None:
     functions: list[Callable[..., Any]] = [closure, engine, engine.run]
     for function in functions:
         before = ex.submit(echo, 1)
-        _assert_names_the_part(ex.submit(function).exception(20))
-        assert before.result(20) == 1
+        _assert_names_the_part(ex.submit(function).exception(120))
+        assert before.result(120) == 1
         raises(mt.SerializationError, lambda f=function: list(ex.map(f, [1])))
-    _assert_names_the_part(ex.submit(engine).exception(20), "parts", "'valve'")
+    _assert_names_the_part(ex.submit(engine).exception(120), "parts", "'valve'")
     _still_well(ex)
 
 
@@ -236,15 +236,15 @@ def check_result_that_does_not_pickle(ex: mt.Executor) -> None:
     futures = [ex.submit(_engine_if, number == 5) for number in range(10)]
     for number, future in enumerate(futures):
         if number == 5:
-            _assert_names_the_part(future.exception(20), "parts", "'valve'", "[1]")
+            _assert_names_the_part(future.exception(120), "parts", "'valve'", "[1]")
         else:
-            assert future.result(20) is None
+            assert future.result(120) is None
     for chunksize in (1, 10):
         results = ex.map(_engine_if, [False, True, False], chunksize=chunksize)
         assert next(results) is None
         error = raises(mt.SerializationError, lambda r=results: next(r))
         _assert_names_the_part(error, "parts")
-    generator = ex.submit(_generator).exception(20)
+    generator = ex.submit(_generator).exception(120)
     assert "generator" in str(generator)
     _still_well(ex)
 
@@ -283,12 +283,12 @@ def check_what_breaks_on_arrival(ex: mt.Executor) -> None:
             ("function", ex.submit(bad)),
             ("result", ex.submit(BreaksOnArrival, kind)),
         ):
-            error = future.exception(20)
+            error = future.exception(120)
             assert "broke on arrival" in str(error), (what, kind, repr(error))
             if kind == "ValueError":
                 assert type(error) is mt.SerializationError, (what, repr(error))
                 assert what in str(error)
-        assert [future.result(20) for future in good] == [1, 1, 1]
+        assert [future.result(120) for future in good] == [1, 1, 1]
     _still_well(ex)
 
 
@@ -309,10 +309,10 @@ def check_what_breaks_on_leaving(ex: mt.Executor) -> None:
             ("argument", ex.submit(echo, BreaksOnLeaving(kind))),
             ("result", ex.submit(BreaksOnLeaving, kind)),
         ):
-            error = future.exception(20)
+            error = future.exception(120)
             assert type(error) is mt.SerializationError, (what, repr(error))
             assert f"{kind}: broke on arrival" in str(error), (what, repr(error))
-        assert [future.result(20) for future in good] == [1, 1, 1]
+        assert [future.result(120) for future in good] == [1, 1, 1]
         items = [1, BreaksOnLeaving(kind), 3]
         values = list(ex.map(echo, items, return_exceptions=True, timeout=20))
         assert [values[0], values[2]] == [1, 3]
@@ -337,12 +337,44 @@ def check_bad_among_many(ex: mt.Executor) -> None:
     futures = [ex.submit(_odd_fails, number) for number in range(500)]
     for number, future in enumerate(futures):
         if number % 2:
-            assert future.exception(20).args == (number,)
+            assert future.exception(120).args == (number,)
         else:
-            assert future.result(20) == number
+            assert future.result(120) == number
 
 
 def _odd_fails(number: int) -> int:
     if number % 2:
         raise ValueError(number)
     return number
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _raise_nested(depth: int) -> None:
+    error = ValueError("deep")
+    error.value = _nested(depth)  # type: ignore[attr-defined]
+    raise error
+
+
+def check_what_is_nested_too_deeply(ex: mt.Executor) -> None:
+    deep = _nested(100_000)
+    errors = [
+        ex.submit(len, deep).exception(20),
+        ex.submit(dict, deep=deep).exception(20),
+        ex.submit(lambda: deep).exception(20),
+        ex.submit(_nested, 100_000).exception(20),
+        *ex.map(echo, [deep], return_exceptions=True),
+        *ex.map(_nested, [100_000], return_exceptions=True),
+    ]
+    for error in errors:
+        assert type(error) is mt.SerializationError, repr(error)
+        assert "recursion" in str(error), error
+    error = ex.submit(_raise_nested, 100_000).exception(20)
+    assert type(error) is mt.RemoteError
+    assert "ValueError: deep" in str(error), error
+    _still_well(ex)

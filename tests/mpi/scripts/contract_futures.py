@@ -61,7 +61,7 @@ def check_states_of_running_and_queued(ex: mt.Executor) -> None:
         assert queued.done()
         raises(CancelledError, queued.result)
         raises(CancelledError, queued.exception)
-    assert running.result(20) is None
+    assert running.result(120) is None
     assert not running.running()
 
 
@@ -70,7 +70,7 @@ def check_cancelled_is_never_run(ex: mt.Executor) -> None:
     with Occupied(ex):
         futures = [ex.submit(fresh(gate.hold)) for _ in range(20)]
         assert all(future.cancel() for future in futures)
-    assert ex.submit(echo, 1).result(20) == 1
+    assert ex.submit(echo, 1).result(120) == 1
     assert gate.waiting == 0
 
 
@@ -82,7 +82,7 @@ def check_timeouts(ex: mt.Executor) -> None:
     raises(concurrent.futures.TimeoutError, lambda: future.exception(0))
     raises(concurrent.futures.TimeoutError, lambda: future.exception(timeout=0.01))
     gate.open()
-    assert future.result(timeout=20) == 5
+    assert future.result(timeout=120) == 5
 
 
 def check_repr(ex: mt.Executor) -> None:
@@ -146,13 +146,13 @@ def check_callback_that_raises(ex: mt.Executor) -> None:
         future.add_done_callback(wrong)
         future.add_done_callback(lambda _: called.set())
         gate.open()
-        assert called.wait(20)
+        assert called.wait(120)
         future.add_done_callback(wrong)
     finally:
         for entry in logger.filters[:]:
             logger.removeFilter(entry)
     assert len(records) == 2
-    assert ex.submit(echo, 1).result(20) == 1
+    assert ex.submit(echo, 1).result(120) == 1
 
 
 def check_callback_that_submits(ex: mt.Executor) -> None:
@@ -167,7 +167,7 @@ def check_callback_that_submits(ex: mt.Executor) -> None:
             done.set()
 
     ex.submit(pow, 1, 1).add_done_callback(more)
-    assert done.wait(20)
+    assert done.wait(120)
     assert seen == list(range(1, 51))
 
 
@@ -176,9 +176,9 @@ def check_callback_that_waits(ex: mt.Executor) -> None:
     for number in range(20):
         future = ex.submit(echo, number)
         future.add_done_callback(
-            lambda f: results.append(f.result() + ex.submit(echo, 2).result(20))
+            lambda f: results.append(f.result() + ex.submit(echo, 2).result(120))
         )
-        assert future.result(20) == number
+        assert future.result(120) == number
     until(lambda: len(results) == 20, "the callbacks got their other results")
     assert sorted(results) == list(range(2, 22))
 
@@ -195,12 +195,12 @@ def check_callback_that_maps(ex: mt.Executor) -> None:
 def check_many_futures_in_any_order(ex: mt.Executor) -> None:
     futures = [ex.submit(double, number) for number in range(2000)]
     for number, future in reversed(list(enumerate(futures))):
-        assert future.result(20) == 2 * number
+        assert future.result(120) == 2 * number
 
 
 def check_submit_in_the_depth(ex: mt.Executor) -> None:
     for number in range(300):
-        assert ex.submit(echo, number).result(20) == number
+        assert ex.submit(echo, number).result(120) == number
 
 
 def check_futures_are_freed(ex: mt.Executor) -> None:
@@ -215,7 +215,7 @@ def check_futures_are_freed(ex: mt.Executor) -> None:
 
 def check_unwanted_futures_are_freed(ex: mt.Executor) -> None:
     seen = [weakref.ref(ex.submit(double, number)) for number in range(200)]
-    assert ex.submit(echo, 1).result(20) == 1
+    assert ex.submit(echo, 1).result(120) == 1
 
     def gone() -> bool:
         gc.collect()
@@ -229,7 +229,7 @@ def check_arguments_are_freed(ex: mt.Executor) -> None:
     argument = weakref.ref(array)
     future = ex.submit(np.sum, array)
     del array
-    assert future.result(20) == 200_000
+    assert future.result(120) == 200_000
 
     def gone() -> bool:
         gc.collect()
@@ -256,7 +256,7 @@ def check_raised_exceptions_are_freed(ex: mt.Executor) -> None:
 
 def check_futures_do_not_travel(ex: mt.Executor) -> None:
     future = ex.submit(echo, 1)
-    error = ex.submit(echo, future).exception(20)
+    error = ex.submit(echo, future).exception(120)
     assert isinstance(error, mt.SerializationError), error
     assert "result()" in str(error), error
     assert future.result() == 1

@@ -98,7 +98,7 @@ def check_shutdown_without_waiting() -> None:
     results = ex.map(double, range(5))
     ex.shutdown(wait=False)
     gate.open()
-    assert [f.result(20) for f in futures] == list(range(5))
+    assert [f.result(120) for f in futures] == list(range(5))
     assert list(results) == [0, 2, 4, 6, 8]
 
 
@@ -114,7 +114,7 @@ def check_shutdown_that_cancels() -> None:
         assert [f.cancelled() for f in occupied.futures] == killed
     ex.shutdown()
     if not ex.options.isolate:
-        assert all(f.result(20) is None for f in occupied.futures)
+        assert all(f.result(120) is None for f in occupied.futures)
     raises(CancelledError, lambda: list(results))
     assert log.lines() == []
 
@@ -161,16 +161,48 @@ def check_shutdown_in_a_callback() -> None:
 def check_one_after_another() -> None:
     for number in range(20):
         with mt.Executor() as ex:
-            assert ex.submit(double, number).result(20) == 2 * number
+            assert ex.submit(double, number).result(120) == 2 * number
+
+
+def _draw() -> float:
+    return float(mt.rng().random())
 
 
 def check_two_at_once() -> None:
+    with mt.Executor(seed=5) as alone:
+        draws = [alone.submit(_draw).result(120) for _ in range(3)]
+    with mt.Executor() as outer:
+        first = outer.submit(echo, 0)
+        with mt.Executor(seed=5) as inner:
+            got = []
+            for number in range(3):  # the calls of the other change no numbers of it
+                assert outer.submit(echo, number).result(120) == number
+                got.append(inner.submit(_draw).result(120))
+            assert got == draws
+            assert list(inner.map(double, range(5))) == [0, 2, 4, 6, 8]
+        raises(RuntimeError, lambda: inner.submit(echo, 1))
+        assert list(outer.map(double, range(5))) == [0, 2, 4, 6, 8]
+        assert first.result(120) == 0
     with mt.Executor() as ex:
-        error = raises(mt.ConfigurationError, mt.Executor)
-        assert "open already" in str(error)
-        assert ex.submit(echo, 1).result(20) == 1
+        assert ex.submit(echo, 2).result(120) == 2
+
+
+def _library_call() -> list[int]:
+    executor = mt.Executor()
+    executor.submit(echo, 1)
+    return list(executor.map(abs, [-1, -2]))
+
+
+def check_one_that_was_dropped_keeps_nobody_out() -> None:
+    for _ in range(3):
+        assert _library_call() == [1, 2]
+    ring = [mt.Executor()]
+    ring.append(ring)  # type: ignore[arg-type]
+    future = ring[0].submit(echo, 3)
+    del ring
     with mt.Executor() as ex:
-        assert ex.submit(echo, 2).result(20) == 2
+        assert ex.submit(echo, 4).result(20) == 4
+        assert future.result(20) == 3
 
 
 def _make_executor() -> None:
@@ -184,19 +216,19 @@ def _use_executor() -> None:
 
 def check_none_in_a_task(ex: mt.Executor) -> None:
     for function in (_make_executor, _use_executor):
-        error = ex.submit(function).exception(20)
+        error = ex.submit(function).exception(120)
         assert type(error) is mt.ConfigurationError, error
         assert "inside a task" in str(error)
-    assert ex.submit(echo, 1).result(20) == 1
+    assert ex.submit(echo, 1).result(120) == 1
 
 
 def check_none_sent_to_a_task(ex: mt.Executor) -> None:
-    error = ex.submit(echo, ex).exception(20)
+    error = ex.submit(echo, ex).exception(120)
     assert isinstance(error, mt.SerializationError), error
     assert "inside a task" in str(error)
 
 
 def check_none_captured_by_a_task(ex: mt.Executor) -> None:
-    error = ex.submit(lambda: ex.submit(echo, 1)).exception(20)
+    error = ex.submit(lambda: ex.submit(echo, 1)).exception(120)
     assert isinstance(error, mt.MpiTasksError), error
     assert "inside a task" in str(error), error

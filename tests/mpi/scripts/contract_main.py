@@ -120,40 +120,40 @@ def is_point(value: object) -> bool:
 
 
 def check_functions(ex: mt.Executor) -> None:
-    assert ex.submit(shift, 1).result(20) == 101
+    assert ex.submit(shift, 1).result(120) == 101
     assert list(ex.map(shift, range(50))) == list(range(100, 150))
-    assert ex.submit(factorial, 5).result(20) == 120
-    assert ex.submit(norm, [3.0, 4.0]).result(20) == 5.0
-    assert ex.submit(decorated, 3).result(20) == 7
-    assert ex.submit(lambda x: shift(x) + OFFSET, 1).result(20) == 201
-    assert ex.submit(functools.partial(shift), 2).result(20) == 102
+    assert ex.submit(factorial, 5).result(120) == 120
+    assert ex.submit(norm, [3.0, 4.0]).result(120) == 5.0
+    assert ex.submit(decorated, 3).result(120) == 7
+    assert ex.submit(lambda x: shift(x) + OFFSET, 1).result(120) == 201
+    assert ex.submit(functools.partial(shift), 2).result(120) == 102
 
 
 def check_methods(ex: mt.Executor) -> None:
     point = Point(3)
-    assert ex.submit(point, 4).result(20) == 7
+    assert ex.submit(point, 4).result(120) == 7
     point.x = 5
-    assert ex.submit(point, 4).result(20) == 9
-    assert ex.submit(point.moved, 1).result(20) == Point(6)
-    assert ex.submit(Point.twice, 4).result(20) == 8
+    assert ex.submit(point, 4).result(120) == 9
+    assert ex.submit(point.moved, 1).result(120) == Point(6)
+    assert ex.submit(Point.twice, 4).result(120) == 8
 
 
 def check_instances_both_ways(ex: mt.Executor) -> None:
-    back = ex.submit(Point(1).moved, 1).result(20)
+    back = ex.submit(Point(1).moved, 1).result(120)
     assert type(back) is Point
-    assert type(ex.submit(Point.at, 2).result(20)) is Point
-    assert type(ex.submit(Point, 2).result(20)) is Point
-    assert ex.submit(is_point, Point(3)).result(20) is True
+    assert type(ex.submit(Point.at, 2).result(120)) is Point
+    assert type(ex.submit(Point, 2).result(120)) is Point
+    assert ex.submit(is_point, Point(3)).result(120) is True
     assert list(ex.map(is_point, [Point(1), 2])) == [True, False]
     points = ex.map(Point, range(5))
     assert [type(point) for point in points] == [Point] * 5
     for value in (Colour.BLUE, Pair(1, Colour.RED), Setup("s", (1, 2)), {Point(1): 2}):
-        back = ex.submit(support.echo, value).result(20)
+        back = ex.submit(support.echo, value).result(120)
         assert back == value
         assert type(back) is type(value)
-    assert ex.submit(support.echo, Colour.RED).result(20) is Colour.RED
+    assert ex.submit(support.echo, Colour.RED).result(120) is Colour.RED
     array = np.arange(40_000)
-    back = ex.submit(support.echo, Setup("big", array)).result(20)
+    back = ex.submit(support.echo, Setup("big", array)).result(120)
     assert type(back) is Setup
     assert (back.grid == array).all()
     back.grid[0] = 1
@@ -172,14 +172,14 @@ def check_redefined_function(ex: mt.Executor) -> None:
         code = compile(f"def again(x): return x * {number}", "<cell>", "exec")
         exec(code, module.__dict__)
         again = module.__dict__["again"]
-        assert ex.submit(again, 10).result(20) == 10 * number
+        assert ex.submit(again, 10).result(120) == 10 * number
         assert list(ex.map(again, [1, 2])) == [number, 2 * number]
 
 
 def check_main_of_the_worker_is_its_own(ex: mt.Executor) -> None:
     assert sys.modules["__main__"].__dict__["shift"] is shift
     assert isinstance(sys.modules["__main__"], types.ModuleType)
-    assert ex.submit(shift, 0).result(20) == 100
+    assert ex.submit(shift, 0).result(120) == 100
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def check_exception_at_its_place(ex: mt.Executor) -> None:
 
 
 def check_stop_iteration(ex: mt.Executor) -> None:
-    assert type(ex.submit(fail, StopIteration, 5).exception(20)) is StopIteration
+    assert type(ex.submit(fail, StopIteration, 5).exception(120)) is StopIteration
     raises(RuntimeError, lambda: list(ex.map(fail, [StopIteration])))
     raises(RuntimeError, lambda: list(ex.map(next, [iter([1]), iter([])])))
 
@@ -131,7 +131,7 @@ def check_source_that_raises(ex: mt.Executor) -> None:
     results = ex.map(double, numbers(), buffersize=1)
     assert next(results) == 2
     raises(LookupError, lambda: next(results))
-    assert ex.submit(echo, 1).result(20) == 1
+    assert ex.submit(echo, 1).result(120) == 1
 
 
 def check_buffersize(ex: mt.Executor) -> None:
@@ -167,9 +167,9 @@ def check_close_drops_the_rest(ex: mt.Executor) -> None:
     closer = threading.Thread(target=lambda: next(results))
     closer.start()
     gate.open()
-    closer.join(20)
+    closer.join(120)
     results.close()  # type: ignore[attr-defined]
-    assert ex.submit(echo, 3).result(20) == 3
+    assert ex.submit(echo, 3).result(120) == 3
     assert list(ex.map(double, range(3))) == [0, 2, 4]
 
 
@@ -181,7 +181,7 @@ def _log_and_hold(log: Log, gate: Gate, number: int) -> None:
 def check_unstarted_results_may_be_dropped(ex: mt.Executor) -> None:
     ex.map(double, range(100))
     gc.collect()
-    assert ex.submit(echo, 3).result(20) == 3
+    assert ex.submit(echo, 3).result(120) == 3
 
 
 def check_several_at_once(ex: mt.Executor) -> None:
@@ -190,13 +190,13 @@ def check_several_at_once(ex: mt.Executor) -> None:
     for row in zip(range(100), *maps, strict=True):
         base, *powers = row
         assert powers == [base**n for n in range(5)]
-    assert [f.result(20) for f in futures] == [n * n for n in range(50)]
+    assert [f.result(120) for f in futures] == [n * n for n in range(50)]
 
 
 def check_submits_between_results(ex: mt.Executor) -> None:
     for number, value in enumerate(ex.map(double, range(50))):
         assert value == 2 * number
-        assert ex.submit(echo, number).result(20) == number
+        assert ex.submit(echo, number).result(120) == number
         assert list(ex.map(double, [number])) == [2 * number]
 
 

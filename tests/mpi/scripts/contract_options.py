@@ -15,7 +15,7 @@ def check_all_workers_work(ex: mt.Executor) -> None:
     futures = [ex.submit(fresh(_hold_here), gate) for _ in range(ex.num_workers)]
     until(lambda: gate.waiting == ex.num_workers, "every worker has a task")
     gate.open()
-    places = {future.result(20) for future in futures}
+    places = {future.result(120) for future in futures}
     assert len(places) == ex.num_workers
 
 
@@ -43,7 +43,7 @@ def check_views(ex: mt.Executor) -> None:
     assert view.options == default.replace(priority=3)
     assert ex.options == default
     assert both.num_workers == ex.num_workers
-    assert both.submit(double, 2).result(20) == 4
+    assert both.submit(double, 2).result(120) == 4
     assert list(both.map(double, range(9))) == list(range(0, 18, 2))
     assert sorted(both.map_unordered(double, [1])) == [(0, 2)]
     assert list(both.starmap(pow, [(2, 3)])) == [8]
@@ -53,7 +53,7 @@ def check_options_of_the_executor() -> None:
     with mt.Executor(priority=2, label="all") as ex:
         default = mt.TaskOptions(isolate=ex.options.isolate)  # of the command line
         assert ex.options == default.replace(priority=2, label="all")
-        assert ex.submit(double, 2).result(20) == 4
+        assert ex.submit(double, 2).result(120) == 4
 
 
 def check_options_of_one_map(ex: mt.Executor) -> None:
@@ -88,7 +88,7 @@ def check_wrong_options_leave_no_executor_open() -> None:
     raises(mt.OptionError, lambda: mt.Executor(priority=1.5))
     raises(TypeError, lambda: mt.Executor(workers=4))
     with mt.Executor() as ex:
-        assert ex.submit(echo, 1).result(20) == 1
+        assert ex.submit(echo, 1).result(120) == 1
 
 
 def check_priorities(ex: mt.Executor) -> None:

@@ -112,7 +112,7 @@ def _assert_same(sent: Any, back: Any, name: str) -> None:
 def _check_arrays(ex: mt.Executor, arrays: list[tuple[str, Any]]) -> None:
     futures = [ex.submit(_write_back, values) for _, values in arrays]
     for (name, values), future in zip(arrays, futures, strict=True):
-        back, writable, remainder = future.result(20)
+        back, writable, remainder = future.result(120)
         assert writable, f"{name} is read-only in the task"
         assert values.dtype.alignment < 8 or not remainder, f"{name} is not aligned"
         _assert_same(values, back, name)
@@ -137,7 +137,7 @@ def check_small_arrays(ex: mt.Executor) -> None:
 def check_arrays_around_the_threshold(ex: mt.Executor) -> None:
     for nbytes in (65535, 65536, 65537, 1 << 20, (16 << 20) + 3):
         values = np.arange(nbytes, dtype=np.uint8)
-        back = ex.submit(double, values).result(20)
+        back = ex.submit(double, values).result(120)
         assert (back == 2 * values).all()
         back.fill(1)
 
@@ -145,7 +145,7 @@ def check_arrays_around_the_threshold(ex: mt.Executor) -> None:
 def check_arrays_nested(ex: mt.Executor) -> None:
     values = np.arange(BIG)
     sample = Sample("s", values, {"again": values, "list": [values[:5], {"t": (1,)}]})
-    back = ex.submit(echo, sample).result(20)
+    back = ex.submit(echo, sample).result(120)
     assert type(back) is Sample
     assert back.values is back.more["again"]
     _assert_same(values, back.values, "nested")
@@ -157,17 +157,17 @@ def check_many_arrays_at_once(ex: mt.Executor) -> None:
     blocks = [np.full(30_000, n) for n in range(60)]
     futures = [ex.submit(double, block) for block in blocks]
     for number, future in enumerate(futures):
-        assert (future.result(20) == 2 * number).all()
+        assert (future.result(120) == 2 * number).all()
     pieces = [np.full(3, n) for n in range(2000)]
-    back = ex.submit(echo, pieces).result(20)
+    back = ex.submit(echo, pieces).result(120)
     assert [int(piece[0]) for piece in back] == list(range(2000))
     assert sum(map(int, ex.map(np.sum, blocks))) == 30_000 * sum(range(60))
 
 
 def check_large_frames(ex: mt.Executor) -> None:
     words = [f"{number:0200}" for number in range(100_000)]
-    assert ex.submit(len, words).result(20) == len(words)
-    assert ex.submit(_words, len(words)).result(20) == words
+    assert ex.submit(len, words).result(120) == len(words)
+    assert ex.submit(_words, len(words)).result(120) == words
 
 
 def _words(count: int) -> list[str]:
@@ -181,8 +181,8 @@ def check_sent_is_a_copy(ex: mt.Executor) -> None:
         futures = ex.submit(fresh(np.sum), values), ex.submit(fresh(sum), numbers)
         values += 1
         numbers.append(4)
-    assert futures[0].result(20) == 0
-    assert futures[1].result(20) == 6
+    assert futures[0].result(120) == 0
+    assert futures[1].result(120) == 6
 
 
 def _reusing(values: Any, count: int) -> Iterator[Any]:
@@ -201,10 +201,10 @@ def check_arguments_that_are_used_again(ex: mt.Executor) -> None:
         expected = list(range(50))
         futures = [ex.submit(_first, one) for one in _reusing(values, 50)]
         values[0] = 77
-        assert [future.result(20) for future in futures] == expected
+        assert [future.result(120) for future in futures] == expected
         isolated = ex.with_options(isolate=True, retries=1)
         futures = [isolated.submit(_first, one) for one in _reusing(values, 9)]
-        assert [future.result(20) for future in futures] == expected[:9]
+        assert [future.result(120) for future in futures] == expected[:9]
         assert list(ex.map(_first, _reusing(values, 50))) == expected
         assert list(ex.map(_first, _reusing(values, 50), buffersize=3)) == expected
         assert list(ex.map(_first, _reusing(values, 50), range(50))) == expected
@@ -233,7 +233,7 @@ def check_results_that_are_used_again(ex: mt.Executor) -> None:
         expected = list(range(50))
         kinds = [kind] * 50
         futures = [ex.submit(_fill, number, kind) for number in range(50)]
-        assert [future.result(20)[0] for future in futures] == expected
+        assert [future.result(120)[0] for future in futures] == expected
         for results in (
             ex.map(_fill, range(50), kinds),
             ex.map(_fill, range(50), kinds, chunksize=25, retries=1),
@@ -245,12 +245,12 @@ def check_results_that_are_used_again(ex: mt.Executor) -> None:
 
 def check_task_has_its_own_copy(ex: mt.Executor) -> None:
     large, small = np.zeros(BIG), np.zeros(3)
-    back = ex.submit(_increase, [large, small]).result(20)
+    back = ex.submit(_increase, [large, small]).result(120)
     assert not large.any()
     assert not small.any()
     assert (back[0] == 1).all()
     assert (back[1] == 1).all()
-    kept = ex.submit(_remember).result(20)
+    kept = ex.submit(_remember).result(120)
     kept += 1
     assert set(ex.map(_remembered, range(20))) <= {0.0}
 
@@ -313,18 +313,18 @@ def check_plain_values_keep_their_types(ex: mt.Executor) -> None:
     ]
     futures = [ex.submit(echo, value) for value in values]
     for value, future in zip(values, futures, strict=True):
-        back = future.result(20)
+        back = future.result(120)
         assert type(back) is type(value), (value, back)
         assert back == value
     for value, back in zip(values, ex.map(echo, values), strict=True):
         assert type(back) is type(value), (value, back)
         assert back == value
-    assert math.copysign(1, ex.submit(echo, -0.0).result(20)) == -1
-    assert math.isnan(ex.submit(echo, math.nan).result(20))
+    assert math.copysign(1, ex.submit(echo, -0.0).result(120)) == -1
+    assert math.isnan(ex.submit(echo, math.nan).result(120))
 
 
 def check_bytearrays_are_writable(ex: mt.Executor) -> None:
-    back = ex.submit(_first_byte_seven, bytearray(1_000_000)).result(20)
+    back = ex.submit(_first_byte_seven, bytearray(1_000_000)).result(120)
     assert type(back) is bytearray
     assert back[0] == 7
     back[0] = 8
@@ -348,10 +348,10 @@ def check_pandas(ex: mt.Executor) -> None:
                 "c": pd.Categorical([n % 3 for n in range(count)]),
             }
         )
-        back = ex.submit(_double_x, frame).result(20)
+        back = ex.submit(_double_x, frame).result(120)
         pd.testing.assert_frame_equal(back, frame.assign(x=2 * frame["x"]))
         back.loc[0, "x"] = 9.0
-        series = ex.submit(echo, frame["x"]).result(20)
+        series = ex.submit(echo, frame["x"]).result(120)
         pd.testing.assert_series_equal(series, frame["x"])
 
 
@@ -367,8 +367,8 @@ def check_pyarrow(ex: mt.Executor) -> None:
         table = pa.table(
             {"n": np.arange(count), "s": [None, *map(str, range(count - 1))]}
         )
-        assert ex.submit(echo, table).result(20).equals(table)
-        assert ex.submit(_column, table).result(20).equals(table["n"])
+        assert ex.submit(echo, table).result(120).equals(table)
+        assert ex.submit(_column, table).result(120).equals(table["n"])
 
 
 def _column(table: Any) -> Any:
@@ -377,7 +377,7 @@ def _column(table: Any) -> Any:
 
 def check_random_generators(ex: mt.Executor) -> None:
     generator = np.random.default_rng(5)
-    assert ex.submit(_draw, generator).result(20) == _draw(generator)
+    assert ex.submit(_draw, generator).result(120) == _draw(generator)
 
 
 def _draw(generator: np.random.Generator) -> float:

@@ -49,25 +49,25 @@ def words(count: int) -> list[str]:
 def check(ex: mt.Executor) -> None:
     """Try arguments and results."""
     large = np.ones(ITEMS)
-    assert ex.submit(total, large[:9000]).result(30) == 9000  # NumPy is there now
-    ex.submit(limit, ROOM).result(20)
+    assert ex.submit(total, large[:9000]).result(120) == 9000  # NumPy is there now
+    ex.submit(limit, ROOM).result(120)
     for options in ({}, {"isolate": True}):
         view = ex.with_options(**options)
-        assert type(view.submit(total, large).exception(30)) is MemoryError
-        assert view.submit(total, large[:1000]).result(30) == 1000
+        assert type(view.submit(total, large).exception(120)) is MemoryError
+        assert view.submit(total, large[:1000]).result(120) == 1000
     items = [large[:10], large, large[:9000]]
     values: list[Any] = list(ex.map(total, items, return_exceptions=True))
     assert [values[0], type(values[1]), values[2]] == [10, MemoryError, 9000]
-    ex.submit(unlimit).result(20)
+    ex.submit(unlimit).result(120)
     limit(ROOM)
-    error = ex.submit(make, ITEMS).exception(30)
+    error = ex.submit(make, ITEMS).exception(120)
     assert type(error) is MemoryError
     assert "0.064 GB was sent to rank 0" in str(error)
     sizes = [10, ITEMS, 9000]
     values = list(ex.map(make, sizes, return_exceptions=True))
     assert [len(values[0]), type(values[1]), len(values[2])] == [10, MemoryError, 9000]
     if "frame" in sys.argv:
-        error = ex.submit(words, 400_000).exception(30)
+        error = ex.submit(words, 400_000).exception(120)
         assert type(error) is mt.TransportError, repr(error)
         assert "does not fit into the memory of rank 0" in str(error)
     unlimit()

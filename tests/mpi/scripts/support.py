@@ -21,7 +21,7 @@ from typing import Any
 
 import mpitasks as mt
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 """Seconds after which what a check waits for is taken to hang."""
 
 scratch = Path(tempfile.gettempdir())

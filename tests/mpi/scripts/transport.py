@@ -11,26 +11,29 @@ import sys
 import traceback
 import uuid
 
-from mpitasks.wire import mpi
-from mpitasks.wire.doorbell import Doorbell
+from mpitasks.wire import mpi_transport
+from mpitasks.wire.wakeup import Wakeup
 from transport_contract import CHECKS, drive
 
 
 def main() -> None:
     """Go through the checks, in the same order on both ranks."""
     faulthandler.dump_traceback_later(40.0, exit=False)
-    comm = mpi.world().Dup()
+    comm = mpi_transport.world().Dup()
     assert comm.Get_size() == 2
     rank = comm.Get_rank()
     spare_cores = "--spare-cores" in sys.argv
     # A single peer is received from in another way than any of several.
     peers = range(2) if "--any-source" in sys.argv else [1 - rank]
-    bell = None
+    wakeup = None
     if "--bell" in sys.argv:
-        bell = Doorbell(comm.bcast(uuid.uuid4().hex), rank, [1 - rank])
+        name, secret = comm.bcast((uuid.uuid4().hex, uuid.uuid4().bytes))
+        wakeup = Wakeup(name, secret, rank, [1 - rank])
         comm.Barrier()  # before anybody rings
     survives = "--survives" in sys.argv
-    end = mpi.MpiTransport(comm, peers, spare_cores, bell, survives=survives)
+    end = mpi_transport.MpiTransport(
+        comm, peers, spare_cores, wakeup, survives=survives
+    )
     assert end.rank == rank
     for check in CHECKS:
         if rank == 0:
@@ -38,14 +41,14 @@ def main() -> None:
         side = check.worker if rank else check.master
         drive(side(end, 1 - rank), end)
     comm.Barrier()
-    assert bell is None or bell.trusted
+    assert wakeup is None or wakeup.trusted
     assert end.poll() is None
     assert not end.sending()
     end.close()
     comm.Barrier()
     if rank == 0:
         print(f"checks: {len(CHECKS)} passed", flush=True)
-    mpi.finalize()
+    mpi_transport.finalize()
 
 
 if __name__ == "__main__":
@@ -53,4 +56,4 @@ if __name__ == "__main__":
         main()
     except Exception:
         traceback.print_exc()
-        mpi.abort(1)
+        mpi_transport.abort(1)

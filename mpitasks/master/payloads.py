@@ -1,0 +1,235 @@
+"""What stands behind a task on rank 0: its payload, a call or a bulk job.
+
+A `Call` is the future of a call and holds the encoded call until it has an outcome. A
+`BulkJob` (`mpitasks.master.bulk_job`) has chunks of its items as tasks. The scheduler
+carries payloads along and never looks at them. `Payload` says what the master asks of
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.errors import SerializationError
+from mpitasks.master.future import Driver, Future
+from mpitasks.scheduler.events import Task, TaskState
+from mpitasks.wire import codec
+from mpitasks.wire.messages import CALL, CALL_PLAIN
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from mpitasks.master.functions import Function
+    from mpitasks.options import TaskOptions
+    from mpitasks.scheduler.events import TaskId
+    from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.script_pickle import ScriptPickler
+
+    class Payload(Protocol):
+        """What the master asks of a payload."""
+
+        @property
+        def is_call(self) -> bool:
+            """Whether it is a `Call`."""
+
+        @property
+        def options(self) -> TaskOptions:
+            """What was asked for it."""
+
+        @property
+        def target(self) -> Function:
+            """The function as it is sent."""
+
+        @property
+        def owner(self) -> object:
+            """Whose it is: an Executor's handle."""
+
+        @property
+        def wanted(self) -> bool:
+            """Whether what it still lacks is worth another attempt."""
+
+        @property
+        def wire(self) -> tuple[Any, ...] | None:
+            """The first attempt as it stands in a message, if it is a call."""
+
+        @property
+        def is_simple(self) -> bool:
+            """Whether its `wire` has neither buffers nor a place beside it."""
+
+        def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
+            """Return a task as it stands in a message, its place, and its buffers."""
+
+        def history(self, task: Task) -> History | None:
+            """Return what became of earlier attempts at a task of one item."""
+
+        def try_again(self, task: Task, history: History) -> None:
+            """Take note that this task is the next attempt."""
+
+        def is_sendable(self) -> bool:
+            """Whether another attempt can be sent."""
+
+        def give(self, task: Task, outcome: Any) -> None:
+            """Give a task of one item the failure that it ended with."""
+
+        def drop(self, task: Task) -> None:
+            """A task will not be run."""
+
+        def describe(self, task: Task) -> str:
+            """Return what messages call a task."""
+
+
+__all__ = ["Call", "History", "named"]
+
+_NO_BUFFERS: Sequence[Buffer] = ()
+
+_NEW = TaskState.NEW
+_new_task = Task.__new__
+
+PLAIN_BYTES = 32
+"""What a call with plain arguments is taken to weigh in a message."""
+
+
+class History:
+    """What became of earlier attempts.
+
+    Attributes:
+        crashes: How many of them lost their rank.
+        blamed: How often that may have been its own doing.
+        errors: What each ended with, in order.
+    """
+
+    __slots__ = ("blamed", "crashes", "errors")
+
+    def __init__(self) -> None:
+        self.crashes = 0
+        self.blamed = 0
+        self.errors: list[BaseException] = []
+
+
+class Call(Future):
+    """One submitted call: its future, and what is sent of it until it is done.
+
+    Attributes:
+        target: The function as it is sent.
+        wire: The call as it stands in a message, with the id of its first attempt.
+        buffers: Its out-of-band buffers: the memory of the user's own arrays.
+        nbytes: What it weighs in a message.
+        options: What was asked for it.
+        owner: Whose it is: an Executor's handle.
+        place: Its place, as in `Batch.places`, if the id does not tell.
+    """
+
+    is_call = True
+    wanted = True
+    # What most calls have.
+    buffers: Sequence[Buffer] = _NO_BUFFERS
+    nbytes = PLAIN_BYTES
+    place: Any = None
+    _history: History | None = None
+
+    def __init__(
+        self,
+        id: TaskId,
+        target: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+        event_loop: Driver,
+        owner: object = None,
+    ) -> None:
+        """Pickle the call.
+
+        Raises:
+            SerializationError: An argument cannot be pickled.
+        """
+        self._event_loop = event_loop
+        self.options = options
+        self.owner = owner
+        if not kwargs and codec.is_plain(args):
+            self.wire = (id, target.id, CALL_PLAIN, args, 0)
+        else:
+            frame, buffers, notes = _encode_arguments(args, kwargs)
+            if notes is not None:
+                target = target.including(notes.names)
+            self.wire = (id, target.id, CALL, frame, len(buffers))
+            if buffers:
+                self.buffers = buffers
+                self.is_simple = False
+            self.nbytes = len(frame) + sum(map(len, buffers))
+        self.target = target
+        # A call of Task.__init__ costs as much as all of these.
+        self._task = task = _new_task(Task)
+        task.id = id
+        task.function = target.id
+        task.payload = self
+        task.nbytes = self.nbytes
+        task.priority = options.priority
+        task.task_spec = options.task_spec
+        task.start = 0
+        task.count = 1
+        task.alone = False
+        task.state = _NEW
+
+    @property
+    def task(self) -> Task:
+        """The latest attempt; not for a call that is done."""
+        assert self._task is not None
+        return self._task
+
+    def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
+        """Return the call as it stands in a message, its place, and its buffers."""
+        wire = self.wire
+        if wire[0] == task.id:
+            return wire, self.place, self.buffers
+        place = wire[0] if self.place is None else self.place
+        return (task.id, *wire[1:]), place, self.buffers
+
+    def history(self, task: Task) -> History | None:
+        """Return what became of earlier attempts."""
+        return self._history
+
+    def try_again(self, task: Task, history: History) -> None:
+        """Take note that this task is the next attempt."""
+        self._history = history
+        self._task = task
+
+    def is_sendable(self) -> bool:
+        """Whether another attempt can be sent.
+
+        Large arguments that were sent at once were not kept
+        (`mpitasks.master.argument_memory`).
+        """
+        return bool(len(self.buffers) == self.wire[4])
+
+    def give(self, task: Task, outcome: Any) -> None:
+        """Give the future the failure that the call ended with."""
+        self._settle(outcome)
+
+    def drop(self, task: Task) -> None:
+        """The call will not be run."""
+        self._settle_cancelled()
+
+    def describe(self, task: Task) -> str:
+        """Return what messages call it."""
+        return f"task {task.id} ({named(self)})"
+
+
+def named(payload: Payload) -> str:
+    """Return the name of a payload's function, with the label that it was given."""
+    label, function = payload.options.label, payload.target.label
+    return function if label is None else f"{label!r}: {function}"
+
+
+def _encode_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[bytes, list[Buffer], ScriptPickler | None]:
+    try:
+        return codec.encode_noting((args, kwargs), "the arguments")
+    except SerializationError:
+        # One by one, so that the message names the one that is to blame.
+        for index, value in enumerate(args):
+            codec.encode(value, f"argument {index}")
+        for name, value in kwargs.items():
+            codec.encode(value, f"argument {name!r}")
+        raise

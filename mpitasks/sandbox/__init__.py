@@ -1,0 +1,1 @@
+"""A rank's child processes, in which isolated tasks run."""

@@ -1,0 +1,1 @@
+"""Verbs of the command line that look at a machine, a run or a journal."""
