@@ -29,7 +29,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from bench import parser
-from mpitasks.core.events import (
+from mpitasks.scheduler.events import (
     Action,
     Assign,
     Bulk,
@@ -42,7 +42,7 @@ from mpitasks.core.events import (
     TasksSubmitted,
     WorkerJoined,
 )
-from mpitasks.core.scheduler import Scheduler
+from mpitasks.scheduler.scheduler import Scheduler
 from pools import OURS
 from results import Figure, publish
 

@@ -1,4 +1,4 @@
-"""What it brings that a stuck worker gives back what it has not begun.
+"""What it brings that a unresponsive worker gives back what it has not begun.
 
     mpiexec -n 5 python -m mpitasks benchmarks/give_back.py
 

@@ -118,7 +118,7 @@ class Rounds:
         bench = self.bench
         share = LONG_SHARE_SECONDS if seconds >= 10e-3 else SHARE_SECONDS
         count = 5 if bench.quick else round(share / seconds)
-        item = tasks.turns(seconds) if work == "spin" else seconds
+        item = tasks.polls(seconds) if work == "spin" else seconds
         best, walls = self._walls(work, [[item] * count] * bench.workers)
         name = equal_name(work, seconds)
         for who, wall in walls.items():
@@ -130,7 +130,7 @@ class Rounds:
         count = 50 if bench.quick else COUNT
         lengths = uneven(kind, LIST_SECONDS[work], count, seed)
         if work == "spin":
-            scale = tasks.turns(1e-3) / 1e-3
+            scale = tasks.polls(1e-3) / 1e-3
             lengths = [max(1, round(scale * length)) for length in lengths]
         shares = longest_first(lengths, bench.workers)
         best, walls = self._walls(work, shares, lengths)

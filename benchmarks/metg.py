@@ -90,7 +90,7 @@ def one_curve(bench: Bench, who: str, way: str, lengths: Sequence[float]) -> Non
     """Measure one candidate, on every rank."""
     points = []
     for length in lengths:
-        item = tasks.turns(1e-6 * length)
+        item = tasks.polls(1e-6 * length)
         most = MOST_OF_SLOW.get(who, MOST[way])
         count = min(int(WORK_SECONDS / (1e-6 * length)), most) * bench.workers
         if bench.quick:

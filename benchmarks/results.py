@@ -149,9 +149,9 @@ def verdict(figure: Mapping[str, Any]) -> str:
 
 
 def digits(value: float) -> str:
-    """Return a number with three digits that count, or all before the point."""
+    """Return a number with three digits that count: no figure is known better."""
     if value == 0 or abs(value) >= 100:
-        return f"{value:,.0f}"
+        return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.2g}" if abs(value) < 0.1 else f"{value:#.3g}".rstrip(".")
 
 
@@ -199,10 +199,23 @@ def _version(name: str) -> str | None:
 
 
 def commit(folder: Path) -> str | None:
-    """Return the commit that a folder is of, if it is of a checkout."""
-    words = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    """Return the commit that a folder is of, if it is of a checkout.
+
+    With "-dirty" behind it if files differ from it that are not results: a run of all
+    programs replaces those one after the other.
+    """
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        name = _git(folder, "describe", "--always")
+        root = _git(folder, "rev-parse", "--show-toplevel")
+        tracked = "--untracked-files=no"
+        own = ":!benchmarks/results"
+        changed = _git(Path(root), "status", "--porcelain", tracked, "--", ".", own)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{name}-dirty" if changed else name
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip()

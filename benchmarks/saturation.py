@@ -14,7 +14,7 @@ import argparse
 import heapq
 
 from core import Simulation
-from mpitasks.core.events import Bulk, BulkExtended, Cost, OutcomesArrived, Task
+from mpitasks.scheduler.events import Bulk, BulkExtended, Cost, OutcomesArrived, Task
 
 WORKERS = (1000, 10_000, 100_000)
 PER_WORKER = {1e-3: 160, 20e-3: 12, 0.1: 12, 1.0: 12, 10.0: 12}

@@ -61,7 +61,7 @@ def measure(pool: Futures, what: str, workers: int, items: list) -> dict[str, fl
 
 def speed_up(bench: Bench, work: str, count: int) -> None:
     """Measure map with so many workers, on every rank."""
-    item = tasks.turns(LENGTH) if work == "spin" else LENGTH
+    item = tasks.polls(LENGTH) if work == "spin" else LENGTH
     share = [item] * (5 if bench.quick else round(SHARE_SECONDS / LENGTH))
     shares = [share] * count + [[]] * (bench.workers - count)
     loop = bench.raw(lambda c: {"s": raw.plain_loops(c, WORK[work], shares)})

@@ -36,9 +36,13 @@ stamps: list[float] = []
 
 def stamp_transport() -> None:
     """Have this rank's transport note when a frame goes and when one comes."""
-    from mpitasks.wire import mpi
+    from mpitasks.wire import mpi_transport
 
-    send, transport, inbox = mpi.MpiTransport._send, mpi.MpiTransport, mpi.Posted
+    send, transport, inbox = (
+        mpi_transport.MpiTransport._send,
+        mpi_transport.MpiTransport,
+        mpi_transport.Posted,
+    )
 
     def stamped_send(self: Any, *words: Any) -> None:
         stamps.append(time.perf_counter())

@@ -40,7 +40,7 @@ def spin(iterations: int) -> None:
         pass
 
 
-def turns(seconds: float) -> int:
+def polls(seconds: float) -> int:
     """Return how many iterations of `spin` take so many seconds here and now.
 
     Refined at the length itself, since the first 256 turns of a loop are cheaper.

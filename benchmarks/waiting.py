@@ -1,4 +1,4 @@
-"""The standard library's `wait` and `as_completed` on our futures.
+"""Waiting for futures by other means than `result()`.
 
     mpiexec -n 2 python benchmarks/waiting.py
 
@@ -6,26 +6,36 @@
                                        at once, in tasks a second from the first
                                        submit on
     one by wait, one by as_completed   a single task, from submit on, median
+    one by callback                    the same: a done-callback puts it in a queue
+    one by asyncio                     the same: by `asyncio.wrap_future`
+    one by polling                     the same: `done()` until it is
 
-Both make conditions and waiters of the standard library on each future, and neither
-drives our engine: that is left to its background thread.
+`wait` and `as_completed` are the standard library's. They make conditions and waiters
+on each future, and drive our engine. The last three leave it to the background thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import os
+import queue
+import statistics
 
 from bench import Bench, median_time, parser, timed
 from pools import MPI4PY, OURS, Futures
 from results import Figure
 from tasks import identity
 
-RATE, LATENCY = 50_000, 1000
+RATE, LATENCY = 50_000, 60
 FIGURES = [
     Figure("all by wait", "tasks/s", aim=RATE),
     Figure("all by as_completed", "tasks/s", aim=RATE),
     Figure("one by wait", "us", lower=True, aim=LATENCY),
     Figure("one by as_completed", "us", lower=True, aim=LATENCY),
+    Figure("one by callback", "us", lower=True, aim=LATENCY),
+    Figure("one by asyncio", "us", lower=True, aim=LATENCY),
+    Figure("one by polling", "us", lower=True, aim=LATENCY),
 ]
 
 
@@ -41,12 +51,37 @@ def measure(pool: Futures, tasks: int, trips: int) -> dict[str, float]:
         for future in concurrent.futures.as_completed(futures):
             future.result()
 
+    done: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def by_callback(count: int) -> None:
+        for i in range(count):
+            submit(identity, i).add_done_callback(done.put)
+            done.get()
+
+    def by_polling(count: int) -> None:
+        for i in range(count):
+            future = submit(identity, i)
+            while not future.done():
+                os.sched_yield()
+
+    async def by_asyncio() -> float:
+        loop = asyncio.get_running_loop()
+        times = []
+        for i in range(trips):
+            begun = loop.time()
+            await asyncio.wrap_future(submit(identity, i))
+            times.append(loop.time() - begun)
+        return statistics.median(times)
+
     pool.call(identity, 0)
     return {
         "all by wait": tasks / timed(by_wait, tasks),
         "all by as_completed": tasks / timed(by_as_completed, tasks),
         "one by wait": 1e6 * median_time(trips, by_wait, 1),
         "one by as_completed": 1e6 * median_time(trips, by_as_completed, 1),
+        "one by callback": 1e6 * median_time(trips, by_callback, 1),
+        "one by asyncio": 1e6 * asyncio.run(by_asyncio()),
+        "one by polling": 1e6 * median_time(trips, by_polling, 1),
     }
 
 
