@@ -7,11 +7,11 @@ import os
 import pytest
 
 from mpitasks.wire import backoff
-from mpitasks.wire.backoff import Backoff
+from mpitasks.wire.backoff import SILENT_POLLS, Backoff
 
 
 class Ladder:
-    """A Patience whose clock stands still and whose steps are recorded."""
+    """A Backoff whose clock stands still and whose steps are recorded."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, *, spare_cores: bool, can_doze: bool
@@ -24,6 +24,12 @@ class Ladder:
         monkeypatch.setattr(os, "sched_yield", lambda: self.steps.append("yield"))
         self.backoff = Backoff(spare_cores, self.doze)
         self.backoff.pause(1.0)  # starts the clock of this wait
+        self.look_often()
+
+    def look_often(self) -> None:
+        """Look so often in vain that the time alone decides on the next step."""
+        for _ in range(SILENT_POLLS - 1):
+            self.backoff.pause(1.0)
 
     def doze(self, _: float) -> bool:
         if self.can_doze:
@@ -32,8 +38,15 @@ class Ladder:
 
     def step(self, after: float) -> str:
         """Return what it does when nothing has come for so many seconds."""
-        self.steps.clear()
         self.now = 1.0 + after
+        step = self.look()
+        if step == "doze":
+            self.look_often()
+        return step
+
+    def look(self) -> str:
+        """Return what it does after a look in vain."""
+        self.steps.clear()
         self.backoff.pause(1.0)
         return " ".join(self.steps) or "spin"
 
@@ -57,6 +70,25 @@ def test_steps(
     ladder = Ladder(monkeypatch, spare_cores=spare_cores, can_doze=can_doze)
     times = [20e-6, 100e-6, 1e-3, 3e-3, 10.0]
     assert [ladder.step(after) for after in times] == expected
+
+
+@pytest.mark.parametrize("spare_cores", [False, True])
+def test_it_looks_again_and_again_before_it_dozes_and_after(
+    monkeypatch: pytest.MonkeyPatch, *, spare_cores: bool
+) -> None:
+    """What rings may not be there yet at the first look."""
+    ladder = Ladder(monkeypatch, spare_cores=spare_cores, can_doze=True)
+    ladder.backoff.idle_since = 0.0
+    assert ladder.look() == "spin"  # starts the clock anew
+    ladder.now += 10.0
+    assert [ladder.look() for _ in range(SILENT_POLLS - 2)] == ["yield"] * (
+        SILENT_POLLS - 2
+    )
+    for _ in range(3):
+        assert ladder.look() == "doze"
+        assert [ladder.look() for _ in range(SILENT_POLLS - 1)] == ["yield"] * (
+            SILENT_POLLS - 1
+        )
 
 
 def test_while_it_spins_a_message_is_looked_for_longer(

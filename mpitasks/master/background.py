@@ -22,7 +22,7 @@ import threading
 import time
 from typing import Protocol
 
-from mpitasks.wire.backoff import sharpen_timers
+from mpitasks.wire.backoff import SILENT_POLLS, sharpen_timers
 
 __all__ = ["ASLEEP", "AWAKE", "DEEP", "IDLE", "NAPPING", "Background"]
 
@@ -164,6 +164,7 @@ class _Pauses:
         self._thread = thread
         self._event_loop = event_loop
         self._moved = 0.0  # when something happened last
+        self._polls = 0  # in vain, since then or since it dozed
         self._seconds = PAUSE_SECONDS
         self._contended = False
 
@@ -174,20 +175,22 @@ class _Pauses:
             moved: Whether the last poll brought anything.
         """
         now = time.perf_counter()
+        self._polls += 1
         if moved:
-            self._moved = now
+            self._moved, self._polls = now, 0
             self._seconds = PAUSE_SECONDS
         seconds = 0.0
         if self._contended:
             seconds = self._seconds
-            self._seconds = seconds * 1.5
-            silent = seconds > LONGEST_PAUSE_SECONDS
+            self._seconds = min(seconds * 1.5, LONGEST_PAUSE_SECONDS)
+            silent = seconds == LONGEST_PAUSE_SECONDS
         else:
             silent = now - self._moved > self._event_loop.doze_after
-        if silent:
+        if silent and self._polls >= SILENT_POLLS:
             self._thread.dozing = True
             if not (self._event_loop.driven or self._event_loop.has_inbox):
                 rung = self._event_loop.doze()
+                self._polls = 0
                 if rung:
                     self._moved, self._contended = time.perf_counter(), False
             self._thread.dozing = False

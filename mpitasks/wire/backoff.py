@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter, sleep  # a task may patch the module
 
-__all__ = ["Backoff"]
+__all__ = ["SILENT_POLLS", "Backoff", "sharpen_timers"]
 
 SPIN_SECONDS = 50e-6
 LOOK_SECONDS = 8e-6
@@ -38,6 +38,11 @@ SLEEP_LAST = 0.8e-3
 SLEEP_LONG_IDLE = 4e-3
 LONG_IDLE_SECONDS = 1.0
 DOZE_AFTER_SECONDS_CROWDED = 30e-6
+SILENT_POLLS = 8
+"""It looks in vain at least this often before it dozes or sleeps, and after it dozed. A
+wake-up may ring before its message can be seen, since MPI makes its progress in small
+steps, or ring for another thread; and where ranks share cores, one `sched_yield` may
+take as long as the whole ladder."""
 
 _PR_SET_TIMERSLACK = 29
 
@@ -66,6 +71,7 @@ class Backoff:
         self.idle_since = 0.0
         self.doze_after = YIELD_SECONDS if spare_cores else DOZE_AFTER_SECONDS_CROWDED
         self._sleep = SLEEP_FIRST
+        self._polls = 0  # in vain, since `idle_since` or since it dozed
         self.look_seconds = 0.0
 
     def pause(self, limit: float) -> None:
@@ -74,16 +80,20 @@ class Backoff:
         if not self.idle_since:
             self.idle_since = now
             self._sleep = SLEEP_FIRST
+            self._polls = 1
             if self._spin:
                 self.look_seconds = LOOK_SECONDS
             return
+        self._polls += 1
         idle = now - self.idle_since
         if idle < self._spin:
             return
         self.look_seconds = 0.0
-        if idle >= self.doze_after and self._doze(limit):
+        patient = self._polls < SILENT_POLLS
+        if not patient and idle >= self.doze_after and self._doze(limit):
+            self._polls = 0
             return
-        if idle < self._yield:
+        if patient or idle < self._yield:
             os.sched_yield()
             return
         sleep(max(min(self._sleep, limit), 0.0))
