@@ -13,6 +13,7 @@ import pytest
 from mpitasks.errors import SerializationError
 from mpitasks.master.bulk_job import BulkJob
 from mpitasks.master.functions import Functions
+from mpitasks.master.job_results import JobResults
 from mpitasks.options import DEFAULTS
 from mpitasks.scheduler.backlog import Backlog
 from mpitasks.scheduler.batching import take_run
@@ -57,9 +58,9 @@ def split(chunk: Task, id: int, keep: int) -> Task:
 def test_all_items_are_pulled_at_once_or_some() -> None:
     job = make(range(10))
     assert offer(job, 3) == 3
-    assert (job.pulled, job.unyielded, job.sourceless) == (3, 3, False)
+    assert (job.pulled, job.unyielded, job.source.is_exhausted) == (3, 3, False)
     assert offer(job, None) == 7
-    assert job.sourceless
+    assert job.source.is_exhausted
     assert offer(job, None) == offer(job, 5) == 0
     assert job.pulled == 10
 
@@ -67,9 +68,9 @@ def test_all_items_are_pulled_at_once_or_some() -> None:
 def test_a_source_is_at_its_end_when_it_gives_less_than_wanted() -> None:
     job = make(range(3))
     offer(job, 3)
-    assert not job.sourceless
+    assert not job.source.is_exhausted
     assert offer(job, 3) == 0
-    assert job.sourceless
+    assert job.source.is_exhausted
 
 
 def test_an_error_of_the_source_is_the_consumer_s() -> None:
@@ -207,16 +208,16 @@ def test_ordered_results_wait_for_those_before_them() -> None:
     job = make(range(6))
     first, second, third = _carved(job)
     job.deliver(second.start, [2, 3], mixed=False)
-    assert not job.has_news()
+    assert not job.results.has_news()
     job.deliver(first.start, [0, 1], mixed=False)
-    assert job.has_news()
-    assert job.take() == (0, [0, 1], False)
-    assert job.take() == (2, [2, 3], False)
-    assert not job.has_news()
+    assert job.results.has_news()
+    assert job.results.take() == (0, [0, 1], False)
+    assert job.results.take() == (2, [2, 3], False)
+    assert not job.results.has_news()
     assert not job.exhausted
     assert job.unyielded == 2
     job.deliver(third.start, [4, Failure(OSError())], mixed=True)
-    assert job.take()[2] is True
+    assert job.results.take()[2] is True
     assert job.exhausted
 
 
@@ -226,8 +227,8 @@ def test_unordered_results_come_as_they_are() -> None:
     starts = []
     for chunk in (third, first, second):
         job.deliver(chunk.start, list(job.items_of(chunk)), mixed=False)
-        assert job.has_news()
-        starts.append(job.take()[0])
+        assert job.results.has_news()
+        starts.append(job.results.take()[0])
     assert starts == [4, 0, 2]
     assert job.exhausted
 
@@ -238,10 +239,10 @@ def test_a_closed_job_keeps_nothing() -> None:
     job.deliver(first.start, [0, 1], mixed=False)
     job.close()
     assert job.closed
-    assert not job.has_news()
+    assert not job.results.has_news()
     job.deliver(second.start, [2, 3], mixed=False)
-    assert not job.has_news()
-    assert job.sourceless
+    assert not job.results.has_news()
+    assert job.source.is_exhausted
 
 
 def test_a_cancelled_job_is_abandoned_when_what_was_sent_is_back() -> None:
@@ -255,14 +256,14 @@ def test_a_cancelled_job_is_abandoned_when_what_was_sent_is_back() -> None:
     states.append(job.abandoned)
     assert states == [False, False, True]
     assert job.settled()
-    assert job.has_news()
+    assert job.results.has_news()
 
 
 def test_an_arrival_wakes_who_sleeps() -> None:
     job = make(range(6))
     job.deliver(_carved(job)[0].start, [0, 1], mixed=False)
-    job.block(3600.0)  # or the test ends by its time-out
-    job.block(0.0)
+    job.results.block(3600.0)  # or the test ends by its time-out
+    job.results.block(0.0)
 
 
 # Chunks that come back.
@@ -291,10 +292,14 @@ def test_results_of_a_split_chunk_take_their_places() -> None:
     last = split(begun, 1, 4)
     middle = split(begun, 2, 1)
     job.deliver(last.start, [4, 5], mixed=False)
-    assert not job.has_news()
+    assert not job.results.has_news()
     job.deliver(begun.start, [0], mixed=False)
     job.deliver(middle.start, [1, 2, 3], mixed=False)
-    assert [job.take()[:2] for _ in range(3)] == [(0, [0]), (1, [1, 2, 3]), (4, [4, 5])]
+    assert [job.results.take()[:2] for _ in range(3)] == [
+        (0, [0]),
+        (1, [1, 2, 3]),
+        (4, [4, 5]),
+    ]
     assert job.exhausted
 
 
@@ -320,10 +325,29 @@ def test_a_job_is_abandoned_when_a_part_was_dropped_and_the_others_are_back() ->
     states.append(job.abandoned)
     assert states == [False, False, True]
     assert job.settled()
-    assert job.take() == (0, [0, 1], False)
+    assert job.results.take() == (0, [0, 1], False)
     assert job.settled()
-    assert not job.has_news()
+    assert not job.results.has_news()
     assert not job.exhausted
+
+
+def test_a_result_is_there_before_its_job_counts_as_abandoned() -> None:
+    """Or the consumer, another thread, would raise CancelledError in its place."""
+    job = make(range(6))
+    offer(job)
+    chunk = carve(job, 2)
+    job.bulk.cancelled = True
+    seen = []
+
+    class Results(JobResults):
+        def put(self, start: int, values: list[Any], *, mixed: bool) -> None:
+            seen.append(job.abandoned)
+            super().put(start, values, mixed=mixed)
+
+    job.results = Results(ordered=True)
+    job.deliver(chunk.start, [0, 1], mixed=False)
+    assert seen == [False]
+    assert job.abandoned
 
 
 def test_a_finished_job_is_not_abandoned() -> None:
@@ -336,8 +360,8 @@ def test_a_finished_job_is_not_abandoned() -> None:
 def test_a_drop_wakes_who_sleeps() -> None:
     job = make(range(6))
     job.drop(_carved(job)[0])
-    job.block(3600.0)  # or the test ends by its time-out
-    job.block(0.0)
+    job.results.block(3600.0)  # or the test ends by its time-out
+    job.results.block(0.0)
 
 
 # What is kept of the items until they are done.

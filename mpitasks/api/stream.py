@@ -96,9 +96,9 @@ class Stream:
                 self._wait()
             if job.halted is not None:
                 raise job.halted()
-            if not job.has_news():
+            if not job.results.has_news():
                 raise CancelledError
-            chunk = job.take()
+            chunk = job.results.take()
             self._largest = max(self._largest, len(chunk[1]))
             if self._event_loop.settle_logs is not None:
                 self._event_loop.settle_logs()
@@ -107,7 +107,7 @@ class Stream:
     def _wait(self) -> None:
         job = self._job
         timeout = None if self._end is None else self._end - time.monotonic()
-        if not self._event_loop.drive(job.settled, job.block, timeout):
+        if not self._event_loop.drive(job.settled, job.results.block, timeout):
             raise concurrent.futures.TimeoutError
 
     def _feed(self, asked: int) -> None:
@@ -118,7 +118,7 @@ class Stream:
             limit = self._window() + asked - job.unyielded
             if limit < 1:
                 return
-        while not job.sourceless and job.wanted:
+        while not job.source.is_exhausted and job.wanted:
             if self._handle.closed:
                 refuse_submit()
             count = job.pull(limit)
@@ -126,7 +126,7 @@ class Stream:
                 self._event_loop.extend(job, count)
             if limit is not None:
                 return
-            if not job.sourceless:
+            if not job.source.is_exhausted:
                 self._event_loop.nudge()  # it may take long until all is pulled
 
     def _end_job(self) -> None:

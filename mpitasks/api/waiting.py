@@ -17,6 +17,7 @@ from typing import Any
 
 from mpitasks.errors import OptionError
 from mpitasks.master.future import Future, Watcher
+from mpitasks.values import wait_seconds
 
 __all__ = ["as_completed", "wait"]
 
@@ -91,7 +92,7 @@ def as_completed(
         >>> for future in mpitasks.as_completed(futures):
         ...     print(future.result())
     """
-    end = None if timeout is None else time.monotonic() + timeout
+    end = None if timeout is None else time.monotonic() + wait_seconds(timeout)
     futures = set(fs)
     ours = [future for future in futures if isinstance(future, Future)]
     if not ours or len(ours) < len(futures):

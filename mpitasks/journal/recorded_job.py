@@ -1,9 +1,9 @@
 """A bulk job with a journal: items whose results are there are never sent.
 
-To the scheduler and the workers there are only the items that are missing; they have
-numbers of their own, and `_positions` tells which item of the user's each is. Results
-that are found wait as `Stored` at their place, and are read when their turn comes, so
-that arrays of gigabytes are not all in memory at once.
+To the scheduler and the workers there are only the items that are missing, which are
+numbered without the others. Results that are found wait as `Stored` among those that
+come, and are read when their turn comes, so that arrays of gigabytes are not all in
+memory at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mpitasks.journal.rows import (
 )
 from mpitasks.journal.user_errors import BadKey
 from mpitasks.master.bulk_job import BulkJob
-from mpitasks.master.item_source import Packed, is_steady, pack
+from mpitasks.master.item_source import END, Packed, is_steady, pack
 from mpitasks.master.payloads import Call
 from mpitasks.wire import codec
 from mpitasks.wire.messages import ERROR, LIST
@@ -73,14 +73,11 @@ class RecordedJob(BulkJob):
     __slots__ = (
         "_drawn",
         "_entries",
-        "_entry",
         "_event_loop",
-        "_handed",
         "_journal",
         "_keys",
         "_met",
         "_positions",
-        "_stored",
     )
 
     def __init__(
@@ -89,7 +86,7 @@ class RecordedJob(BulkJob):
         met: Met,
         event_loop: EventLoop,
         target: Function,
-        source: Iterable[Any],
+        iterable: Iterable[Any],
         *,
         star: bool,
         ordered: bool,
@@ -99,7 +96,7 @@ class RecordedJob(BulkJob):
     ) -> None:
         super().__init__(
             target,
-            source,
+            iterable,
             star=star,
             ordered=ordered,
             options=options,
@@ -110,14 +107,11 @@ class RecordedJob(BulkJob):
         self._journal = journal
         self._met = met
         self._event_loop = event_loop
-        self._stored: dict[int, Deferred] = {}  # found, by position, not handed out yet
-        self._entry: Entry | None = None  # of the item that was looked up last
-        # Of the missing items, by their own numbers:
+        # Of the missing items, by their numbers:
         self._positions = array("q")
         self._keys = bytearray()
         self._entries: dict[int, Entry] = {}  # those with more to tell than a key
         self._drawn: set[int] = set()  # those that are filed by their places
-        self._handed = 0  # of these, whose results were handed out
 
     # The consuming thread's side.
 
@@ -125,95 +119,67 @@ class RecordedJob(BulkJob):
         """Take items from the source; return how many of them are missing.
 
         Without a limit these are some items at a time, so that the workers need not
-        wait for all keys: call it again until it is `sourceless`.
+        wait for all keys.
         """
-        source = self._source
-        if source is None:
-            return 0
-        count = ITEMS_AT_ONCE if limit is None else limit
-        iterator = self._source = iter(source)
-        begun, before = self.pulled, len(self._positions)
-        while self.pulled - begun < count:
-            if self._left_over is None:
-                for item in iterator:
-                    self._sort(item)
-                    del item  # nobody else may have it, and then it is not copied
-                    break
-                else:
-                    self._source = None
-                    break
-            if self._left_over is not None:
-                ready = self._make_ready(wait=len(self._positions) == before)
-                if ready is None:
-                    break
-                self._add(ready)
-        return len(self._positions) - before
-
-    def _sort(self, item: Any) -> None:
-        """Put an item where it belongs: its result is there, or it is to be run."""
-        args = item if self._star else (item,)
+        source = self.source
         position = self.pulled
+        end = position + (ITEMS_AT_ONCE if limit is None else limit)
+        missing: list[Any] = []
+        found: list[Deferred] = []
+
+        def hand_out() -> None:
+            if found:
+                self.results.put(position - len(found), found.copy(), mixed=True)
+                found.clear()
+
+        while position < end:
+            if not source.is_holding:
+                item = source.next_item()
+                if item is END:
+                    break
+                stored = self._look_up(item, position)
+                if stored is not None:
+                    found.append(stored)
+                    position += 1
+                    if len(found) == STORED_AT_ONCE:
+                        hand_out()
+                    continue
+                hand_out()
+                if is_steady(item, source.star):
+                    missing.append(item)
+                    position += 1
+                    continue
+                source.hold(item, position)
+                del item  # nobody else may have it, and then it is not copied
+            ready = source.release(lambda: not self.wanted, wait=not missing)
+            if ready is None:
+                break
+            missing.append(ready)
+            position += 1
+        hand_out()
+        self.add(missing, position)
+        return len(missing)
+
+    def _look_up(self, item: Any, position: int) -> Deferred | None:
+        """Return the result of an item if it is there; else number the item."""
+        star = self.source.star
+        args = item if star else (item,)
         place = self._place(position)
         try:
             entry, found = self._journal.enter(self._met, args, {}, self.options, place)
         except BadKey as bad:
-            self._stored[position] = Refused(bad.error)
-            self.pulled += 1
-            return
+            return Refused(bad.error)
         if found:
             assert entry is not None  # what has no key is not found
-            self.pulled += 1
-            if not is_steady(item, self._star):
+            if not is_steady(item, star):
                 packed = pack(item, f"item {position}")
                 item = item if packed.buffers else packed
-            self._stored[position] = Stored(self, item, position, entry, found)
-            return
-        self._entry = entry
-        if is_steady(item, self._star):
-            self._add(item)
-        else:
-            self._set_left_over(item, self.pulled)
-
-    def _add(self, item: Any) -> None:
-        """Have the item run that was looked up last."""
-        entry = self._entry
-        assert isinstance(self._items, list)  # ranges are taken apart here
+            return Stored(self, item, position, entry, found)
         if entry is not None and (entry.replaces or entry.given is not None):
             self._entries[len(self._positions)] = entry
         self._keys += NO_KEY if entry is None else entry.key
-        self._positions.append(self.pulled)
-        self._items.append(item)
-        self.pulled += 1
-
-    def has_news(self) -> bool:
-        if not self._ordered:
-            return bool(self._stored or self._arrived)
-        return self._taken in self._stored or self._handed in self._arrived
-
-    def close(self) -> None:
-        super().close()
-        self._stored.clear()
-
-    def take(self) -> tuple[int, list[Any], bool]:
-        start = self._taken if self._ordered else next(iter(self._stored), -1)
-        if start in self._stored:
-            values: list[Any] = []
-            while len(values) < STORED_AT_ONCE and start + len(values) in self._stored:
-                values.append(self._stored.pop(start + len(values)))
-            self._taken += len(values)
-            return start, values, True
-        first = self._handed if self._ordered else next(iter(self._arrived))
-        values, mixed = self._arrived.pop(first)
-        positions = self._positions[first : first + len(values)]
-        start = positions[0]
-        count = len(values)
-        if positions[-1] != start + count - 1:  # results that were found lie between
-            count = next(at for at in range(count) if positions[at] != start + at)
-            self._arrived[first + count] = values[count:], mixed
-            values = values[:count]
-        self._handed += count
-        self._taken += count
-        return start, values, mixed
+        self._positions.append(position)
+        return None
 
     def rerun(self, stored: Stored) -> Any:
         """Have a worker compute a result after all, and return it."""
@@ -221,7 +187,7 @@ class RecordedJob(BulkJob):
         item = stored.item
         if type(item) is Packed:
             item = codec.decode(item.frame)
-        args = item if self._star else (item,)
+        args = item if self.source.star else (item,)
         id = next(event_loop.engine.own_ids)
         call = Call(id, self.target, args, {}, self.options, event_loop, self.owner)
         place = self._place(stored.position)
@@ -262,14 +228,8 @@ class RecordedJob(BulkJob):
             if number in self._entries:
                 self._entries[number].note_drawn()
 
-    def position(self, index: int) -> int:
-        return self._positions[index]
-
-    def _indices(self, chunk: Task) -> int | list[int]:
-        indices = self._positions[chunk.start : chunk.start + chunk.count]
-        if indices[-1] - indices[0] == len(indices) - 1:
-            return indices[0]
-        return indices.tolist()
+    def positions(self, start: int, count: int) -> Sequence[int]:
+        return self._positions[start : start + count]
 
     def record(
         self, chunk: Task, form: int, payload: Any, buffers: Sequence[Any]
@@ -310,7 +270,7 @@ class RecordedJob(BulkJob):
         if key == NO_KEY:
             return None
         item: Any = self.items_of(chunk)[at]
-        args = item if self._star and type(item) is not Packed else (item,)
+        args = item if self.source.star and type(item) is not Packed else (item,)
         shown = args if codec.is_plain(args) else None
         label = self.options.label
         return Entry(self._journal, key, self._met[1], args=shown, label=label)

@@ -2,23 +2,34 @@
 
 An item that can change is pickled before the next one is asked for, since the iterable
 may use it again (`yield buffer`). Items of a few types that cannot change go through C.
+All of it is called by the thread that consumes a job's results, under no lock, since
+the iterable and the items run code of the user.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, takewhile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, groupby, islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
+from mpitasks.master.argument_memory import nbytes_of
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Unsendable
 
 if TYPE_CHECKING:
+    from mpitasks.master.argument_memory import ArgumentMemory
+    from mpitasks.master.functions import Function
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["Packed", "is_steady", "pack", "take_steady"]
+__all__ = ["END", "ItemSource", "Packed", "is_steady", "pack", "take_steady"]
+
+END: Any = object()
+"""What `ItemSource.next_item` returns when there are no more."""
+
+PACKED_AT_ONCE = 256
+"""Pickling takes time: after this many items, the workers get what there is."""
 
 _STEADY = frozenset(map(id, (int, float, complex, bool, type(None), str, bytes)))
 """Types whose values cannot change, by their ids: a class of the user may have an
@@ -101,3 +112,161 @@ def take_steady(source: Iterator[Any], items: list[Any], star: bool) -> bool:
         if len(items) > before and not is_steady(items[-1], star):
             return True
     return False
+
+
+class ItemSource:
+    """The items of a bulk job that were not taken from the user's iterable yet.
+
+    At most one item is in between: taken and pickled, but without room for its large
+    arrays.
+
+    Args:
+        iterable: The user's.
+        target: The function that the items are for.
+        star: Whether each item is a tuple of arguments.
+        argument_memory: Keeps their large arrays as they are.
+
+    Attributes:
+        is_exhausted: Whether the iterable has no more items, or nobody wants them.
+        has_packed: Whether items among those that were taken are pickled.
+        target: The function, with what the classes of the items need.
+    """
+
+    __slots__ = (
+        "_argument_memory",
+        "_held",
+        "_iterable",
+        "has_packed",
+        "is_exhausted",
+        "star",
+        "target",
+    )
+
+    def __init__(
+        self,
+        iterable: Iterable[Any],
+        target: Function,
+        *,
+        star: bool,
+        argument_memory: ArgumentMemory,
+    ) -> None:
+        self._iterable: Iterable[Any] = iterable
+        self.target = target
+        self.star = star
+        self._argument_memory = argument_memory
+        self.is_exhausted = False
+        self.has_packed = False
+        self._held: tuple[list[Any], Packed] | None = None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether an item is in between."""
+        return self._held is not None
+
+    def close(self) -> None:
+        """Let go of everything: no more items are wanted."""
+        self.is_exhausted = True
+        self._iterable = ()
+        self._held = None
+
+    def take_range(self) -> range | None:
+        """Take all items at once, if they are a range of which none was taken."""
+        iterable = self._iterable
+        if type(iterable) is not range:
+            return None
+        self.close()
+        return iterable
+
+    def take(
+        self, limit: int | None, position: int, given_up: Callable[[], bool]
+    ) -> list[Any]:
+        """Take up to `limit` items, None for all; return them ready to be sent.
+
+        It takes fewer if items must be pickled and the workers should first have what
+        was taken: call it again until it is exhausted.
+
+        Args:
+            limit: How many at most.
+            position: Which of the user's items the next one is, for messages.
+            given_up: Tells whether the items are no longer wanted.
+        """
+        iterator = self._iterable = iter(self._iterable)
+        fresh: list[Any] = []
+        for _ in range(PACKED_AT_ONCE):
+            if self._held is None and fresh and type(fresh[-1]) is Packed:
+                # The next may be such a one, too.
+                if len(fresh) == limit:
+                    break
+                item = self.next_item()
+                if item is END:
+                    break
+                if is_steady(item, self.star):
+                    fresh.append(item)
+                    continue
+                self.hold(item, position + len(fresh))
+                del item  # nobody else may have it, and then it is not copied
+            if self._held is None:
+                rest = None if limit is None else limit - len(fresh)
+                if not take_steady(islice(iterator, rest), fresh, self.star):
+                    if limit is None or len(fresh) < limit:
+                        self.close()
+                    break
+                self.hold(fresh.pop(), position + len(fresh))
+            ready = self.release(given_up, wait=not fresh)
+            if ready is None:
+                break
+            fresh.append(ready)
+        return fresh
+
+    def next_item(self) -> Any:
+        """Take the next item as the iterable yields it; return `END` if there is none.
+
+        One that can change must be held before anything else of the user's runs.
+        """
+        iterator = self._iterable = iter(self._iterable)
+        item = next(iterator, END)
+        if item is END:
+            self.close()
+        return item
+
+    def hold(self, item: Any, position: int) -> None:
+        """Pickle an item that was taken.
+
+        Args:
+            item: The item.
+            position: Which of the user's items it is, for messages.
+        """
+        self.has_packed = True
+        packed = pack(item, f"item {position}")
+        if packed.names:
+            try:
+                # All that items of this kind need is looked into once, as by a map.
+                first = not self.target.names.issuperset(packed.names)
+                self.target = self.target.including(packed.names, whole=first)
+            except SerializationError as error:  # of what its class needs
+                packed = Packed(*codec.encode(Unsendable(error), "the error"))
+        self._held = [item], packed
+
+    def release(self, given_up: Callable[[], bool], *, wait: bool) -> Packed | None:
+        """Return the item that is held, with memory of its own.
+
+        Args:
+            given_up: Tells whether the items are no longer wanted.
+            wait: Whether to wait until there is room for it; else None is returned, so
+                that the workers get first what was taken before.
+        """
+        assert self._held is not None
+        box, packed = self._held
+        if packed.buffers:
+            memory = self._argument_memory
+            nbytes = nbytes_of(packed.buffers)
+            if not memory.has_room(nbytes):
+                if not wait:
+                    return None
+                memory.make_room(nbytes, given_up)
+            try:
+                packed.buffers = memory.keep_of(box, packed.buffers)
+            except MemoryError as error:
+                packed = Packed(*codec.encode(Unsendable(error), "the error"))
+        self._held = None
+        return packed
