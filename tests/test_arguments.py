@@ -299,7 +299,7 @@ def test_items_are_what_they_were(kinds: Any, limit: int | None, star: bool) -> 
 
     source, expected = _mutable((*kinds, *kinds, "int"), star)
     job = make(source, star=star)
-    while not job.sourceless:
+    while not job.source.is_exhausted:
         offer(job, limit)
     got: list[Any] = []
     while job.bulk.ready:
@@ -339,7 +339,7 @@ def test_an_item_that_cannot_be_pickled_fails_alone_when_it_is_pulled() -> None:
             raise SystemExit(3)
 
     job = make([1, Rude(), 2])
-    while not job.sourceless:
+    while not job.source.is_exhausted:
         offer(job)
     items = job.items_of(carve(job, 3))
     assert [type(item) for item in items] == [int, Packed, int]
