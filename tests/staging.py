@@ -41,7 +41,10 @@ class Stage:
         self.told: list[Any] = []  # names of what was sent, in order
         self._usual = sys.modules["__main__"]
         with self.on_rank_0():
-            exec(compile(source, str(path), "exec"), self.script.__dict__)
+            exec(
+                compile(source, str(path), "exec", dont_inherit=True),
+                self.script.__dict__,
+            )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.script, name)
@@ -71,7 +74,9 @@ class Stage:
     def run(self, code: str) -> None:
         """Let the script go on."""
         with self.on_rank_0():
-            exec(compile(code, "<more>", "exec"), self.script.__dict__)
+            exec(
+                compile(code, "<more>", "exec", dont_inherit=True), self.script.__dict__
+            )
 
     def open(self, initializer: Any = None, args: tuple[Any, ...] = ()) -> None:
         """Open an Executor."""

@@ -266,6 +266,9 @@ HEAVY = ["mpi4py", "numpy", "cloudpickle"]
 # What a rank can do without at its start, and what costs more than all of ours.
 SLOW = ["argparse", "dataclasses", "inspect", "logging", "pathlib", "traceback"]
 
+# From Python 3.14 on, concurrent.futures loads these itself.
+NOT_FOR_FUTURES = ["dataclasses", "inspect"] if sys.version_info < (3, 14) else []
+
 
 @pytest.mark.parametrize(
     ("statement", "absent"),
@@ -276,7 +279,7 @@ SLOW = ["argparse", "dataclasses", "inspect", "logging", "pathlib", "traceback"]
         ("import mpitasks; mpitasks.TaskOptions", HEAVY),
         ("import mpitasks.scheduler.scheduler", HEAVY),
         ("import mpitasks.launch.cli, mpitasks.launch.run", [*HEAVY, *SLOW]),
-        ("import mpitasks.master.event_loop", [*HEAVY, "dataclasses", "inspect"]),
+        ("import mpitasks.master.event_loop", [*HEAVY, *NOT_FOR_FUTURES]),
         ("import mpitasks.worker.loop, mpitasks.worker.peer_monitor", [*HEAVY, *SLOW]),
         ("import mpitasks.tools.bench.command", [*HEAVY, "matplotlib"]),
         ("import mpitasks.tools.doctor.command", HEAVY),

@@ -85,6 +85,9 @@ def task(): return kind(1), kind("a"), kind([1])
 import functools
 class A:
     base = 10
+    def named(self, a, *, b=1): return a + b
+    seven = functools.partialmethod(functools.partialmethod(named, 3), b=4)
+    seven.unit = "m"
     @functools.singledispatchmethod
     def kind(self, x): return "object"
     @kind.register
@@ -95,7 +98,9 @@ class A:
     def s(x): return x + 1
     @classmethod
     def c(cls): return cls.__name__, cls.base
-def task(): return A().kind(1), A().kind(""), A().add3(4), A.s(1), A.c()
+def task():
+    return (A().kind(1), A().kind(""), A().add3(4), A.s(1), A.c(), A().seven(),
+            vars(A)["seven"].unit)
 """,
     "cached_property": """
 import functools
@@ -267,7 +272,49 @@ import ctypes
 class Pair(ctypes.Structure):
     _fields_ = [("a", ctypes.c_int), ("b", ctypes.c_double)]
     def total(self): return self.a + self.b
-def task(): return Pair(1, 2.5).total(), ctypes.sizeof(Pair)
+class Three(ctypes.Array):
+    _type_, _length_ = ctypes.c_int, 3
+class Nested(ctypes.Structure):
+    _anonymous_ = ["pair"]
+    _fields_ = [("pair", Pair), ("three", Three)]
+    default = ctypes.c_int(7)
+    n: int
+    def first(self, at: "Pair" = 0) -> int: return self.three[at]
+def task():
+    nested = Nested(Pair(1, 2.5), Three(3, 4, 5))
+    return (Pair(1, 2.5).total(), ctypes.sizeof(Pair), nested.a, nested.b,
+            nested.first(), list(nested.three), Nested.default.value)
+""",
+    "annotations": """
+import dataclasses, typing
+if typing.TYPE_CHECKING:
+    import pandas as pd
+class Point:
+    Number = int
+    x: Number
+    next: "Point"
+    def move(self, by: Number, to: "Point" = None) -> float: return 2.0
+class Further(Point):
+    y: float
+def distance(one: Point, other: "Point") -> typing.Optional[float]: return 1.0
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    x: int
+    p: Point = None
+class Record(typing.NamedTuple):
+    a: Point
+    b: "Point" = None
+class Given: pass
+Given.__annotations__ = {"q": Point}
+def task():
+    assert distance.__annotations__["one"] is Point
+    hints = typing.get_type_hints
+    return (str([Point.__annotations__, Further.__annotations__, hints(Further),
+                 Point.move.__annotations__, hints(Point.move)]),
+            str([distance.__annotations__, hints(distance), Given.__annotations__]),
+            [f.name for f in dataclasses.fields(Slotted)], str(hints(Slotted)),
+            str(Slotted.__annotations__), Slotted(1) == Slotted(1),
+            str(Record.__annotations__), str(hints(Record)), Record(1)._asdict())
 """,
     "what pickle finds by name": """
 import pickle, sys
@@ -1145,3 +1192,20 @@ def make():
         with on.on_rank_0():
             inner = on.make()
         assert on.call(inner) == i
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are made at once")
+def test_names_in_annotations_need_not_be_there(stage: Make) -> None:
+    """What is imported for type checkers alone (PEP 649)."""
+    on = stage("""
+import typing
+if typing.TYPE_CHECKING:
+    import pandas as pd
+class Model:
+    frame: pd.DataFrame
+    def fit(self, frame: pd.DataFrame, by: "pd.Index" = None) -> "Model": return 1
+def task(frame: pd.DataFrame = None) -> pd.Series:
+    model = Model()
+    return model.fit(frame), typing.get_type_hints
+""")
+    assert on.call(on.task)[0] == 1

@@ -46,6 +46,7 @@ _CLASS_NOISE = frozenset(
         "__annotate_func__",
         "__annotations__",
         "__annotations_cache__",
+        "__classdictcell__",
         "__dict__",
         "__doc__",
         "__firstlineno__",
@@ -195,7 +196,7 @@ def _function_pieces(
         yield "defaults", walk(walker.items, b"(", defaults)
     yield "annotations", walk(_walk_annotations, walker, function)
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        yield f"closure {name}", walk(_walk_cell, walker, reached, cell)
+        yield f"closure {name}", walk(_walk_cell, walker, reached, name, cell)
     for name in sorted(vars(function)):
         yield f"attribute {name}", walk(walker.walk, vars(function)[name])
     if not is_users_scope(scope):
@@ -252,13 +253,17 @@ def _walk_unseen(walker: Walker, function: types.FunctionType) -> None:
         walker.context.cover(walker, file)
 
 
-def _walk_cell(walker: Walker, reached: Reached, cell: types.CellType) -> None:
+def _walk_cell(
+    walker: Walker, reached: Reached, name: str, cell: types.CellType
+) -> None:
     try:
         value = cell.cell_contents
     except ValueError:  # not bound yet
         walker.tag("empty")
         return
     reached.read_cell(cell, value)
+    if name == "__classdict__":  # the namespace of a class, for annotations in it
+        value = {key: each for key, each in value.items() if key not in _CLASS_NOISE}
     walker.walk(value)
 
 
@@ -284,7 +289,9 @@ def _class_pieces(walker: Walker, reached: Reached, kind: type) -> _Pieces:
         reached.read(members, name, members[name])
         yield name, walk(walker.walk, members[name])
     make = members.get("__annotate_func__")
-    told = members.get("__annotations__") if make is None else make
+    told = make
+    if told is None:
+        told = members.get("__annotations__", members.get("__annotations_cache__"))
     yield "annotations", walk(walker.walk, told)
 
 

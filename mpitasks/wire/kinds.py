@@ -68,6 +68,16 @@ def _reduce_cached_property(pickler: Notes, value: Any) -> Any:
     return rebuild.make_cached_property, (value.func, value.attrname)
 
 
+def _reduce_partial_method(pickler: Notes, value: Any) -> Any:
+    made = value.func, value.args, value.keywords
+    own = {k: v for k, v in vars(value).items() if k not in _PARTIAL_METHOD}
+    return rebuild.make_partial_method, made, own or None
+
+
+_PARTIAL_METHOD = frozenset(vars(functools.partialmethod(print)))
+"""The attributes that it makes itself."""
+
+
 def _reduce_object(pickler: Notes, value: object) -> Any:
     name = rebuild.name_of_object(value)
     if name is None or name == pickler.root:
@@ -110,5 +120,7 @@ KINDS: dict[type, Callable[[Any, Any], Any]] = {
     contextvars.ContextVar: _reduce_context_variable,
     **dict.fromkeys(_SENTINELS, _reduce_sentinel),
 }
+if sys.version_info >= (3, 14):
+    KINDS[functools.partialmethod] = _reduce_partial_method
 if sys.version_info < (3, 12):
     KINDS[functools.cached_property] = _reduce_cached_property

@@ -12,6 +12,7 @@ fails the one task, or the one item, that it belongs to.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pickle import dumps
 from typing import TYPE_CHECKING, Any
@@ -303,6 +304,8 @@ def _named(error: BaseException) -> str:
     import traceback
 
     try:
+        with contextlib.suppress(Exception):
+            str(error)  # in which the standard library drops Ctrl-C
         lines = traceback.format_exception_only(type(error), error)
     except BaseException as wordless:
         if interrupts(wordless):

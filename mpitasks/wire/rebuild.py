@@ -45,6 +45,7 @@ __all__ = [
     "make_lock",
     "make_member",
     "make_object",
+    "make_partial_method",
     "make_rlock",
     "name_of_object",
     "reduce_object",
@@ -209,6 +210,13 @@ def make_cached_property(function: Any, name: str | None) -> Any:
     return made
 
 
+def make_partial_method(
+    function: Any, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    """Return a `functools.partialmethod`; from Python 3.14 on pickle cannot."""
+    return functools.partialmethod(function, *args, **keywords)
+
+
 def make_dispatcher(
     function: Any,
     implementations: Sequence[tuple[type, Any]],
@@ -337,6 +345,8 @@ def set_class(kind: type, state: tuple[dict[str, Any], Sequence[type]]) -> None:
         if name not in attributes and not implied(kind, name):
             type.__delattr__(kind, name)
     for name, value in attributes.items():
+        if name == "__annotate_func__":  # forget what the former one has made
+            name = "__annotate__"
         type.__setattr__(kind, name, value)
     for subclass in registered:
         kind.register(subclass)  # type: ignore[attr-defined]  # an abstract base class
@@ -384,8 +394,8 @@ IMPLIED = frozenset(
         "__module__",
         "__qualname__",
         "_abc_impl",
-        "__annotate_func__",
         "__annotations_cache__",
+        "__classdictcell__",
     }
 )
 """Attributes of a class that no one sets."""

@@ -45,6 +45,12 @@ _PLAIN_BASES: dict[type, Callable[[Any], Any]] = {
 }
 """Take off an enumeration's member what it is beside one."""
 
+_LAZY = sys.version_info >= (3, 14)
+"""Whether annotations are made when they are asked for, by a function (PEP 649)."""
+
+_ANNOTATE = "__annotate__"
+"""The name of that function, and of the attribute that holds it."""
+
 _WORD = re.compile(r"[^\W\d]\w*")
 
 
@@ -86,6 +92,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         self._value = value
         self._cells: dict[int, _Cell] = {}
         self._by_value: set[type] = set()
+        self._begun_classes: list[type] = []  # which exist when their parts are loaded
         self.names: dict[str, None] = {}
         self.refers: dict[str, None] = {}
         self.functions: list[types.FunctionType] = []
@@ -133,7 +140,8 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         return self.root if value is self._value else None
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
-        named = self._by_name(function)
+        # What makes annotations (PEP 649) has a name, but only as a function's part.
+        named = None if function.__name__ == _ANNOTATE else self._by_name(function)
         if named is not None:
             return named
         if library._should_pickle_by_reference(function):
@@ -152,8 +160,12 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         args = None
         if cells is not None:
             args = tuple([self._cell(cell) for cell in cells])
-            for cell, content in zip(args, _contents(cells), strict=True):
-                if content is not _EMPTY:
+            names = function.__code__.co_freevars
+            held = _contents(cells)
+            for name, cell, content in zip(names, args, held, strict=True):
+                if name == "__classdict__" and content is not _EMPTY:
+                    contents.append((cell, self._namespace(content)))
+                elif content is not _EMPTY:
                     contents.append((cell, content))
                     self.parts.append(content)
         slots = {
@@ -162,9 +174,13 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
             "__module__": function.__module__,
             "__defaults__": function.__defaults__,
             "__kwdefaults__": function.__kwdefaults__,
-            "__annotations__": function.__annotations__,
             "__doc__": function.__doc__,
         }
+        annotate = getattr(function, _ANNOTATE, None) if _LAZY else None
+        if annotate is None:
+            slots["__annotations__"] = function.__annotations__
+        else:  # which may fail, or take long: what it names need not be there
+            slots[_ANNOTATE] = annotate
         self.parts += function.__defaults__ or ()
         self.parts += (function.__kwdefaults__ or {}).values()
         self.parts += function.__dict__.values()
@@ -191,9 +207,23 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
             function.__code__, values
         )
 
+    def _namespace(self, content: Any) -> Any:
+        """Return what stands for the namespace of a class: its annotations use it."""
+        for kind in self._begun_classes:
+            own = vars(kind)
+            if len(own) == len(content) and all(
+                own.get(name) is value for name, value in content.items()
+            ):
+                return _Namespace(kind)
+        return {}
+
     def _note_names(self, function: types.FunctionType) -> None:
-        self.names.update(dict.fromkeys(global_names(function.__code__)))
-        self._note_annotations(function.__annotations__)
+        code = function.__code__
+        self.names.update(dict.fromkeys(global_names(code)))
+        if _LAZY and function.__name__ == _ANNOTATE:
+            self._note_annotations(dict(enumerate(code.co_consts)))
+        elif not _LAZY or getattr(function, _ANNOTATE, None) is None:
+            self._note_annotations(function.__annotations__)
 
     def _note_annotations(self, annotations: Any) -> None:
         """Note the names in annotations that are text; they are looked up there."""
@@ -257,7 +287,10 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
         if "__slots__" in attributes:
             made_by_slots = [n for n in ("__dict__", "__weakref__") if n in attributes]
             namespace["__slots__"] = (*slots, *made_by_slots)
+        told = attributes.get("__annotations_cache__")
         attributes = {k: v for k, v in attributes.items() if not implied(kind, k)}
+        if told is not None and attributes.get("__annotate_func__") is None:
+            attributes["__annotations__"] = told  # somebody has set them
         if "__firstlineno__" in attributes:  # setting another one takes it away
             attributes["__firstlineno__"] = attributes.pop("__firstlineno__")
         key = rebuild.side().key_of(kind)
@@ -268,9 +301,10 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no typ
             namespace.update(
                 (name, value)
                 for name, value in attributes.items()
-                if type(value).__module__ != "_ctypes"
+                if type(value).__name__ != "CField" and name != "__annotate_func__"
             )
             return rebuild.make_foreign_class, (*made[1:], root)
+        self._begun_classes.append(kind)
         registered: list[Any] = []
         if isinstance(kind, abc.ABCMeta):
             registry, *_ = abc._get_dump(kind)  # type: ignore[attr-defined]
@@ -404,6 +438,16 @@ class _Cell:
 
     def __reduce__(self) -> Any:
         return rebuild.make_cell, ()
+
+
+class _Namespace:
+    """Stands for the namespace of a class, which is made before it is loaded."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        return vars, (self.kind,)
 
 
 _EMPTY = object()
