@@ -82,18 +82,29 @@ class Future(concurrent.futures.Future[Any]):
     `cancel` succeeds until the call is sent to a worker.
     """
 
-    # The attributes of the stdlib's future, until an instance has its own.
-    _state: str = PENDING
-    _result: Any = None
+    # What all have is in slots: less memory, and less for the garbage collector.
+    __slots__ = (
+        "_event_loop",
+        "_exception",
+        "_result",
+        "_state",
+        "_task",
+        "target",
+        "wire",
+    )
+
+    _state: str  # as the stdlib's; so are the next four
+    _result: Any
     # What it raised; or an `Encoded` outcome of any kind, until somebody asks for it.
-    _exception: Any = None
+    _exception: Any
+    # What few have is a class's attribute until they do.
     _waiters: Any = ()
     _done_callbacks: Any = ()
     _watched: threading.Condition | None = None
-    _task: Task | None = None  # the latest attempt, until it is done
+    _task: Task | None  # the latest attempt, until it is done
     # What is sent of a `Call` (`mpitasks.master.payloads`), until it is done.
-    wire: Any = None
-    target: Any = None
+    wire: Any
+    target: Any
     buffers: Any = ()
     is_simple = True  # whether its `wire` has neither buffers nor a place beside it
     _decoder: int | None = None  # the thread that is decoding the outcome
@@ -102,6 +113,9 @@ class Future(concurrent.futures.Future[Any]):
 
     def __init__(self, event_loop: Driver) -> None:
         self._event_loop = event_loop
+        self._state = PENDING
+        self._result = self._exception = None
+        self._task = self.wire = self.target = None
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]

@@ -9,6 +9,7 @@ both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures._base import PENDING
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
@@ -120,6 +121,8 @@ class Call(Future):
         place: Its place, as in `Batch.places`, if the id does not tell.
     """
 
+    __slots__ = ("options", "owner")
+
     is_call = True
     wanted = True
     # What most calls have.
@@ -144,6 +147,8 @@ class Call(Future):
             SerializationError: An argument cannot be pickled.
         """
         self._event_loop = event_loop
+        self._state = PENDING
+        self._result = self._exception = None
         self.options = options
         self.owner = owner
         if not kwargs and codec.is_plain(args):
