@@ -112,7 +112,7 @@ class EventLoop:
     Attributes:
         engine: What it polls.
         functions: Those that were submitted.
-        keeper: Keeps large arguments as they are.
+        argument_memory: Keeps large arguments as they are.
         driven: Whether a thread polls while it waits.
         drives: How often a thread began to.
         is_shut: Whether no thread may poll any more.
