@@ -12,6 +12,7 @@ from mpitasks.master.background import (
     AWAKE,
     DEEP,
     IDLE,
+    LIVELY_POLLS,
     LONGEST_NAP_SECONDS,
     LONGEST_PAUSE_SECONDS,
     NAP_SECONDS,
@@ -298,12 +299,27 @@ def test_it_looks_again_and_again_before_it_dozes_and_after(
 ) -> None:
     """What rings may not be there yet at the first look."""
     event_loop.doze_after, event_loop.rings = 0.0, rings
-    for _ in range(3):
-        for _ in range(SILENT_POLLS - 1):
+    pauses.pause(moved=True)
+    later = LIVELY_POLLS if rings else SILENT_POLLS
+    for polls in (LIVELY_POLLS, later, later):
+        for _ in range(polls - 1):
             pauses.pause(moved=False)
         assert dozes(event_loop) == 0
         pauses.pause(moved=False)
         assert dozes(event_loop) == 1
+
+
+def test_it_looks_less_often_while_another_thread_computes(
+    clock: Clock, pauses: _Pauses, event_loop: FakeEventLoop
+) -> None:
+    clock.waits = 5e-3
+    pauses.pause(moved=True)
+    while not dozes(event_loop):
+        pauses.pause(moved=False)
+    clock.slept.clear()
+    while not dozes(event_loop):
+        pauses.pause(moved=False)
+    assert clock.slept == [LONGEST_PAUSE_SECONDS] * (SILENT_POLLS - 1)
 
 
 def test_after_a_ring_it_looks_for_a_while(

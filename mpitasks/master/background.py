@@ -32,6 +32,11 @@ CONTENDED_SECONDS = 1e-3
 """A pause that takes so much longer than it should has waited for the GIL, if the
 process has computed meanwhile."""
 
+LIVELY_POLLS = 24
+"""It polls in vain at least this often after something came, for some 0.5 ms, in which
+the next message often comes: to be woken costs 50 us and more. After that, or while
+another thread computes, `SILENT_POLLS` do."""
+
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 250e-6, 2e-3
 """While another thread computes, pauses grow from the first to the second; then it
 sleeps until a wake-up rings."""
@@ -165,6 +170,7 @@ class _Pauses:
         self._event_loop = event_loop
         self._moved = 0.0  # when something happened last
         self._polls = 0  # in vain, since then or since it dozed
+        self._patience = SILENT_POLLS
         self._seconds = PAUSE_SECONDS
         self._contended = False
 
@@ -177,22 +183,24 @@ class _Pauses:
         now = time.perf_counter()
         self._polls += 1
         if moved:
-            self._moved, self._polls = now, 0
+            self._moved, self._polls, self._patience = now, 0, LIVELY_POLLS
             self._seconds = PAUSE_SECONDS
         seconds = 0.0
         if self._contended:
             seconds = self._seconds
             self._seconds = min(seconds * 1.5, LONGEST_PAUSE_SECONDS)
+            self._patience = SILENT_POLLS
             silent = seconds == LONGEST_PAUSE_SECONDS
         else:
             silent = now - self._moved > self._event_loop.doze_after
-        if silent and self._polls >= SILENT_POLLS:
+        if silent and self._polls >= self._patience:
             self._thread.dozing = True
             if not (self._event_loop.driven or self._event_loop.has_inbox):
                 rung = self._event_loop.doze()
-                self._polls = 0
+                self._polls, self._patience = 0, SILENT_POLLS
                 if rung:
                     self._moved, self._contended = time.perf_counter(), False
+                    self._patience = LIVELY_POLLS
             self._thread.dozing = False
             return
         before = time.process_time()
