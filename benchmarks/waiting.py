@@ -1,6 +1,7 @@
 """Waiting for futures by other means than `result()`.
 
     mpiexec -n 2 python benchmarks/waiting.py
+    python benchmarks/waiting.py --pool 2       # ProcessPoolExecutor(2), to compare
 
     all by wait, all by as_completed   null tasks, all submitted and then waited for
                                        at once, in tasks a second from the first
@@ -23,6 +24,7 @@ import concurrent.futures
 import queue
 import statistics
 import time
+from types import SimpleNamespace
 
 from bench import Bench, median_time, parser, timed
 from pools import MPI4PY, OURS, Futures
@@ -87,9 +89,27 @@ def measure(pool: Futures, tasks: int, trips: int) -> dict[str, float]:
     }
 
 
+def measure_process_pool(workers: int, rounds: int) -> None:
+    """Print the medians of the standard library's executor."""
+    with concurrent.futures.ProcessPoolExecutor(workers) as executor:
+        pool = SimpleNamespace(
+            executor=executor,
+            call=lambda function, item: executor.submit(function, item).result(),
+        )
+        found = [measure(pool, 1_000, 500) for _ in range(rounds or 5)]
+    for figure in FIGURES:
+        values = [each[figure.name] for each in found]
+        print(f"{figure.name:20} {statistics.median(values):8.0f} {figure.unit}")
+
+
 def main() -> None:
     """Run the benchmark."""
-    options = parser(__doc__).parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--pool", type=int, help="measure a ProcessPoolExecutor")
+    options = arguments.parse_args()
+    if options.pool:
+        measure_process_pool(options.pool, options.rounds)
+        return
     bench = Bench("waiting", FIGURES, options, measure, peers=[MPI4PY])
     tasks, trips = (100, 10) if bench.quick else (30_000, 500)
     for _ in bench.rounds():
