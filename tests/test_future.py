@@ -312,7 +312,7 @@ def test_the_condition_is_made_once(future: Future) -> None:
 
 
 def test_a_future_cannot_be_sent(future: Future) -> None:
-    with pytest.raises(TypeError, match=r"pass its result\(\) instead"):
+    with pytest.raises(TypeError, match=r"use its result\(\)"):
         pickle.dumps(future)
     with pytest.raises(SerializationError, match=r"it\[0\] is a .*Future"):
         codec.encode([future], "it")

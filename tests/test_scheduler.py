@@ -15,6 +15,8 @@ from mpitasks.scheduler.events import (
     Complete,
     Event,
     Fail,
+    InputGone,
+    InputReady,
     OutcomesArrived,
     RunningAbandoned,
     Task,
@@ -40,6 +42,10 @@ IGNORED = "ignored"
 NEW, QUEUED, ASSIGNED = TaskState.NEW, TaskState.QUEUED, TaskState.ASSIGNED
 SUCCEEDED, FAILED = TaskState.SUCCEEDED, TaskState.FAILED
 CANCELLED, POSTPONED = TaskState.CANCELLED, TaskState.POSTPONED
+WAITING = TaskState.WAITING
+
+INPUT = 10**6
+"""A result that a task waits for."""
 
 TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
     TaskInput.SUBMIT: {
@@ -50,6 +56,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: ILLEGAL,
         CANCELLED: IGNORED,
         POSTPONED: ILLEGAL,
+        WAITING: ILLEGAL,
     },
     TaskInput.ASSIGN: {
         NEW: ASSIGNED,
@@ -59,6 +66,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
     },
     TaskInput.SUCCEED: {
         NEW: IGNORED,
@@ -68,6 +76,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
     },
     TaskInput.FAIL: {
         NEW: IGNORED,
@@ -77,6 +86,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: FAILED,
     },
     TaskInput.LOSE: {
         NEW: FAILED,
@@ -86,6 +96,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
     },
     TaskInput.CANCEL: {
         NEW: CANCELLED,
@@ -95,6 +106,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: FAILED,
         CANCELLED: CANCELLED,
         POSTPONED: CANCELLED,
+        WAITING: CANCELLED,
     },
     TaskInput.RETURN: {
         NEW: QUEUED,
@@ -104,6 +116,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
     },
     TaskInput.POSTPONE: {
         NEW: POSTPONED,
@@ -113,6 +126,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: ILLEGAL,
         CANCELLED: ILLEGAL,
         POSTPONED: ILLEGAL,
+        WAITING: ILLEGAL,
     },
     TaskInput.RELEASE: {
         NEW: IGNORED,
@@ -122,6 +136,7 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: QUEUED,
+        WAITING: IGNORED,
     },
     TaskInput.REVOKE: {
         NEW: IGNORED,
@@ -131,6 +146,27 @@ TASK_MOVES: dict[TaskInput, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
+    },
+    TaskInput.WAIT: {
+        NEW: WAITING,
+        QUEUED: ILLEGAL,
+        ASSIGNED: ILLEGAL,
+        SUCCEEDED: ILLEGAL,
+        FAILED: ILLEGAL,
+        CANCELLED: IGNORED,
+        POSTPONED: ILLEGAL,
+        WAITING: ILLEGAL,
+    },
+    TaskInput.READY: {
+        NEW: IGNORED,
+        QUEUED: IGNORED,
+        ASSIGNED: IGNORED,
+        SUCCEEDED: IGNORED,
+        FAILED: IGNORED,
+        CANCELLED: IGNORED,
+        POSTPONED: IGNORED,
+        WAITING: QUEUED,
     },
 }
 
@@ -143,6 +179,11 @@ def _bring(driver: Driver, state: TaskState) -> Task:
     if state is POSTPONED:
         driver.submit(driver.task())  # keeps worker 0 busy
         driver.postpone(FAR, task)
+        return task
+    if state is WAITING:
+        driver.submit(driver.task())  # keeps worker 0 busy
+        task.inputs = [INPUT]
+        driver.submit(task)
         return task
     if state is QUEUED or state is CANCELLED:
         driver.submit(driver.task())  # keeps worker 0 busy
@@ -164,10 +205,17 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> Task:
     """
     if what is TaskInput.SUBMIT:
         driver.submit(task)
+    elif what is TaskInput.WAIT:
+        task.inputs = [INPUT]
+        driver.submit(task)
+    elif what is TaskInput.READY:
+        driver.handle(InputReady(INPUT))
     elif what is TaskInput.CANCEL:
         driver.handle(CancelRequested([task]))
     elif what is TaskInput.SUCCEED:
         driver.report(0, [task.id])
+    elif what is TaskInput.FAIL and task.state is WAITING:
+        driver.handle(InputGone(INPUT))
     elif what is TaskInput.FAIL:
         driver.report(0, [task.id], failed=[0])
     elif what is TaskInput.ASSIGN:
@@ -188,7 +236,7 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> Task:
             return job.chunks[1]
         driver.handle(TasksReturned(0, [task.id], None))
     else:
-        if task.state is POSTPONED:
+        if task.state in (POSTPONED, WAITING):
             driver.handle(WorkerJoined(1))  # else there is nothing to wait for
         driver.lose(0)
         if task.state is NEW:
@@ -249,6 +297,7 @@ EVENT_MOVES: dict[str, dict[TaskState, TaskState | str]] = {
         FAILED: ILLEGAL,
         CANCELLED: IGNORED,
         POSTPONED: ILLEGAL,
+        WAITING: ILLEGAL,
     },
     "TaskSucceeded": {
         NEW: IGNORED,
@@ -258,6 +307,7 @@ EVENT_MOVES: dict[str, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
     },
     "PartsArrived": {
         NEW: IGNORED,
@@ -267,6 +317,7 @@ EVENT_MOVES: dict[str, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
     },
     "RunningAbandoned": {
         NEW: IGNORED,
@@ -276,6 +327,7 @@ EVENT_MOVES: dict[str, dict[TaskState, TaskState | str]] = {
         FAILED: IGNORED,
         CANCELLED: IGNORED,
         POSTPONED: IGNORED,
+        WAITING: IGNORED,
     },
 }
 
@@ -303,8 +355,11 @@ def _bring_begun(driver: Driver, state: TaskState, count: int) -> Task:
         driver.revoke_held(task)
     elif state is not ASSIGNED:
         driver.report(0, [task.id], failed=[task.id] if state is FAILED else [])
-    if state in (NEW, POSTPONED):
+    if state in (NEW, POSTPONED, WAITING):
         task = driver.task(count=count)
+    if state is WAITING:
+        task.inputs = [INPUT]
+        driver.submit(task)
     if state is POSTPONED:
         driver.postpone(FAR, task)
     return task

@@ -31,6 +31,9 @@ from mpitasks.scheduler.events import (
     Cost,
     Fail,
     GiveUp,
+    InputFailed,
+    InputGone,
+    InputReady,
     QueueCancelled,
     Revoke,
     RunningAbandoned,
@@ -51,6 +54,7 @@ from mpitasks.task_spec import TaskSpec
 SECONDS = st.sampled_from([0.0, 1e-6, 1e-4, 1.5e-3, 3e-3, 0.5])
 FUNCTIONS = st.integers(0, 2)
 PRIORITIES = st.integers(-1, 1)
+INPUTS = st.integers(0, 4)
 TERMS = st.sampled_from(
     [None, TaskSpec("named"), TaskSpec(timeout=5.0), TaskSpec(isolate=True)]
 )
@@ -78,6 +82,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         super().__init__()
         self.driver = Driver()
         self.calls: list[Task] = []
+        self.lacks: dict[int, set[int]] = {}  # what each task waits for, by its id
         self.jobs: list[Recorder] = []
         self.offered: Counter[int] = Counter()  # items by the position of their job
         self.dropped: Counter[int] = Counter()
@@ -105,8 +110,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         for revoke in only(Revoke, actions):
             sent = [t.id for b in self.driver.batches[revoke.rank] for t in b]
             assert set(revoke.ids) <= set(sent)
-        unruns: list[Cancelled | Fail] = [*only(Cancelled, actions)]
+        unruns: list[Cancelled | Fail | InputFailed] = [*only(Cancelled, actions)]
         unruns += only(Fail, actions)
+        unruns += only(InputFailed, actions)
         for unrun in unruns:
             assert unrun.tasks
             self.resolve(unrun.tasks)
@@ -194,6 +200,57 @@ class SchedulerMachine(RuleBasedStateMachine):
             until = self.driver._now + delay
             self.perform(self.driver.handle(TasksPostponed(tasks, until)))
         return tasks
+
+    @rule(
+        target=submitted,
+        needs=st.lists(st.sets(INPUTS), min_size=1, max_size=5),
+        function=FUNCTIONS,
+        priority=PRIORITIES,
+    )
+    def submit_with_inputs(
+        self, needs: list[set[int]], function: int, priority: int
+    ) -> list[Task]:
+        tasks = [
+            self.driver.task(function, priority=priority, inputs=sorted(inputs))
+            for inputs in needs
+        ]
+        self.calls += tasks
+        for task in tasks:
+            self.lacks[task.id] = set(task.inputs)
+        if len(tasks) == 1:
+            self.perform(self.driver.submit_one(*tasks))
+        else:
+            self.perform(self.driver.handle(TasksSubmitted(tasks)))
+        return tasks
+
+    @rule(id=INPUTS, nbytes=NBYTES, data=st.data())
+    def supply(self, id: int, nbytes: int, data: st.DataObject) -> None:
+        users = [t for t in self.waiting if id in self.lacks[t.id]]
+        other = data.draw(FUNCTIONS)
+        weights = {task.id: task.nbytes for task in users}
+        functions = {task.id: other for task in users[::2]}
+        for task in users:
+            self.lacks[task.id].remove(id)
+        self.perform(self.driver.handle(InputReady(id, nbytes, functions)))
+        for task in users:
+            assert task.nbytes == weights[task.id] + nbytes
+            assert task.function == functions.get(task.id, task.function)
+            assert (task.state is TaskState.WAITING) == bool(self.lacks[task.id])
+
+    @rule(id=INPUTS, cancelled=st.booleans())
+    def withhold(self, id: int, *, cancelled: bool) -> None:
+        users = [t for t in self.waiting if id in self.lacks[t.id]]
+        actions = self.driver.handle(InputGone(id, cancelled))
+        over = TaskState.CANCELLED if cancelled else TaskState.FAILED
+        assert all(task.state is over for task in users)
+        kind: type = Cancelled if cancelled else InputFailed
+        told = [task for action in only(kind, actions) for task in action.tasks]
+        assert told == users
+        self.perform(actions)
+
+    @property
+    def waiting(self) -> list[Task]:
+        return [task for task in self.calls if task.state is TaskState.WAITING]
 
     @rule(seconds=st.sampled_from([1.0, 8.0, 100.0]))
     def wait(self, seconds: float) -> None:
@@ -448,7 +505,15 @@ class SchedulerMachine(RuleBasedStateMachine):
                 sizes = [job.sizes_given[at] for at in positions(chunk)]
                 assert sum(sizes) <= BATCH_BYTES or chunk.count == 1
 
+    @invariant()
+    def nothing_is_sent_that_lacks_an_input(self) -> None:
+        for task in self.calls:
+            if task.state is TaskState.ASSIGNED and task.id in self.lacks:
+                assert not self.lacks[task.id]
+
     def teardown(self) -> None:
+        for id in range(5):
+            self.withhold(id, cancelled=False)
         self.perform(self.driver.wait_until(self.driver._now + 1e6))
         while self.busy:
             self.perform(self.driver.finish(self.busy[0]))

@@ -352,6 +352,7 @@ class Executor(concurrent.futures.Executor):
         if outcome is MISSING:
             return entry, None
         future = Future(self._handle.event_loop)
+        future.entry = entry
         settle([future], [outcome])
         return entry, future
 

@@ -122,7 +122,7 @@ class Stream:
             if self._handle.closed:
                 refuse_submit()
             count = job.pull(limit)
-            if count:
+            if count or job.aside:
                 self._event_loop.extend(job, count)
             if limit is not None:
                 return

@@ -12,15 +12,19 @@ import json
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpitasks.journal import modules
 from mpitasks.journal.code import parts_of
 from mpitasks.journal.reached import Parts, Reached, name_of
 from mpitasks.journal.walk import ATOMS, Unkeyable, Walker, digest, flat
+from mpitasks.master.future import Future
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.script_setup import arithmetic
+
+if TYPE_CHECKING:
+    from mpitasks.journal.rows import Entry
 
 __all__ = ["Identity", "Keys", "Met"]
 
@@ -104,8 +108,15 @@ class Keys:
         function: Identity,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None = None,
+        inputs: list[Entry] | None = None,
     ) -> bytes:
         """Return the key of a call, the same for all calls that are alike.
+
+        Args:
+            function: Its function.
+            args: Its arguments.
+            kwargs: Those by name.
+            inputs: Gets what the calls are to the journal whose futures are among them.
 
         Raises:
             Unkeyable: An argument has no content to go by; the message names it.
@@ -117,7 +128,7 @@ class Keys:
                 pass
         own = kwargs or {}
         return _guarded(
-            lambda: self._key(function, args, own),
+            lambda: self._key(function, args, own, inputs),
             lambda error: self._blame(args, own, error),
         )
 
@@ -142,9 +153,14 @@ class Keys:
         self._counts.clear()
 
     def _key(
-        self, function: Identity, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        function: Identity,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: list[Entry] | None,
     ) -> bytes:
         walker = Walker(self)
+        walker.inputs = inputs
         walker.add(function.digest)
         walker.items(b"call", args)
         walker.pairs(b"{", list(kwargs.items()))
@@ -206,6 +222,22 @@ class Keys:
     def package(self, walker: Walker, module: str) -> None:
         package = modules.home_of(module).package
         walker.add(b"" if package is None else package.told)
+
+    def future(self, walker: Walker, value: Any) -> None:
+        """Write the key of its call; its value, if the call has none and is done.
+
+        What its call drew at random is not known yet: see `rows.Entry.settle`.
+        """
+        entry = value.entry if isinstance(value, Future) else None
+        if entry is not None and walker.inputs is not None:
+            if not walker.again(value):
+                walker.tag("input")
+                walker.add(entry.base)
+                walker.inputs.append(entry)
+        elif isinstance(value, Future) and value.done():
+            walker.walk(value.result())
+        else:
+            raise Unkeyable("a Future that is not done, and is not in a journal")
 
     def opaque(self, walker: Walker, value: Any) -> None:
         raise Unkeyable(f"a {type(value).__qualname__} has no content to know it by")

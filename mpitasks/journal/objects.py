@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copyreg
 import sys
 from typing import Any
@@ -25,6 +26,9 @@ _HARMLESS = frozenset(
 def walk_object(walker: Walker, value: Any) -> None:
     """Write what a pickle would be made of."""
     kind = type(value)
+    if issubclass(kind, concurrent.futures.Future):
+        walker.context.future(walker, value)
+        return
     try:
         reduce = copyreg.dispatch_table.get(kind)
         reduced = reduce(value) if reduce else value.__reduce_ex__(4)

@@ -148,6 +148,9 @@ class Reached:
         if package is not None:
             self.packages[package.name] = package.told
 
+    def future(self, walker: Walker, value: Any) -> None:
+        raise Unkeyable("a Future that a function refers to; pass it as an argument")
+
     def opaque(self, walker: Walker, value: Any) -> None:
         """Have the file count in which something without content is used."""
         if self.scope is None:

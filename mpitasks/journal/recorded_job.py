@@ -26,7 +26,7 @@ from mpitasks.master.bulk_job import BulkJob
 from mpitasks.master.item_source import END, Packed, is_steady, pack
 from mpitasks.master.payloads import Call
 from mpitasks.wire import codec
-from mpitasks.wire.messages import ERROR, LIST
+from mpitasks.wire.messages import ERROR, LIST, PLAIN
 from mpitasks.wire.outcomes import Deferred, Failure, split_items
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ class RecordedJob(BulkJob):
         "_journal",
         "_keys",
         "_met",
-        "_positions",
     )
 
     def __init__(
@@ -108,7 +107,7 @@ class RecordedJob(BulkJob):
         self._met = met
         self._event_loop = event_loop
         # Of the missing items, by their numbers:
-        self._positions = array("q")
+        self._positions: array[int] = array("q")
         self._keys = bytearray()
         self._entries: dict[int, Entry] = {}  # those with more to tell than a key
         self._drawn: set[int] = set()  # those that are filed by their places
@@ -154,11 +153,27 @@ class RecordedJob(BulkJob):
             ready = source.release(lambda: not self.wanted, wait=not missing)
             if ready is None:
                 break
-            missing.append(ready)
+            if ready.found is not None:
+                self._move_aside(ready, position)
+            else:
+                missing.append(ready)
             position += 1
         hand_out()
         self.add(missing, position)
         return len(missing)
+
+    def _move_aside(self, item: Packed, position: int) -> None:
+        """Take the item that was numbered last out of the line."""
+        number = self.put_aside(item, position)
+        self._positions.pop()
+        key = bytes(self._keys[-len(NO_KEY) :])
+        del self._keys[-len(NO_KEY) :]
+        entry = self._entries.pop(len(self._positions), None)
+        if entry is None and key != NO_KEY:
+            place, label = self._place(position), self.options.label
+            entry = Entry(self._journal, key, self._met[1], label=label, place=place)
+        if entry is not None:
+            self._entries[number] = entry
 
     def _look_up(self, item: Any, position: int) -> Deferred | None:
         """Return the result of an item if it is there; else number the item."""
@@ -172,10 +187,11 @@ class RecordedJob(BulkJob):
         if found:
             assert entry is not None  # what has no key is not found
             if not is_steady(item, star):
-                packed = pack(item, f"item {position}")
-                item = item if packed.buffers else packed
+                packed = pack(item, f"item {position}", self._event_loop)
+                item = item if packed.buffers or packed.found else packed
             return Stored(self, item, position, entry, found)
-        if entry is not None and (entry.replaces or entry.given is not None):
+        more = entry is not None and (entry.replaces or entry.inputs)
+        if entry is not None and (more or entry.given is not None):
             self._entries[len(self._positions)] = entry
         self._keys += NO_KEY if entry is None else entry.key
         self._positions.append(position)
@@ -216,6 +232,10 @@ class RecordedJob(BulkJob):
         All of them: which of its items have drawn, is not told.
         """
         size = len(NO_KEY)
+        if chunk.start < 0:
+            if chunk.start in self._entries:
+                self._entries[chunk.start].note_drawn()
+            return
         for number in range(chunk.start, chunk.start + chunk.count):
             place = self._place(self._positions[number])
             if place is None or number in self._drawn:
@@ -228,13 +248,16 @@ class RecordedJob(BulkJob):
             if number in self._entries:
                 self._entries[number].note_drawn()
 
-    def positions(self, start: int, count: int) -> Sequence[int]:
-        return self._positions[start : start + count]
-
     def record(
         self, chunk: Task, form: int, payload: Any, buffers: Sequence[Any]
     ) -> None:
         """Record the results of a chunk, a list of which came back."""
+        if form == LIST and chunk.start < 0:
+            entry = self.entry(chunk)
+            if entry is not None:
+                (value,) = codec.decode(payload)
+                self._journal.note(entry, PLAIN, value, ())
+            return
         if form == LIST:
             self._journal.note_all(self._records(chunk, payload), chunk.count)
             return
@@ -264,7 +287,7 @@ class RecordedJob(BulkJob):
         size = len(NO_KEY)
         number = chunk.start + at
         entry = self._entries.pop(number, None)
-        if entry is not None:
+        if entry is not None or number < 0:
             return entry
         key = bytes(self._keys[number * size : (number + 1) * size])
         if key == NO_KEY:

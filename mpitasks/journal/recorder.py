@@ -269,9 +269,10 @@ class Journal:
         """
         identity, function = met
         given = options.key
+        inputs: list[Entry] = []
         try:
             if given is None:
-                key = self._keys.key(identity, args, kwargs)
+                key = self._keys.key(identity, args, kwargs, inputs)
             else:
                 if callable(given):
                     given = key_of_user(given, args, kwargs)
@@ -282,7 +283,7 @@ class Journal:
             return None, 0
         with self._keys_lock:
             key = self._keys.number(key)
-            entry = Entry(self, key, function, place=place)
+            entry = Entry(self, key, function, place=place, inputs=inputs)
             found = self._look_up(entry)
         name = None if given is None else key_name(given)
         entry.args = args if not kwargs and codec.is_plain(args) else None
@@ -331,6 +332,9 @@ class Journal:
         self, entry: Entry, form: int, payload: Any, buffers: Sequence[Any]
     ) -> None:
         """Record the outcome of a call."""
+        if entry.inputs:
+            entry.settle()
+            entry.inputs = ()
         record = Record(entry, form, payload, buffers, now())
         nbytes = record.nbytes()
         if buffers and nbytes <= QUEUE_BYTES:

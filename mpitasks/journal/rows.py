@@ -66,6 +66,8 @@ class Entry:
         args: The arguments if they are plain.
         label: The task's label.
         place: Where in the program it stands, as in `mpitasks.task_spec`.
+        inputs: The calls whose results are among the arguments.
+        base: The key that it has if none of them, nor it, draws random numbers of ours.
     """
 
     journal: Any
@@ -76,10 +78,23 @@ class Entry:
     args: tuple[Any, ...] | None = None
     label: str | None = None
     place: Place | None = None
+    inputs: Sequence[Entry] = ()
+    base: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.base = self.key
+        self.settle()
+
+    def settle(self) -> None:
+        """Have the key tell what is known of the inputs; of all, once it has run."""
+        if any(each.key != each.base for each in self.inputs):
+            self.key = digest(self.base + b"".join(each.key for each in self.inputs))
 
     def note_drawn(self) -> None:
         """The outcome depends on random numbers of ours: file it by their place."""
         if self.place is not None:
+            self.settle()
+            self.inputs = ()
             self.key = drawn_key(self.key, self.place)
             self.place = None  # once
 

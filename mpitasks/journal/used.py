@@ -132,7 +132,7 @@ class _Nothing:
         raise Unkeyable(f"{module} is no literal")
 
     cover = package
-    opaque = refer
+    opaque = future = refer
 
 
 def _registered(scope: dict[str, Any]) -> bool:

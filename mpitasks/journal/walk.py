@@ -57,6 +57,9 @@ class Context(Protocol):
     def package(self, walker: Walker, module: str) -> None:
         """Note that something of an installed module is used."""
 
+    def future(self, walker: Walker, value: Any) -> None:
+        """Write what stands for the result that a future comes to."""
+
     def opaque(self, walker: Walker, value: Any) -> None:
         """Write what stands for a value without content, in a lenient walk."""
 
@@ -90,6 +93,8 @@ class Walker:
         lenient: As given.
         unordered: How many sets deep that is which is written now, and so has no place
             of its own yet.
+        inputs: What the context has found of calls whose futures are among the values;
+            None if it is not to look for any.
         told: What the context knows of functions and classes for the length of a walk,
             by id, with the function or class itself.
     """
@@ -98,6 +103,7 @@ class Walker:
         self.context = context
         self.lenient = lenient
         self.unordered = 0
+        self.inputs: list[Any] | None = None
         self.told: dict[int, tuple[bytes, Any]] = {}
         self._out = bytearray()
         # What was met, by id: how it is told when it is met again; and itself, so that

@@ -71,11 +71,12 @@ class ArgumentMemory:
         event_loop: What it drives while there is no room; None for room without end.
 
     Attributes:
+        event_loop: As given.
         nbytes: What it keeps now, in bytes.
     """
 
     def __init__(self, event_loop: Sender | None = None) -> None:
-        self._event_loop = event_loop
+        self.event_loop = event_loop
         self._pool: BufferPool | None = None
         self._copies: weakref.WeakValueDictionary[tuple[int, int], Any] = (
             weakref.WeakValueDictionary()
@@ -88,7 +89,7 @@ class ArgumentMemory:
         Raises:
             BaseException: The run was halted, or interrupted, while it waited.
         """
-        event_loop = self._event_loop
+        event_loop = self.event_loop
         assert event_loop is not None
         call = task.payload
         buffers = call.buffers
@@ -123,7 +124,7 @@ class ArgumentMemory:
             nbytes: How many.
             given_up: Tells whether they are no longer wanted.
         """
-        if self._event_loop is not None and not self.has_room(nbytes):
+        if self.event_loop is not None and not self.has_room(nbytes):
             self._wait(lambda: self.has_room(nbytes) or given_up())
 
     def keep(self, buffers: Sequence[Buffer]) -> list[Buffer]:
@@ -158,7 +159,7 @@ class ArgumentMemory:
         return own_ones
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        event_loop = self._event_loop
+        event_loop = self.event_loop
         assert event_loop is not None
         event_loop.drive(
             lambda: done() or event_loop.error is not None,

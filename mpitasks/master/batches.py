@@ -131,7 +131,7 @@ class Batches:
             if task.task_spec is not None:
                 task_spec[task.id] = tuple(task.task_spec)
             if wire[1] not in known:
-                functions[wire[1]] = payload.target
+                functions[wire[1]] = payload.target_of(task)
         batch = Batch(calls, (), (), task_spec or None, places or None, buffers)
         if functions:
             self._teach(kept, functions, batch)

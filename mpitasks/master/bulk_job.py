@@ -7,31 +7,36 @@ yet, `JobResults` the results that were not handed out yet, and
 `mpitasks.scheduler.events.Bulk` is the scheduler's side of a job.
 
 Items are numbered in the order in which they are sent. Their positions, which the user
-knows, are the same numbers if no results were found in a journal.
+knows, are the same numbers as long as none is left out of the line, since its result is
+found in a journal, or since it needs the results of other tasks. One that does is set
+aside: it gets a number below zero, and a task of its own, which waits for them.
 """
 
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.errors import TooManyFailures
+from mpitasks.errors import SerializationError, TooManyFailures
 from mpitasks.master.argument_memory import ArgumentMemory
-from mpitasks.master.item_source import ItemSource, Packed, pack
+from mpitasks.master.inputs import CANCELLED, SOME, Inputs
+from mpitasks.master.item_source import ItemSource, Packed, pack, unsendable
 from mpitasks.master.job_results import JobResults
 from mpitasks.master.payloads import History, named
-from mpitasks.scheduler.events import Bulk
+from mpitasks.scheduler.events import Bulk, Task
 from mpitasks.wire import codec
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import MAP, MAP_PLAIN, STARMAP, STARMAP_PLAIN
-from mpitasks.wire.outcomes import error_of, has_failed
+from mpitasks.wire.outcomes import Failure, error_of, has_failed
 
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
     from mpitasks.options import TaskOptions
-    from mpitasks.scheduler.events import Task
+    from mpitasks.scheduler.events import TaskId
     from mpitasks.task_spec import Place
     from mpitasks.wire.codec import Buffer
 
@@ -52,6 +57,8 @@ class BulkJob:
         owner: Whose it is: an Executor's handle.
         place: Where in the program it stands; None if that is not known.
         pulled: How many items were taken from the source.
+        aside: Items that need results of other tasks and have no task yet, by numbers.
+        waiting: The tasks of those that have.
         closed: Whether its results are no longer wanted.
         halted: Makes the error that ends it early, if too many of its items failed. The
             consuming thread calls it: it may decode an outcome.
@@ -64,8 +71,14 @@ class BulkJob:
         "_dropped",
         "_failures",
         "_histories",
+        "_inputs",
         "_items",
+        "_positions",
         "_sent",
+        "_set_aside",
+        "_target_sent",
+        "_targets",
+        "aside",
         "bulk",
         "closed",
         "halted",
@@ -75,6 +88,7 @@ class BulkJob:
         "pulled",
         "results",
         "source",
+        "waiting",
     )
 
     is_call = is_simple = False
@@ -120,6 +134,15 @@ class BulkJob:
         self._delivered = 0  # items whose results came
         self._dropped = 0  # items cut off that came back and were cancelled
         self._failures = 0
+        # Where the items in the line are, by their numbers, once others were left out.
+        self._positions: array[int] | None = None
+        # Where those are that were set aside: the first has the number -1.
+        self._set_aside: list[int] = []
+        self.aside: list[tuple[int, Packed]] = []  # those that have no task yet
+        self.waiting: list[Task] = []  # the tasks that they got
+        self._inputs: dict[int, Inputs] = {}  # until they are there
+        self._targets: dict[int, Function] = {}
+        self._target_sent = target  # as the last chunk was encoded
 
     @property
     def target(self) -> Function:
@@ -146,8 +169,70 @@ class BulkJob:
             self.pulled = len(whole)
             return len(whole)
         fresh = source.take(limit, self.pulled, lambda: not self.wanted)
-        self.add(fresh, self.pulled + len(fresh))
+        pulled = self.pulled + len(fresh)
+        if source.has_found:
+            fresh = self._line_up(fresh)
+        self.add(fresh, pulled)
         return len(fresh)
+
+    def _line_up(self, fresh: list[Any]) -> list[Any]:
+        """Return the items that need nothing else; set the others aside."""
+        start = self.pulled
+        if self._positions is None:
+            self._positions = array("q", range(start))
+        line = []
+        for position, item in enumerate(fresh, start):
+            if type(item) is Packed and item.found is not None:
+                self.put_aside(item, position)
+            else:
+                line.append(item)
+                self._positions.append(position)
+        return line
+
+    def put_aside(self, item: Packed, position: int) -> int:
+        """Take an item that needs results of other tasks; return its number."""
+        self._set_aside.append(position)
+        number = -len(self._set_aside)
+        self.aside.append((number, item))
+        return number
+
+    def set_aside(self, ids: Iterator[TaskId]) -> Iterator[Task]:
+        """Yield a task for each item that was set aside.
+
+        This runs code of the user: results of the script's classes are looked into.
+
+        Args:
+            ids: Where they get their ids from.
+        """
+        while self.aside:
+            number, item = self.aside.pop(0)
+            task = Task(
+                next(ids),
+                self.target.id,
+                self,
+                item.nbytes,
+                self.options.priority,
+                self.options.task_spec,
+                start=number,
+            )
+            target = self.target
+            found, item.found = item.found, None
+            assert found is not None
+            inputs = Inputs(task)
+            try:
+                names = inputs.require(found)
+                if names:
+                    target = target.including(names)
+            except SerializationError as error:
+                item = unsendable(error)
+            else:
+                task.inputs = SOME
+                self._inputs[number] = inputs
+            self.keep(number, item)
+            self.widen(task, target)
+            task.function = target.id
+            self.waiting.append(task)
+            yield task
 
     def add(self, items: list[Any], pulled: int) -> None:
         """Take in items that are ready to be sent.
@@ -174,7 +259,8 @@ class BulkJob:
     def abandoned(self) -> bool:
         """Whether it was cancelled, and nothing more will arrive."""
         given_up = self.bulk.cancelled or self._dropped > 0
-        return given_up and self._delivered + self._dropped == self._cut
+        begun = self._cut + len(self._set_aside) - len(self.aside)
+        return given_up and self._delivered + self._dropped == begun
 
     @property
     def wanted(self) -> bool:
@@ -194,6 +280,8 @@ class BulkJob:
     def let_go(self) -> None:
         """Let go of the items: it was cancelled, and none of them will be sent."""
         self._items = []
+        self.aside = []
+        self.waiting = []
 
     def sizes(self, count: int) -> list[int]:
         """Return what each of the last items weighs; nothing if all are small.
@@ -258,11 +346,12 @@ class BulkJob:
     def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, list[Buffer]]:
         """Return a chunk as it stands in a message, its place, and its buffers."""
         items = self.items_of(task)
+        target = self._target_sent = self._targets.get(task.start, self.target)
         place = None if self.place is None else (*self.place, self._indices(task))
         if self._plain(items):
             mode = STARMAP_PLAIN if self.source.star else MAP_PLAIN
             frame = codec.encode_plain(items)
-            return (task.id, self.target.id, mode, frame, 0), place, []
+            return (task.id, target.id, mode, frame, 0), place, []
         entries = []
         buffers: list[Buffer] = []
         positions = self.positions(task.start, task.count)
@@ -272,7 +361,7 @@ class BulkJob:
             entries.append((item.frame, len(item.buffers)))
             buffers += item.buffers
         mode = STARMAP if self.source.star else MAP
-        wire = task.id, self.target.id, mode, entries, len(buffers)
+        wire = task.id, target.id, mode, entries, len(buffers)
         return wire, place, buffers
 
     def history(self, task: Task) -> History | None:
@@ -289,8 +378,10 @@ class BulkJob:
 
     def describe(self, task: Task) -> str:
         """Return what messages call a chunk."""
-        end = task.start + task.count - 1
-        return f"items {task.start} to {end} of a map ({named(self)})"
+        positions = self.positions(task.start, task.count)
+        first, last = positions[0], positions[-1]
+        items = f"item {first}" if first == last else f"items {first} to {last}"
+        return f"{items} of a map ({named(self)})"
 
     def positions(self, start: int, count: int) -> Sequence[int]:
         """Return which of the user's items these are.
@@ -299,7 +390,29 @@ class BulkJob:
             start: The number of the first.
             count: How many of them.
         """
-        return range(start, start + count)
+        if start < 0:
+            return [self._set_aside[~start]]
+        if self._positions is None:
+            return range(start, start + count)
+        return self._positions[start : start + count]
+
+    def target_of(self, task: Task) -> Function:
+        """Return the function of a task: of a chunk, as it was just encoded."""
+        return self._targets.get(task.start, self._target_sent)
+
+    def inputs_of(self, task: Task) -> Inputs:
+        """Return what an item that was set aside needs of other tasks."""
+        return self._inputs[task.start]
+
+    def widen(self, task: Task, target: Function) -> None:
+        """Take note that such an item needs the function with more globals."""
+        self._targets[task.start] = target
+
+    def fill(self, task: Task) -> None:
+        """All inputs of such an item are there: make it ready to be sent."""
+        inputs = self._inputs.pop(task.start)
+        item: Any = self._sent[task.start][0]
+        item.frame, item.buffers = inputs.around(item.frame, item.buffers)
 
     def _indices(self, task: Task) -> int | list[int]:
         """Return the positions of a task's items; the first alone if in a row."""
@@ -317,12 +430,17 @@ class BulkJob:
     def drop(self, task: Task) -> None:
         """A chunk will not be run."""
         self.release(task)
+        inputs = self._inputs.pop(task.start, None)
+        if inputs is not None and inputs.lost is CANCELLED:
+            self.deliver(task.start, [Failure(CancelledError())], mixed=True)
+            return
         self._dropped += task.count
         self.results.wake()
 
     def give(self, task: Task, outcome: Any) -> None:
         """Give an item the failure that it ended with."""
         self.release(task)
+        self._inputs.pop(task.start, None)
         self._histories.pop(task.start, None)
         self.deliver(task.start, [outcome], mixed=True)
 

@@ -184,6 +184,13 @@ class Completion:
                 else:
                     self._decide_later(one, failure, crashed=crashed, alone=alone)
 
+    def fail_users(self, tasks: Sequence[Task]) -> None:
+        """Give each task what it comes to: a result that it needs is not there."""
+        for task in tasks:
+            outcome = task.payload.inputs_of(task).lost
+            self._count(outcome)
+            task.payload.give(task, outcome)
+
     def _singles(self, chunk: Task) -> list[Task]:
         """Return a task for each item of a chunk: each goes its own way from now on."""
         job: BulkJob = chunk.payload
@@ -206,6 +213,7 @@ class Completion:
                     self._decide_later(call, outcome)
                     continue
                 self._count(outcome)
+                call.payload.name_failed(call)
             futures.append(call.payload)
             final.append(outcome)
         return futures, final

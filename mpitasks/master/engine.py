@@ -11,19 +11,21 @@ done: the journal is one. A listener runs no user code either.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mpitasks.errors import InternalError, MpiTasksError
+from mpitasks.errors import InternalError, MpiTasksError, SerializationError
 from mpitasks.master import lost_tasks
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
+from mpitasks.master.inputs import CANCELLED, NEVER, Arrived, prepare, quick
 from mpitasks.scheduler.events import (
     Action,
     Assign,
@@ -33,6 +35,9 @@ from mpitasks.scheduler.events import (
     Event,
     Fail,
     GiveUp,
+    InputFailed,
+    InputGone,
+    InputReady,
     Rank,
     RankLost,
     Report,
@@ -42,6 +47,7 @@ from mpitasks.scheduler.events import (
     TaskId,
     TasksPostponed,
     TasksSubmitted,
+    TaskState,
     TaskSubmitted,
     TimePassed,
     WorkerJoined,
@@ -49,6 +55,7 @@ from mpitasks.scheduler.events import (
 )
 from mpitasks.scheduler.scheduler import Scheduler
 from mpitasks.wire import messages
+from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import (
     Goodbye,
     Heartbeat,
@@ -59,8 +66,11 @@ from mpitasks.wire.messages import (
     Result,
     Returned,
 )
+from mpitasks.wire.outcomes import Failure, has_failed
 
 if TYPE_CHECKING:
+    from mpitasks.master.functions import Function
+    from mpitasks.master.inputs import Prepared
     from mpitasks.task_spec import Origin
     from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
@@ -127,6 +137,10 @@ class Engine:
         self._untold: set[Rank] = set()  # who does not know these yet
         self.on_logged: Callable[[Rank, Sequence[bytes]], None] = lambda *_: None
         self.listeners: list[Listener] = []
+        self.arrived: deque[Arrived] = deque()  # what tasks wait for
+        self._passes_on = False
+        self._unprepared: deque[Arrived] = deque()
+        self._prepares = False
         # For `mpitasks.master.failure_detector`: who was heard of; and what it found
         # out.
         self.heard: set[Rank] = set()
@@ -233,6 +247,8 @@ class Engine:
     def submit(self, task: Task) -> None:
         """Handle a call that a worker wants, with none submitted before it."""
         try:
+            if task.inputs:
+                self._open(task)
             self._handle(TaskSubmitted(task))
         except BaseException as error:
             self.fail(error)
@@ -270,6 +286,8 @@ class Engine:
             step()
             if self.completion.again:
                 self._try_again()
+            if self.arrived:
+                self._pass_on()
         except BaseException as error:
             self.fail(error)
 
@@ -287,6 +305,7 @@ class Engine:
         if self.error is None:
             self.error = error
         known = self.error
+        self.arrived.clear()  # what waits for it fails, too
         now = time.monotonic()
         for rank in self.scheduler.running_workers():
             for action in self.scheduler.handle(RankLost(rank), now):
@@ -306,6 +325,9 @@ class Engine:
         inbox = self.inbox
         if inbox:  # others may append meanwhile, so it is emptied one by one
             calls = [inbox.popleft() for _ in range(len(inbox))]
+            for call in calls:
+                if call.inputs:
+                    self._open(call)
             self._handle(TasksSubmitted(calls))
 
     def _take_loss(self, rank: Rank) -> None:
@@ -340,6 +362,113 @@ class Engine:
                 self._perform(action)
         if self.completion.again:
             self._try_again()
+        if self.arrived:
+            self._pass_on()
+
+    # Results that other tasks wait for.
+
+    def _open(self, task: Task) -> None:
+        """A task with inputs comes, some of which may have come before it."""
+        inputs = task.payload.inputs_of(task)
+        if inputs.lost is not None:
+            self.arrived.append(Arrived(NEVER, [(inputs, 0)], inputs.lost, ""))
+            return
+        task.inputs = inputs.ids
+        self.arrived += inputs.early
+        if None not in inputs.forms:
+            task.nbytes += inputs.nbytes
+            task.payload.fill(task)
+
+    def _pass_on(self) -> None:
+        """Tell the scheduler of results that tasks wait for.
+
+        It may tell of others then: what needs a task that fails, fails.
+        """
+        if self._passes_on:
+            return
+        self._passes_on = True
+        try:
+            while self.arrived:
+                self._take_arrived(self.arrived.popleft())
+        finally:
+            self._passes_on = False
+
+    def _take_arrived(self, arrived: Arrived) -> None:
+        users = []
+        for user in arrived.users:
+            inputs, _ = user
+            if inputs.task.state is TaskState.NEW:  # it is still in the inbox
+                inputs.early.append(arrived._replace(users=[user]))
+            elif inputs.task.state is TaskState.WAITING:
+                users.append(user)
+        if not users:
+            return
+        arrived = arrived._replace(users=users)
+        outcome = arrived.outcome
+        if outcome is CANCELLED or has_failed(outcome):
+            self._lose_input(arrived, outcome)
+        elif (prepared := quick(outcome)) is not None:
+            self._give_input(arrived, prepared)
+        else:
+            self._unprepared.append(arrived)
+            self._prepare_next()
+
+    def _lose_input(self, arrived: Arrived, outcome: Any) -> None:
+        for inputs, _ in arrived.users:
+            inputs.lose(outcome, arrived.named)
+        self._handle(InputGone(arrived.id, outcome is CANCELLED))
+
+    def _give_input(self, arrived: Arrived, prepared: Prepared) -> None:
+        functions = {}
+        for inputs, index in arrived.users:
+            task = inputs.task
+            inputs.forms[index] = prepared.form
+            functions[task.id] = task.payload.target_of(task).id
+            if None not in inputs.forms:
+                task.payload.fill(task)
+        self._handle(InputReady(arrived.id, prepared.nbytes, functions))
+
+    def _prepare_next(self) -> None:
+        """Have the next result made ready that must be looked into; one at a time."""
+        if self._unprepared and not self._prepares:
+            self._prepares = True
+            arrived = self._unprepared.popleft()
+            self.completion.defer(functools.partial(self._prepare, arrived))
+
+    def _prepare(self, arrived: Arrived) -> None:
+        """Look into a result: called without the lock, since that is code of the user.
+
+        What it refers to must be known to the workers, too.
+        """
+        text = f"the result of {arrived.named} could not be passed on: interrupted"
+        prepared: Any = Failure(SerializationError(text))
+        targets = []
+        try:
+            found = prepare(arrived.outcome)
+            for inputs, _ in arrived.users if found.names else ():
+                task = inputs.task
+                target = task.payload.target_of(task).including(found.names)
+                targets.append((task, target))
+            prepared = found
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            prepared = Failure(error)
+        finally:
+            step = functools.partial(self._prepared, arrived, prepared, targets)
+            self.completion.enter(step)
+
+    def _prepared(
+        self, arrived: Arrived, prepared: Any, targets: Sequence[tuple[Task, Function]]
+    ) -> None:
+        self._prepares = False
+        if type(prepared) is Failure:
+            self._lose_input(arrived, prepared)
+        else:
+            for task, target in targets:
+                task.payload.widen(task, target)
+            self._give_input(arrived, prepared)
+        self._prepare_next()
 
     def _tell(self, rank: Rank) -> None:
         """Tell a worker of the Executors whose calls it is about to get."""
@@ -362,6 +491,8 @@ class Engine:
                 crashed=gone,
                 final=not gone,
             )
+        elif type(action) is InputFailed:
+            completion.fail_users(action.tasks)
         elif type(action) is Revoke:
             self.transport.send(action.rank, messages.Cancel(action.ids))
         elif type(action) is Report:

@@ -51,6 +51,7 @@ from mpitasks.wire import messages
 if TYPE_CHECKING:
     from mpitasks.errors import MpiTasksError
     from mpitasks.master.bulk_job import BulkJob
+    from mpitasks.master.inputs import Arrived
     from mpitasks.scheduler.statistics import Statistics
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import LogSetup
@@ -72,7 +73,12 @@ def _is_outstanding(entry: Task | Bulk) -> bool:
     """Whether a task is not done, or a bulk job has items that were not sent."""
     if isinstance(entry, Bulk):
         return entry.ready > 0
-    return entry.state in (TaskState.QUEUED, TaskState.ASSIGNED, TaskState.POSTPONED)
+    return entry.state in (
+        TaskState.QUEUED,
+        TaskState.ASSIGNED,
+        TaskState.POSTPONED,
+        TaskState.WAITING,
+    )
 
 
 _IN_FINALIZER = (
@@ -315,7 +321,12 @@ class EventLoop:
         return self._transport.sent(buffers)
 
     def extend(self, job: BulkJob, count: int) -> None:
-        """Let workers have the last `count` items that a bulk job has pulled."""
+        """Let workers have the last `count` items that a bulk job has pulled.
+
+        And those that it has set aside.
+        """
+        for task in job.set_aside(self.engine.own_ids):
+            self.submit(task)
         event = BulkExtended(job.bulk, count, job.target.id, job.sizes(count))
         self._handle_now(event)
         if self.background.rest >= IDLE:
@@ -327,6 +338,8 @@ class EventLoop:
             self.call_back(functools.partial(self.cancel_bulk, job))
             return
         self._handle_now(BulkCancelled(job.bulk))
+        if job.waiting:
+            self._handle_now(CancelRequested(job.waiting))
         job.let_go()
 
     def cancel(self, tasks: list[Task]) -> None:
@@ -497,6 +510,10 @@ class EventLoop:
                 if limit <= 0:
                     return
             wait(limit)
+
+    def pass_on(self, arrived: Arrived) -> None:
+        """A call is done for whose result tasks wait. Under the lock."""
+        self.engine.arrived.append(arrived)
 
     def ignore_failures(self) -> None:
         """Raise `TooManyFailures` in no thread from now on."""

@@ -28,11 +28,15 @@ from concurrent.futures._base import (
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from mpitasks import forks
+from mpitasks.master.inputs import CANCELLED as GONE
+from mpitasks.master.inputs import Arrived
 from mpitasks.scheduler.events import TaskState
+from mpitasks.wire import inputs
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.outcomes import Encoded, Failure, has_failed
 
 if TYPE_CHECKING:
+    from mpitasks.master.inputs import User
     from mpitasks.scheduler.events import Task
 
 __all__ = ["Driver", "Future", "Watcher", "settle"]
@@ -74,6 +78,9 @@ class Driver(Protocol):
     def cancel(self, tasks: list[Task]) -> None:
         """Take back those of the calls that were not sent yet."""
 
+    def pass_on(self, arrived: Arrived) -> None:
+        """A call is done for whose result tasks wait. Under the event loop's lock."""
+
 
 class Future(concurrent.futures.Future[Any]):
     """The result-to-be of a submitted call.
@@ -101,6 +108,10 @@ class Future(concurrent.futures.Future[Any]):
     _waiters: Any = ()
     _done_callbacks: Any = ()
     _watched: threading.Condition | None = None
+    _users: list[User] | None = None  # who waits for the result
+    _is_observed = False  # whether one of these two is there
+    named = "a task"
+    """What messages call it, if it has failed."""
     _task: Task | None  # the latest attempt, until it is done
     # What is sent of a `Call` (`mpitasks.master.payloads`), until it is done.
     wire: Any
@@ -129,6 +140,7 @@ class Future(concurrent.futures.Future[Any]):
                     self._waiters = _Waiters(self._event_loop)
                     self._done_callbacks = []
                     watched = self._watched = threading.Condition()
+                    self._is_observed = True
             self._event_loop.watch()
         return watched
 
@@ -255,16 +267,16 @@ class Future(concurrent.futures.Future[Any]):
     def _settle_value(self, value: Any) -> None:
         """Become finished with a value: as `settle`, for one."""
         with _gate:
-            self._task = self.wire = self.target = None
-            if not self.is_simple:
-                self.buffers = ()
-            if self._watched is None:
+            if not self._is_observed:
+                self._task = self.wire = self.target = None
+                if not self.is_simple:
+                    self.buffers = ()
                 self._result = value
                 self._state = FINISHED
                 if _watchers:
                     _tell_watchers((self,))
                 return
-        self._settle_watched(value)
+        self._settle_observed(value)
         if _watchers:
             _tell_watchers((self,))
 
@@ -272,11 +284,84 @@ class Future(concurrent.futures.Future[Any]):
         """Become finished with an outcome of any kind: as `settle`, for one."""
         settle([self], [outcome])
 
-    def _settle_watched(self, outcome: Any) -> None:
-        """As `set_result` and `set_exception` of the standard library."""
+    def _settle_observed(self, outcome: Any) -> None:
+        """Become finished, and tell who watches, and who waits for the result."""
+        wire = self.wire
+        users = None
+        with _gate:
+            watched = self._watched
+            if watched is None:
+                users = self._take_users(outcome)
+                self._set(outcome)
+                self._state = FINISHED
+        if watched is not None:
+            users = self._settle_watched(outcome)
+        self._task = self.wire = self.target = None  # who needs it looks under a lock
+        if not self.is_simple:
+            self.buffers = ()
+        if users:
+            self._event_loop.pass_on(Arrived(wire[0], users, outcome, self.named))
+
+    def _take_users(self, outcome: Any) -> list[User] | None:
+        """Return who waits for the result, just before everybody may see it."""
+        users, self._users = self._users, None
+        if users and type(outcome) is Encoded:
+            outcome.lend()  # who asks for the result may change it
+        return users
+
+    def need(self, user: User) -> int | None:
+        """Have the result passed on to a task.
+
+        Returns:
+            The id of the call; None if it is done, and nothing will be passed on.
+        """
+        while True:
+            watched = self._watched
+            if watched is not None:
+                with watched:
+                    return self._add_user(user)
+            with _gate:
+                if self._watched is None:
+                    return self._add_user(user)
+
+    def _add_user(self, user: User) -> int | None:
+        if self.done():
+            return None
+        if self._users is None:
+            self._users = []
+            self._is_observed = True
+        self._users.append(user)
+        return self.wire[0]  # type: ignore[no-any-return]
+
+    def outcome(self) -> Any:
+        """Return what it came to, as it is: a value, an exception, or undecoded.
+
+        Returns:
+            A value, an `Encoded` outcome, a `Failure`, or `CANCELLED` of
+            `mpitasks.master.inputs`. Not for a future that is not done.
+        """
+        if self._state in _CANCELLED:
+            return GONE
+        with _gate:
+            error = self._exception
+            if type(error) is Encoded and self._decoder is None:
+                error.lend()
+                return error
+        if type(error) is Encoded:  # somebody is about to have it
+            self._failed()
+            error = self._exception
+        return self._result if error is None else Failure(error)
+
+    def _settle_watched(self, outcome: Any) -> list[User] | None:
+        """As `set_result` and `set_exception` of the standard library.
+
+        Returns:
+            Who waits for the result.
+        """
         with self._condition:
             if self._state in _OVER:
                 raise InvalidStateError(f"{self!r} is settled already")
+            users = self._take_users(outcome)
             self._set(outcome)
             self._state = FINISHED
             for waiter in self._waiters:
@@ -286,6 +371,7 @@ class Future(concurrent.futures.Future[Any]):
                     waiter.add_result(self)
             self._condition.notify_all()
         self._invoke_callbacks()
+        return users
 
     def set_result(self, result: Any) -> NoReturn:
         """Not for anybody else: the result comes from the call's worker."""
@@ -302,6 +388,8 @@ class Future(concurrent.futures.Future[Any]):
     def _settle_cancelled(self) -> None:
         """Become cancelled, and tell who watches."""
         with self._condition:
+            wire = self.wire
+            users = self._take_users(None)
             self._state = CANCELLED_AND_NOTIFIED
             self._task = self.wire = self.target = None
             self.buffers = ()
@@ -311,6 +399,8 @@ class Future(concurrent.futures.Future[Any]):
         if _watchers:
             _tell_watchers((self,))
         self._invoke_callbacks()
+        if users:
+            self._event_loop.pass_on(Arrived(wire[0], users, GONE, self.named))
 
     def _invoke_callbacks(self) -> None:
         """Called when settled. User code runs once the event loop's lock is free."""
@@ -330,10 +420,25 @@ class Future(concurrent.futures.Future[Any]):
                 logger = logging.getLogger("concurrent.futures")
                 logger.exception("exception calling callback for %r", self)
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a Future cannot be sent to a worker; pass its result() instead"
-        )
+    def __reduce__(self) -> Any:
+        """Among the arguments of a call, leave a reference behind (`wire.inputs`)."""
+        found = inputs.collector()
+        if found is None:
+            raise TypeError(
+                "a Future can only be sent as an argument of submit or in an item of "
+                "a map; elsewhere, in a closure, say, or by pickle, use its result()"
+            )
+        if not self.done():
+            if self._event_loop is not found.event_loop or self._event_loop.is_shut:
+                raise TypeError("this Future is of another run, which is over")
+            return inputs.take, (found.number(self),)
+        outcome = self.outcome()
+        if outcome is GONE or has_failed(outcome):
+            found.fault = found.fault or self
+            return inputs.same, (None,)
+        if type(outcome) is Encoded:
+            return inputs.take, (found.number(self),)
+        return inputs.same, (outcome,)
 
 
 class _Waiters(list[Any]):
@@ -438,15 +543,15 @@ _OVER = _CANCELLED | {FINISHED}
 
 def settle(futures: Sequence[Future], outcomes: Iterable[Any]) -> None:
     """Give each future its outcome: a value, an `Encoded` one or a `Failure`."""
-    watched = []
+    observed = []
     with _gate:
         for future, outcome in zip(futures, outcomes, strict=True):
-            future._task = future.wire = future.target = None
-            if not future.is_simple:
-                future.buffers = ()
-            if future._watched is not None:
-                watched.append((future, outcome))
+            if future._is_observed:
+                observed.append((future, outcome))
             else:
+                future._task = future.wire = future.target = None
+                if not future.is_simple:
+                    future.buffers = ()
                 kind = type(outcome)
                 if kind is Failure:
                     future._exception = outcome.error
@@ -455,7 +560,7 @@ def settle(futures: Sequence[Future], outcomes: Iterable[Any]) -> None:
                 else:
                     future._result = outcome
                 future._state = FINISHED
-    for future, outcome in watched:
-        future._settle_watched(outcome)
+    for future, outcome in observed:
+        future._settle_observed(outcome)
     if _watchers:
         _tell_watchers(futures)

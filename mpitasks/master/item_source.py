@@ -17,13 +17,22 @@ from mpitasks.errors import SerializationError
 from mpitasks.master.argument_memory import nbytes_of
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Unsendable
+from mpitasks.wire.inputs import Collector, collecting
 
 if TYPE_CHECKING:
     from mpitasks.master.argument_memory import ArgumentMemory
     from mpitasks.master.functions import Function
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["END", "ItemSource", "Packed", "is_steady", "pack", "take_steady"]
+__all__ = [
+    "END",
+    "ItemSource",
+    "Packed",
+    "is_steady",
+    "pack",
+    "take_steady",
+    "unsendable",
+]
 
 END: Any = object()
 """What `ItemSource.next_item` returns when there are no more."""
@@ -44,14 +53,16 @@ class Packed:
         buffers: What travels beside it.
         names: Globals of the script that it refers to.
         nbytes: What it weighs in a message.
+        found: The futures that were met in it; None if there are none.
     """
 
-    __slots__ = ("buffers", "frame", "names", "nbytes")
+    __slots__ = ("buffers", "found", "frame", "names", "nbytes")
 
     def __init__(
         self, frame: bytes, buffers: list[Buffer], names: Iterable[str] = ()
     ) -> None:
-        self.frame = frame
+        self.frame: Any = frame
+        self.found: Collector | None = None
         self.names = names
         self.buffers = buffers
         self.nbytes = len(frame)
@@ -59,21 +70,34 @@ class Packed:
             self.nbytes += sum(memoryview(one).nbytes for one in buffers)
 
 
-def pack(item: Any, name: str) -> Packed:
+def pack(item: Any, name: str, event_loop: object = None) -> Packed:
     """Pickle an item; its buffers are still the user's memory.
 
     Args:
         item: The item. One that cannot be pickled becomes its error.
         name: What to call it then.
+        event_loop: The run's, whose futures may be in the item.
 
     Raises:
         BaseException: The script is interrupted by a signal.
     """
+    found = Collector(event_loop)
+    before = collecting(found)
     try:
         frame, buffers, notes = codec.encode_noting(item, name)
-        return Packed(frame, buffers, () if notes is None else notes.names)
+        packed = Packed(frame, buffers, () if notes is None else notes.names)
+        if not found.is_empty:
+            packed.found = found
+        return packed
     except SerializationError as error:
-        return Packed(*codec.encode(Unsendable(error), "the error"))
+        return unsendable(error)
+    finally:
+        collecting(before)
+
+
+def unsendable(error: SerializationError) -> Packed:
+    """Return what goes in the place of an item that cannot be sent, and fails it."""
+    return Packed(*codec.encode(Unsendable(error), "the error"))
 
 
 def is_steady(item: Any, star: bool) -> bool:
@@ -129,6 +153,7 @@ class ItemSource:
     Attributes:
         is_exhausted: Whether the iterable has no more items, or nobody wants them.
         has_packed: Whether items among those that were taken are pickled.
+        has_found: Whether futures were met in one of them.
         target: The function, with what the classes of the items need.
     """
 
@@ -136,6 +161,7 @@ class ItemSource:
         "_argument_memory",
         "_held",
         "_iterable",
+        "has_found",
         "has_packed",
         "is_exhausted",
         "star",
@@ -155,7 +181,7 @@ class ItemSource:
         self.star = star
         self._argument_memory = argument_memory
         self.is_exhausted = False
-        self.has_packed = False
+        self.has_packed = self.has_found = False
         self._held: tuple[list[Any], Packed] | None = None
 
     @property
@@ -237,14 +263,16 @@ class ItemSource:
             position: Which of the user's items it is, for messages.
         """
         self.has_packed = True
-        packed = pack(item, f"item {position}")
+        packed = pack(item, f"item {position}", self._argument_memory.event_loop)
         if packed.names:
             try:
                 # All that items of this kind need is looked into once, as by a map.
                 first = not self.target.names.issuperset(packed.names)
                 self.target = self.target.including(packed.names, whole=first)
             except SerializationError as error:  # of what its class needs
-                packed = Packed(*codec.encode(Unsendable(error), "the error"))
+                packed = unsendable(error)
+        if packed.found is not None:
+            self.has_found = True
         self._held = [item], packed
 
     def release(self, given_up: Callable[[], bool], *, wait: bool) -> Packed | None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.master.future import Driver, Future
+from mpitasks.master.inputs import SOME, Inputs
 from mpitasks.scheduler.events import Task, TaskState
 from mpitasks.wire import codec
+from mpitasks.wire.inputs import Collector, collecting
 from mpitasks.wire.messages import CALL, CALL_PLAIN
 
 if TYPE_CHECKING:
@@ -79,10 +81,23 @@ if TYPE_CHECKING:
         def describe(self, task: Task) -> str:
             """Return what messages call a task."""
 
+        def target_of(self, task: Task) -> Function:
+            """Return the function of a task as it was encoded."""
+
+        def inputs_of(self, task: Task) -> Inputs:
+            """Return what a task needs of other tasks, if it does."""
+
+        def widen(self, task: Task, target: Function) -> None:
+            """Take note that a task needs its function with more globals."""
+
+        def fill(self, task: Task) -> None:
+            """All inputs of a task are there: make it ready to be sent."""
+
 
 __all__ = ["Call", "History", "named"]
 
 _NO_BUFFERS: Sequence[Buffer] = ()
+_NO_INPUTS: Sequence[int] = ()
 
 _NEW = TaskState.NEW
 _new_task = Task.__new__
@@ -129,6 +144,7 @@ class Call(Future):
     buffers: Sequence[Buffer] = _NO_BUFFERS
     nbytes = PLAIN_BYTES
     place: Any = None
+    inputs: Inputs | None = None  # until they are all there
     _history: History | None = None
 
     def __init__(
@@ -144,17 +160,19 @@ class Call(Future):
         """Pickle the call.
 
         Raises:
-            SerializationError: An argument cannot be pickled.
+            SerializationError: An argument cannot be pickled, nor a result in the place
+                of one.
         """
         self._event_loop = event_loop
         self._state = PENDING
         self._result = self._exception = None
+        found = None
         self.options = options
         self.owner = owner
         if not kwargs and codec.is_plain(args):
             self.wire = (id, target.id, CALL_PLAIN, args, 0)
         else:
-            frame, buffers, notes = _encode_arguments(args, kwargs)
+            frame, buffers, notes, found = _encode_arguments(args, kwargs, event_loop)
             if notes is not None:
                 target = target.including(notes.names)
             self.wire = (id, target.id, CALL, frame, len(buffers))
@@ -174,13 +192,50 @@ class Call(Future):
         task.start = 0
         task.count = 1
         task.alone = False
+        task.inputs = _NO_INPUTS
         task.state = _NEW
+        if found is not None:
+            self._need(found)
 
     @property
     def task(self) -> Task:
         """The latest attempt; not for a call that is done."""
         assert self._task is not None
         return self._task
+
+    def _need(self, found: Collector) -> None:
+        """Wait for the futures that were found among the arguments."""
+        task = self.task
+        inputs = self.inputs = Inputs(task)
+        task.inputs = SOME
+        names = inputs.require(found)
+        if names:
+            self.widen(task, self.target.including(names))
+            task.function = self.target.id
+
+    def target_of(self, task: Task) -> Function:
+        """Return the function as it is sent."""
+        target: Function = self.target
+        return target
+
+    def inputs_of(self, task: Task) -> Inputs:
+        """Return what the call needs of other tasks."""
+        assert self.inputs is not None
+        return self.inputs
+
+    def widen(self, task: Task, target: Function) -> None:
+        """Take note that it needs its function with more globals of the script."""
+        self.target = target
+        self.wire = (self.wire[0], target.id, *self.wire[2:])
+
+    def fill(self, task: Task) -> None:
+        """All inputs are there: make it ready to be sent."""
+        frame, buffers = self.inputs_of(task).around(self.wire[3], self.buffers)
+        self.inputs = None
+        self.wire = (*self.wire[:3], frame, len(buffers))
+        if buffers:
+            self.buffers = buffers
+            self.is_simple = False
 
     def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
         """Return the call as it stands in a message, its place, and its buffers."""
@@ -209,10 +264,16 @@ class Call(Future):
 
     def give(self, task: Task, outcome: Any) -> None:
         """Give the future the failure that the call ended with."""
+        self.name_failed(task)
         self._settle(outcome)
+
+    def name_failed(self, task: Task) -> None:
+        """Keep what messages call it: other tasks may fail for its sake."""
+        self.named = self.describe(task)
 
     def drop(self, task: Task) -> None:
         """The call will not be run."""
+        self.inputs = None
         self._settle_cancelled()
 
     def describe(self, task: Task) -> str:
@@ -227,10 +288,13 @@ def named(payload: Payload) -> str:
 
 
 def _encode_arguments(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[bytes, list[Buffer], ScriptPickler | None]:
+    args: tuple[Any, ...], kwargs: dict[str, Any], event_loop: Driver
+) -> tuple[bytes, list[Buffer], ScriptPickler | None, Collector | None]:
+    """Return what `encode_noting` does, and the futures that were met, if any."""
+    found = Collector(event_loop)
+    before = collecting(found)
     try:
-        return codec.encode_noting((args, kwargs), "the arguments")
+        encoded = codec.encode_noting((args, kwargs), "the arguments")
     except SerializationError:
         # One by one, so that the message names the one that is to blame.
         for index, value in enumerate(args):
@@ -238,3 +302,6 @@ def _encode_arguments(
         for name, value in kwargs.items():
             codec.encode(value, f"argument {name!r}")
         raise
+    finally:
+        collecting(before)
+    return (*encoded, None if found.is_empty else found)

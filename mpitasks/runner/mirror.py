@@ -411,11 +411,22 @@ def _stale(version: int) -> int:
 def unpickle(frame: Any, buffers: list[Buffer], what: str, where: str) -> Any:
     """Return what a task was sent.
 
+    Args:
+        frame: Its frame; or the parts of a frame with inputs.
+        buffers: The buffers.
+        what: What to call it in a message.
+        where: Rank and host.
+
     Raises:
         SerializationError: It cannot be unpickled here, or could not be pickled there.
     """
     try:
-        value = codec.decode(frame, buffers)
+        if type(frame) is tuple:
+            from mpitasks.wire.inputs import unpickle_with
+
+            value = unpickle_with(frame, buffers)
+        else:
+            value = codec.decode(frame, buffers)
     except MemoryError:
         raise
     except BaseException as error:

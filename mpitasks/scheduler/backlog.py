@@ -1,4 +1,6 @@
-"""The backlog: tasks that no worker holds, queued or postponed, and bulk jobs.
+"""The backlog: tasks that no worker holds, and bulk jobs.
+
+They are queued, postponed, or wait for their inputs.
 
 All that happens to a task before it is assigned happens here, when the scheduler says
 so; nobody else changes its state meanwhile. `mpitasks.scheduler.policy` and
@@ -11,10 +13,19 @@ import math
 from collections.abc import Iterator, Sequence
 
 from mpitasks.scheduler import batching
-from mpitasks.scheduler.events import Bulk, BulkExtended, Task, TaskId, TaskState
+from mpitasks.scheduler.events import (
+    Bulk,
+    BulkExtended,
+    InputReady,
+    ObjectId,
+    Task,
+    TaskId,
+    TaskState,
+)
 from mpitasks.scheduler.policy import Profiles, ReadyQueue
 from mpitasks.scheduler.postponed import Postponed
 from mpitasks.scheduler.transitions import TASK_TRANSITIONS, TaskInput, next_state
+from mpitasks.scheduler.waiting import Waiting
 
 __all__ = ["Backlog"]
 
@@ -25,9 +36,13 @@ _CANCEL = TASK_TRANSITIONS[TaskInput.CANCEL]
 _RETURN = TASK_TRANSITIONS[TaskInput.RETURN]
 _POSTPONE = TASK_TRANSITIONS[TaskInput.POSTPONE]
 _RELEASE = TASK_TRANSITIONS[TaskInput.RELEASE]
+_WAIT = TASK_TRANSITIONS[TaskInput.WAIT]
+_READY = TASK_TRANSITIONS[TaskInput.READY]
+_FAIL = TASK_TRANSITIONS[TaskInput.FAIL]
 _NEW = TaskState.NEW
 _QUEUED = TaskState.QUEUED
 _POSTPONED = TaskState.POSTPONED
+_WAITING = TaskState.WAITING
 _CANCELLED = TaskState.CANCELLED
 _SUBMITTED = _SUBMIT[_NEW]
 
@@ -41,20 +56,24 @@ class Backlog:
     Attributes:
         queue: What may be assigned now.
         postponed: What may be later.
+        waiting: What lacks inputs.
     """
 
     def __init__(self, ids: Iterator[TaskId]) -> None:
         self._ids = ids
         self.queue = ReadyQueue()
         self.postponed = Postponed()
+        self.waiting = Waiting()
 
     @property
     def items(self) -> int:
         """How many items wait."""
-        return self.queue.items + self.postponed.items
+        return self.queue.items + self.postponed.items + self.waiting.items
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue new tasks, in order; drop those that were cancelled before.
+
+        Those that lack inputs wait for them first.
 
         Raises:
             TransitionError: One of them is not new; nothing changed.
@@ -64,9 +83,46 @@ class Backlog:
             for task in tasks:
                 if task.state not in (_NEW, _CANCELLED):
                     next_state(_SUBMIT, task.state, f"task {task.id} submitted")
+        if any(task.inputs for task in fresh):
+            for task in fresh:
+                if task.inputs:
+                    task.state = _WAIT[task.state]
+                    self.waiting.add(task)
+            fresh = [task for task in fresh if not task.inputs]
         for task in fresh:
             task.state = _SUBMITTED
         self.queue.add_tasks(fresh)
+
+    def supply(self, event: InputReady) -> None:
+        """Queue the tasks that lacked nothing but this result."""
+        ready = []
+        for task in self.waiting.users(event.id):
+            task.nbytes += event.nbytes
+            task.function = event.functions.get(task.id, task.function)
+            if self.waiting.supply(task):
+                task.state = _READY[task.state]
+                ready.append(task)
+        self.queue.add_tasks(ready)
+
+    def fail_users(self, id: ObjectId) -> list[Task]:
+        """Give up the tasks that need a result that will never be there."""
+        users = self.waiting.users(id)
+        for task in users:
+            self.waiting.remove(task)
+            task.state = _FAIL[task.state]
+        return users
+
+    def cancel_users(self, id: ObjectId) -> list[Task]:
+        """Cancel the tasks that need a result that was cancelled."""
+        return self.cancel(self.waiting.users(id))
+
+    def stop_waiting(self) -> None:
+        """Queue all tasks that lack inputs: no worker is left to run any of them."""
+        tasks = self.waiting.tasks()
+        for task in tasks:
+            self.waiting.remove(task)
+            task.state = _READY[task.state]
+        self.queue.add_tasks(tasks)
 
     def postpone(self, tasks: Sequence[Task], until: float) -> None:
         """Keep new tasks until that time.
@@ -140,6 +196,8 @@ class Backlog:
                 self.queue.items -= task.count
             elif before is _POSTPONED:
                 self.postponed.items -= task.count
+            elif before is _WAITING:
+                self.waiting.remove(task)
         self.queue.head()  # lets go of those at the head, with their payload
         return cancelled
 
@@ -147,11 +205,13 @@ class Backlog:
         """Yield all that waits: tasks, and bulk jobs with items left."""
         yield from self.queue.entries()
         yield from self.postponed.tasks()
+        yield from self.waiting.tasks()
 
     def cancel_all(self) -> tuple[list[Task], int]:
         """Cancel all there is; return the tasks, and how many items in all."""
         queue = self.queue
         self.release(math.inf)
+        self.stop_waiting()
         tasks: list[Task] = []
         items = 0
         while (head := queue.head()) is not None:

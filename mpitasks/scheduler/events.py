@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpitasks.records import dataclass
+from mpitasks.records import dataclass, field
 
 if TYPE_CHECKING:
     from mpitasks.task_spec import TaskSpec
@@ -34,6 +34,10 @@ __all__ = [
     "Fail",
     "FunctionId",
     "GiveUp",
+    "InputFailed",
+    "InputGone",
+    "InputReady",
+    "ObjectId",
     "OutcomesArrived",
     "QueueCancelled",
     "Rank",
@@ -60,6 +64,7 @@ __all__ = [
 
 TaskId = int
 FunctionId = int
+ObjectId = int
 Rank = int
 
 
@@ -77,6 +82,7 @@ class TaskState(enum.IntEnum):
     FAILED = 4  # its error arrived, or its worker was lost
     CANCELLED = 5  # taken back before it was sent, or its process was ended
     POSTPONED = 6  # waits for its time, in no queue yet
+    WAITING = 7  # waits for results of other tasks, in no queue yet
 
 
 class WorkerState(enum.IntEnum):
@@ -107,6 +113,8 @@ class Task:
         task_spec: Its time limit, and whether it runs in a process of its own; None for
             neither.
         alone: Whether it shares its batch with no other task.
+        inputs: The results that it needs and that are not there when it is submitted;
+            each once.
         state: Changed by the scheduler only.
     """
 
@@ -115,6 +123,7 @@ class Task:
         "count",
         "function",
         "id",
+        "inputs",
         "nbytes",
         "payload",
         "priority",
@@ -134,6 +143,7 @@ class Task:
         start: int = 0,
         count: int = 1,
         alone: bool = False,
+        inputs: Sequence[ObjectId] = (),
     ) -> None:
         self.id = id
         self.function = function
@@ -144,6 +154,7 @@ class Task:
         self.start = start
         self.count = count
         self.alone = alone
+        self.inputs = inputs
         self.state = _NEW
 
     def part(self, id: TaskId, first: int, count: int) -> Task:
@@ -302,6 +313,34 @@ class TasksPostponed:
 
 
 @dataclass(slots=True)
+class InputReady:
+    """A result that tasks may wait for is there.
+
+    Attributes:
+        id: The result.
+        nbytes: What it adds to the message of a task that needs it, in bytes.
+        functions: The functions of tasks that need another one for it.
+    """
+
+    id: ObjectId
+    nbytes: int = 0
+    functions: Mapping[TaskId, FunctionId] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InputGone:
+    """A result that tasks may wait for will never be there.
+
+    Attributes:
+        id: The result.
+        cancelled: Whether its task was cancelled; else that has failed.
+    """
+
+    id: ObjectId
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
 class TimePassed:
     """The scheduler's next deadline is here."""
 
@@ -432,6 +471,8 @@ Event = (
     | TaskSubmitted
     | TasksSubmitted
     | TasksPostponed
+    | InputReady
+    | InputGone
     | TimePassed
     | BulkExtended
     | BulkCancelled
@@ -491,6 +532,19 @@ class Fail:
 
 
 @dataclass(slots=True)
+class InputFailed:
+    """Tell the owners that these tasks will not run: something they need has failed.
+
+    Attributes:
+        tasks: The tasks.
+        id: The result that they do not get.
+    """
+
+    tasks: list[Task]
+    id: ObjectId
+
+
+@dataclass(slots=True)
 class Revoke:
     """Have the worker end these tasks, which run in a process of their own.
 
@@ -524,4 +578,6 @@ class Stop:
     rank: Rank
 
 
-Action = Assign | Complete | Cancelled | Fail | Revoke | Report | GiveUp | Stop
+Action = (
+    Assign | Complete | Cancelled | Fail | InputFailed | Revoke | Report | GiveUp | Stop
+)

@@ -10,19 +10,22 @@ task computes, how it is sent, or what time it is.
 Tasks:
 
     NEW --submit--> QUEUED --assign--> ASSIGNED --succeed--> SUCCEEDED
-     |                ^ |                   |-----fail-----> FAILED
-     `--postpone--> POSTPONED (release)     |-----lose-----> FAILED
-                                            |----revoke----> CANCELLED
-                                            `----return----> QUEUED
+     |                ^ ^                   |-----fail-----> FAILED
+     |--postpone--> POSTPONED (release)     |-----lose-----> FAILED
+     |                  |                   |----revoke----> CANCELLED
+     `----wait----> WAITING (ready)         `----return----> QUEUED
 
-    QUEUED, POSTPONED: --cancel--> CANCELLED, --lose--> FAILED
+    QUEUED, POSTPONED, WAITING: --cancel--> CANCELLED
+    QUEUED: --lose--> FAILED; WAITING: --fail--> FAILED
 
 A chunk of a bulk job goes from NEW to ASSIGNED at once (assign), since it does not
 exist before a worker wants it; and so does a single task that finds a worker idle
 (`TaskSubmitted`). A worker may report the first items of a chunk before the others:
 they succeed as a task of their own, and the chunk goes on with the rest. Unbegun items
 of a chunk may come back as a task of their own, from NEW to QUEUED (return). A
-postponed task is queued when its time has come (release). Cancelling an assigned or
+postponed task is queued when its time has come (release), one that lacks inputs when
+the last of them is there (ready). If a task fails, those that need its result fail, too
+(fail); they are cancelled with it. Cancelling an assigned or
 finished task leaves it as it is, unless it runs in a process of its own, which can be
 ended (revoke). Queued tasks are lost with the last worker: nobody is left to run them.
 Another attempt is another task; `mpitasks.master.retry` decides who gets one.
@@ -70,6 +73,9 @@ from mpitasks.scheduler.events import (
     Event,
     Fail,
     GiveUp,
+    InputFailed,
+    InputGone,
+    InputReady,
     OutcomesArrived,
     QueueCancelled,
     Rank,
@@ -152,6 +158,8 @@ class Scheduler:
                 TaskSubmitted: self._task_submitted,
                 TasksSubmitted: self._tasks_submitted,
                 TasksPostponed: self._tasks_postponed,
+                InputReady: self._input_ready,
+                InputGone: self._input_gone,
                 TimePassed: self._time_passed,
                 BulkExtended: self._bulk_extended,
                 BulkCancelled: self._bulk_cancelled,
@@ -223,7 +231,8 @@ class Scheduler:
     def starts(self, task: Task, now: float) -> bool:
         """Whether a worker would get a task at once if it was submitted now."""
         ending = self._ending
-        return self.idle and (ending is None or ending.fits(task, now))
+        fits = ending is None or ending.fits(task, now)
+        return self.idle and fits and not task.inputs
 
     @property
     def outstanding(self) -> int:
@@ -284,6 +293,7 @@ class Scheduler:
     def check(self) -> None:
         """Assert every invariant. For tests and debugging; walks everything."""
         self._assignments.check()
+        self._backlog.waiting.check()
         assert (self._queue.items > 0) == (self._queue.head() is not None)
         if self._ending is None:
             idle = self._available_workers.pick_idle()
@@ -373,6 +383,7 @@ class Scheduler:
         if (
             not self._queue.items
             and task.state is _NEW
+            and not task.inputs
             and (task.task_spec is None or limit_of(task) is None)
             and (ending is None or ending.fits(task, self._now))
         ):
@@ -393,10 +404,29 @@ class Scheduler:
         self._release()
 
     def _release(self) -> None:
-        """Queue postponed tasks whose time has come; all, if they will never run."""
-        if self._dated:
-            hopeless = self._assignments.hopeless(self._now)
-            self._backlog.release(math.inf if hopeless else self._now)
+        """Queue postponed tasks whose time has come; all, if they will never run.
+
+        Then also those that lack inputs: nobody will run the tasks that make these.
+        """
+        hopeless = self._assignments.hopeless(self._now)
+        self._backlog.release(math.inf if hopeless else self._now)
+        if hopeless:
+            self._backlog.stop_waiting()
+
+    def _input_ready(self, event: InputReady, actions: list[Action]) -> None:
+        self._backlog.supply(event)
+
+    def _input_gone(self, event: InputGone, actions: list[Action]) -> None:
+        if event.cancelled:
+            cancelled = self._backlog.cancel_users(event.id)
+            self._cancelled += _items(cancelled)
+            if cancelled:
+                actions.append(Cancelled(cancelled))
+            return
+        failed = self._backlog.fail_users(event.id)
+        self._failed += _items(failed)
+        if failed:
+            actions.append(InputFailed(failed, event.id))
 
     def _bulk_extended(self, event: BulkExtended, actions: list[Action]) -> None:
         self._backlog.extend(event)

@@ -34,6 +34,8 @@ class TaskInput(enum.IntEnum):
     POSTPONE = 7
     RELEASE = 8
     REVOKE = 9
+    WAIT = 10
+    READY = 11
 
 
 class WorkerInput(enum.IntEnum):
@@ -53,7 +55,10 @@ TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
         TaskState.QUEUED: TaskState.ASSIGNED,
     },
     TaskInput.SUCCEED: {TaskState.ASSIGNED: TaskState.SUCCEEDED},
-    TaskInput.FAIL: {TaskState.ASSIGNED: TaskState.FAILED},
+    TaskInput.FAIL: {
+        TaskState.ASSIGNED: TaskState.FAILED,
+        TaskState.WAITING: TaskState.FAILED,
+    },
     TaskInput.LOSE: {
         TaskState.NEW: TaskState.FAILED,
         TaskState.QUEUED: TaskState.FAILED,
@@ -67,6 +72,7 @@ TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
         TaskState.FAILED: TaskState.FAILED,
         TaskState.CANCELLED: TaskState.CANCELLED,
         TaskState.POSTPONED: TaskState.CANCELLED,
+        TaskState.WAITING: TaskState.CANCELLED,
     },
     TaskInput.RETURN: {
         TaskState.NEW: TaskState.QUEUED,
@@ -75,6 +81,8 @@ TASK_TRANSITIONS: dict[TaskInput, dict[TaskState, TaskState]] = {
     TaskInput.POSTPONE: {TaskState.NEW: TaskState.POSTPONED},
     TaskInput.RELEASE: {TaskState.POSTPONED: TaskState.QUEUED},
     TaskInput.REVOKE: {TaskState.ASSIGNED: TaskState.CANCELLED},
+    TaskInput.WAIT: {TaskState.NEW: TaskState.WAITING},
+    TaskInput.READY: {TaskState.WAITING: TaskState.QUEUED},
 }
 
 WORKER_TRANSITIONS: dict[WorkerInput, dict[WorkerState, WorkerState]] = {

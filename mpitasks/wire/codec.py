@@ -44,6 +44,7 @@ __all__ = [
     "encode_noting",
     "encode_plain",
     "is_plain",
+    "sends_by_value",
 ]
 
 Buffer = Any  # something that exports a contiguous buffer of bytes
@@ -133,7 +134,7 @@ def encode(value: Any, name: str) -> tuple[bytes, list[Buffer]]:
         BaseException: The script is interrupted by a signal.
     """
     value = _prepared(value)
-    if not _registered():
+    if not sends_by_value():
         try:
             return _dump(_pickler, value)
         except BaseException as error:
@@ -160,7 +161,7 @@ def encode_noting(
         None if it depends on nothing of the script.
     """
     value = _prepared(value)
-    if not _registered() and not (kept and _is_of_script(value)):
+    if not sends_by_value() and not (kept and _is_of_script(value)):
         try:
             frame, buffers = _dump(_pickler, value)
             if b"__main__" not in frame and not (kept and _may_share(value)):
@@ -220,7 +221,7 @@ def _prepared(value: Any) -> Any:
     return value
 
 
-def _registered() -> bool:
+def sends_by_value() -> bool:
     """Whether some modules are to go by value: plain pickle would not know."""
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
     # Another thread may be importing it.

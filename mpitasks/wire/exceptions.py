@@ -20,7 +20,7 @@ from mpitasks.wire import codec
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.interrupts import interrupts
 
-__all__ = ["carried", "cause_of", "set_cause"]
+__all__ = ["add_note", "carried", "cause_of", "set_cause", "twin"]
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not built into the interpreter
 
@@ -46,6 +46,28 @@ def cause_of(error: BaseException) -> BaseException | None:
     """Return what an exception comes from, whatever its class makes of attributes."""
     cause: BaseException | None = _get_cause(error)
     return cause
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a note to an exception, as `BaseException.add_note` of Python 3.11."""
+    attributes = object.__getattribute__(error, "__dict__")
+    notes = attributes.setdefault("__notes__", [])
+    if type(notes) is list:  # else it is an attribute of the user's
+        notes.append(text)
+
+
+def twin(error: BaseException) -> BaseException:
+    """Return another exception that says the same; the same one if there is no way."""
+    try:
+        other: BaseException = codec.decode(*codec.encode(_apart(error), "a twin"))
+    except BaseException as unfit:  # of the user's own classes
+        if interrupts(unfit):
+            raise
+        return error
+    cause = cause_of(error)
+    if type(cause) is RemoteTraceback:  # which does not go along
+        set_cause(other, cause)
+    return other
 
 
 def carried(error: BaseException, named: str) -> Any:

@@ -21,7 +21,7 @@ from mpitasks.errors import RemoteError, RemoteTraceback, SerializationError
 from mpitasks.wire import codec
 from mpitasks.wire.codec import Buffer
 from mpitasks.wire.diagnose import describe
-from mpitasks.wire.exceptions import carried, set_cause
+from mpitasks.wire.exceptions import add_note, carried, set_cause, twin
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, VALUE
 from mpitasks.wire.missing_buffers import Missing
@@ -43,6 +43,7 @@ __all__ = [
     "error_of",
     "form_bytes",
     "has_failed",
+    "not_run",
     "split_items",
     "undecoded",
 ]
@@ -77,7 +78,7 @@ class Encoded(Deferred):
         failed: Whether it is an exception.
     """
 
-    __slots__ = ("_buffers", "_label", "_payload", "failed")
+    __slots__ = ("_buffers", "_label", "_lent", "_payload", "failed")
 
     def __init__(
         self, form: int, payload: Any, buffers: list[Buffer], label: str | None = None
@@ -86,10 +87,69 @@ class Encoded(Deferred):
         self._payload = payload
         self._buffers = buffers
         self._label = label
+        self._lent = False
+
+    def lend(self) -> Form:
+        """Return it as it stands in a message, for another task.
+
+        From now on its memory is not given to whoever asks for the value.
+        """
+        self._lent = True
+        return ERROR if self.failed else VALUE, self._payload, self._buffers
 
     def fetch(self) -> Any:
         form = ERROR if self.failed else VALUE
-        return decode_outcome(form, self._payload, self._buffers, self._label)
+        if type(self._payload) is NotRun:
+            return self._payload.failure()
+        buffers = self._buffers
+        if self._lent and buffers:
+            from mpitasks.wire.ownership import copied
+
+            try:
+                buffers = [copied(buffer) for buffer in buffers]
+            except MemoryError as error:
+                return Failure(error)
+        return decode_outcome(form, self._payload, buffers, self._label)
+
+
+class NotRun:
+    """Stands for the payload of an outcome of a task that was not run.
+
+    Another task has failed, whose result it needs. Whoever asks for the outcome gets
+    an exception of their own, with a note that names both tasks.
+    """
+
+    __slots__ = ("cause", "outcome", "text")
+
+    def __init__(self, outcome: Any, cause: str, named: str) -> None:
+        self.outcome = outcome
+        self.cause = cause
+        self.text = f"{named} was not run: it needs the result of {cause}, which failed"
+
+    def failure(self) -> Failure:
+        """Return what the other task failed with, with the note."""
+        outcome = self.outcome
+        if isinstance(outcome, Deferred):
+            failure = outcome.fetch()
+        else:
+            failure = Failure(twin(outcome.error))
+        add_note(failure.error, self.text)
+        return failure  # type: ignore[no-any-return]
+
+
+def not_run(outcome: Any, cause: str, named: str) -> Encoded:
+    """Return the outcome of a task that needs the result of one that has failed.
+
+    Args:
+        outcome: What that one came to: a `Failure`, or an `Encoded` outcome. If it was
+            not run itself, the task that has failed is the one to name.
+        cause: What messages call it.
+        named: What they call the task that is not run.
+    """
+    if type(outcome) is Encoded and type(outcome._payload) is NotRun:
+        first = outcome._payload
+        outcome, cause = first.outcome, first.cause
+    return Encoded(ERROR, NotRun(outcome, cause, named), [])
 
 
 def has_failed(outcome: Any) -> bool:

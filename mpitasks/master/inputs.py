@@ -1,0 +1,237 @@
+"""What a task lacks of the results of other tasks, and how a result gets there.
+
+`Inputs` belongs to a task that has futures among its arguments. It is filled with what
+these futures come to, in the form that a worker sent it: rank 0 does not unpickle what
+it passes on. Two kinds of results must be looked into all the same: a value that the
+script has already, and what refers to classes and functions of the script, which the
+next worker may lack. `prepare` does that, and runs code of the user; everything else
+here does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpitasks.errors import SerializationError
+from mpitasks.wire import codec
+from mpitasks.wire.messages import PLAIN, VALUE
+from mpitasks.wire.outcomes import (
+    Encoded,
+    Failure,
+    Form,
+    form_bytes,
+    has_failed,
+    not_run,
+)
+from mpitasks.wire.ownership import copied
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from mpitasks.scheduler.events import ObjectId, Task
+    from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.inputs import Collector
+
+    class Needed(Protocol):
+        """What it asks of a future.
+
+        Attributes:
+            named: What messages call its call, if that has failed.
+        """
+
+        named: str
+
+        def need(self, user: User) -> ObjectId | None:
+            """Have the result passed on; return its id, or None if it is there."""
+
+        def outcome(self) -> Any:
+            """Return what it came to, undecoded if nobody has asked for it."""
+
+
+__all__ = [
+    "CANCELLED",
+    "NEVER",
+    "SOME",
+    "Arrived",
+    "Inputs",
+    "Prepared",
+    "User",
+    "prepare",
+    "quick",
+]
+
+NEVER: ObjectId = -1
+"""The id of a result of which it is known at once that it will never be there."""
+
+SOME: Sequence[ObjectId] = (NEVER,)
+"""Inputs of a task before the engine has looked which of them are there."""
+
+CANCELLED: Any = object()
+"""In the place of the outcome of a call that was cancelled."""
+
+
+class Prepared(NamedTuple):
+    """A result, ready to be sent to a worker.
+
+    Attributes:
+        form: As in a message, with its buffers.
+        names: The globals of the script that it refers to.
+    """
+
+    form: Form
+    names: Iterable[str] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """What it weighs in a message."""
+        return form_bytes(*self.form)
+
+
+class Inputs:
+    """The results that a task needs.
+
+    Args:
+        task: The task.
+
+    Attributes:
+        task: As given.
+        ids: Those that are not there when the task is made.
+        forms: What there is of each; None for what is not there.
+        lost: What the task comes to, since one of them will never be there: an outcome
+            or CANCELLED. None if that is not so.
+        early: Those that came before the scheduler knew of the task.
+    """
+
+    __slots__ = ("early", "forms", "ids", "lost", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.ids: list[ObjectId] = []
+        self.forms: list[Form | None] = []
+        self.lost: Any = None
+        self.early: list[Arrived] = []
+
+    def require(self, found: Collector) -> set[str]:
+        """Have results passed on to the task; take those that are there.
+
+        This runs code of the user.
+
+        Args:
+            found: The futures that were met among its arguments.
+
+        Returns:
+            The globals of the script that these refer to.
+
+        Raises:
+            SerializationError: A result that is there cannot be sent.
+        """
+        names: set[str] = set()
+        futures: Sequence[Needed] = found.futures
+        self.forms += [None] * len(futures)
+        if found.fault is not None:
+            self.lose(found.fault.outcome(), found.fault.named)
+            return names
+        for index, future in enumerate(futures):
+            id = future.need((self, index))
+            if id is not None:
+                self.ids.append(id)
+                continue
+            outcome = future.outcome()
+            if outcome is CANCELLED or has_failed(outcome):
+                self.lose(outcome, future.named)
+                break
+            prepared = prepare(outcome)
+            names.update(prepared.names)
+            self.forms[index] = prepared.form
+        return names
+
+    def lose(self, outcome: Any, named: str) -> None:
+        """Take note that a result will never be there.
+
+        Args:
+            outcome: What its call came to.
+            named: What messages call that.
+        """
+        if outcome is not CANCELLED:
+            own = self.task.payload.describe(self.task)
+            outcome = not_run(outcome, named, own)
+        if self.lost is None:
+            self.lost = outcome
+
+    @property
+    def nbytes(self) -> int:
+        """What those that are there weigh in a message."""
+        return sum(form_bytes(*form) for form in self.forms if form is not None)
+
+    def around(
+        self, frame: bytes, buffers: Sequence[Buffer]
+    ) -> tuple[tuple[Any, ...], list[Buffer]]:
+        """Return a frame with the results, all of which are there, and all buffers.
+
+        Args:
+            frame: The frame that refers to them.
+            buffers: Its buffers.
+        """
+        entries = []
+        every = [*buffers]
+        for each in self.forms:
+            assert each is not None
+            form, payload, own = each
+            entries.append((form, payload, len(own)))
+            every += own
+        return (frame, len(buffers), entries), every
+
+
+User = tuple[Inputs, int]
+"""Who waits for a result, and which of its inputs that is."""
+
+
+class Arrived(NamedTuple):
+    """A result for which tasks wait.
+
+    Attributes:
+        id: Its id.
+        users: Who waits for it.
+        outcome: What it came to; or CANCELLED.
+        named: What messages call its task, if that has failed.
+    """
+
+    id: ObjectId
+    users: Sequence[User]
+    outcome: Any
+    named: str
+
+
+def quick(outcome: Any) -> Prepared | None:
+    """Return a result that can be passed on as it is; None if it must be looked into.
+
+    Args:
+        outcome: What a future comes to: a value or an `Encoded` one.
+    """
+    if type(outcome) is Encoded:
+        form = outcome.lend()
+        if b"__main__" in form[1] or codec.sends_by_value():
+            return None
+        return Prepared(form)
+    return Prepared((PLAIN, outcome, [])) if codec.is_plain((outcome,)) else None
+
+
+def prepare(outcome: Any) -> Prepared:
+    """Return a result, ready to be sent. This runs code of the user.
+
+    Args:
+        outcome: As for `quick`.
+
+    Raises:
+        SerializationError: It cannot be unpickled here, or not be pickled.
+    """
+    found = quick(outcome)
+    if found is not None:
+        return found
+    value = outcome.fetch() if type(outcome) is Encoded else outcome
+    if type(value) is Failure:
+        raise SerializationError(str(value.error)) from value.error
+    frame, buffers, notes = codec.encode_noting(value, "the result of another task")
+    own = [copied(buffer) for buffer in buffers]
+    return Prepared((VALUE, frame, own), () if notes is None else notes.names)

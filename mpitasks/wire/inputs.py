@@ -1,0 +1,135 @@
+"""Results of other tasks among arguments: noted on rank 0, put in on a worker.
+
+Arguments are pickled when a call is submitted. A future that is met then, wherever it
+stands among them, leaves a reference behind: the number of an input. The result itself
+is put beside the frame when it is there, as it came from its worker, so rank 0 does not
+unpickle it. A frame with inputs is a tuple (`mpitasks.wire.messages`), and is unpickled
+with them at hand. An input that is passed twice is one object on the worker, as it is
+in the script.
+
+What a future is, is known in `mpitasks.master.future`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.errors import SerializationError
+from mpitasks.wire import codec
+from mpitasks.wire.diagnose import describe
+from mpitasks.wire.messages import PLAIN
+
+if TYPE_CHECKING:
+    from mpitasks.wire.codec import Buffer
+
+__all__ = ["Collector", "collecting", "collector", "same", "take", "unpickle_with"]
+
+
+class _Local(threading.local):
+    """What holds for the thread that is pickling, or unpickling."""
+
+    collector: Collector | None = None
+    values: Sequence[Any] = ()
+
+
+_local = _Local()
+
+
+class Collector:
+    """The futures that were met while a call, or an item, was pickled.
+
+    Args:
+        event_loop: The run's: futures of another run are refused.
+
+    Attributes:
+        event_loop: As given.
+        futures: Each once, in the order in which they were met.
+        fault: The first that has failed, or was cancelled; None if there is none.
+    """
+
+    __slots__ = ("_indices", "event_loop", "fault", "futures")
+
+    def __init__(self, event_loop: Any) -> None:
+        self.event_loop = event_loop
+        self.futures: list[Any] = []
+        self.fault: Any = None
+        self._indices: dict[int, int] = {}  # by the id of the future
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none was met."""
+        return not self.futures and self.fault is None
+
+    def number(self, future: Any) -> int:
+        """Return the number of the input that a future is."""
+        index = self._indices.setdefault(id(future), len(self.futures))
+        if index == len(self.futures):
+            self.futures.append(future)
+        return index
+
+
+def collecting(found: Collector | None) -> Collector | None:
+    """Have something note the futures that this thread meets when it pickles.
+
+    Args:
+        found: What notes them; None for nothing.
+
+    Returns:
+        What noted them before.
+    """
+    before, _local.collector = _local.collector, found
+    return before
+
+
+def collector() -> Collector | None:
+    """Return what notes the futures that this thread meets; None if nothing does."""
+    return _local.collector
+
+
+def take(index: int) -> Any:
+    """Return an input. It stands in pickle frames, in the place of a future."""
+    return _local.values[index]
+
+
+def same(value: Any) -> Any:
+    """Return a value. It stands in pickle frames, in the place of a done future."""
+    return value
+
+
+def unpickle_with(parts: tuple[Any, ...], buffers: list[Buffer]) -> Any:
+    """Return the object of a frame with inputs.
+
+    Args:
+        parts: The frame, how many of the buffers belong to it, and form, payload and
+            number of buffers of each input.
+        buffers: The buffers.
+
+    Raises:
+        SerializationError: An input cannot be unpickled here.
+        BaseException: Whatever unpickling raises.
+    """
+    frame, own, inputs = parts
+    values = []
+    start = own
+    for form, payload, count in inputs:
+        if form == PLAIN:
+            values.append(payload)
+            continue
+        try:
+            values.append(codec.decode(payload, buffers[start : start + count]))
+        except MemoryError:
+            raise
+        except BaseException as error:
+            raise SerializationError(
+                f"the result of another task cannot be unpickled here: "
+                f"{describe(error)}"
+            ) from error
+        start += count
+    before = _local.values
+    _local.values = values
+    try:
+        return codec.decode(frame, buffers[:own])
+    finally:
+        _local.values = before
