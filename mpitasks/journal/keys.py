@@ -230,10 +230,9 @@ class Keys:
         """
         entry = value.entry if isinstance(value, Future) else None
         if entry is not None and walker.inputs is not None:
-            if not walker.again(value):
-                walker.tag("input")
-                walker.add(entry.base)
-                walker.inputs.append(entry)
+            walker.tag("input")
+            walker.add(entry.base)
+            walker.inputs.append(entry)
         elif isinstance(value, Future) and value.done():
             walker.walk(value.result())
         else:
