@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"records", "errors", "options"},
     "walltime": set(),
     "randomness": {"errors", "task_spec"},
+    "reduction": set(),
     "subprocesses": set(),
     "forks": {"errors"},
     "scheduler": {"scheduler", *VOCABULARY},
@@ -67,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
         "wire",
         "settings",
         "randomness",
+        "reduction",
         *VOCABULARY,
     },
     "launch": {

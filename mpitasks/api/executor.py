@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from mpitasks.api import early_traceback, session
+from mpitasks.api import early_traceback, reducing, session
 from mpitasks.api.stream import Stream
 from mpitasks.errors import (
     ConfigurationError,
@@ -193,21 +193,71 @@ class Executor(concurrent.futures.Executor):
                     return found
             call = Call(id, target, args, kwargs, self._options, event_loop, handle)
         except SerializationError as error:
-            if self._options.label is not None:
-                error.args = (f"task {self._options.label!r}: {error}",)
-            future = Future(event_loop)
-            settle([future], [Failure(error)])
-            return future
+            return self._unsent(error)
         if entry is not None:
             call.entry = entry
+        if call.buffers:
+            self._submit_large(call)
+        else:
+            event_loop.submit(call.task)
+        return call
+
+    def _submit_as(
+        self, fn: Callable[..., Any], target: Function, *args: Any
+    ) -> Future:
+        """As `submit`, for a function that is sent as it was; for `reducing`.
+
+        Args:
+            fn: The function.
+            target: How it is sent, as `_as_it_is` returned it.
+            *args: Its arguments.
+        """
+        handle = self._handle
+        if handle.closed:
+            session.refuse_submit()
+        id = next(handle.ids)
+        entry = None
+        try:
+            if handle.journal is not None:
+                entry, found = self._find(id, fn, target, args, {})
+                if found is not None:
+                    return found
+            call = Call(id, target, args, {}, self._options, handle.event_loop, handle)
+        except SerializationError as error:
+            return self._unsent(error)
+        call.entry = entry
+        self._submit_large(call)
+        return call
+
+    def _as_it_is(self, fn: Callable[..., Any]) -> Function:
+        """Return how a function is sent, as it is now, for `_submit_as`.
+
+        Raises:
+            SerializationError: It cannot be pickled.
+        """
+        if self._handle.closed:
+            session.refuse_submit()
+        functions = self._handle.event_loop.functions
+        return functions.register(fn, self._handle.set_up, whole=True)
+
+    def _unsent(self, error: SerializationError) -> Future:
+        """Return the future of a call that cannot be pickled."""
+        if self._options.label is not None:
+            error.args = (f"task {self._options.label!r}: {error}",)
+        future = Future(self._handle.event_loop)
+        settle([future], [Failure(error)])
+        return future
+
+    def _submit_large(self, call: Call) -> None:
+        """Submit a call that may have large arguments."""
+        event_loop = self._handle.event_loop
         if not call.buffers:
             event_loop.submit(call.task)
-            return call
+            return
         try:
             event_loop.argument_memory.submit(call.task)
         except MemoryError as error:  # there is no room for a copy
             settle([call], [Failure(error)])
-        return call
 
     def map(
         self,
@@ -282,6 +332,81 @@ class Executor(concurrent.futures.Executor):
         )
         stream.start(_window(buffersize) or stream.window_for_workers)
         return stream.indexed_values()
+
+    def map_reduce(
+        self,
+        fn: Callable[[Any], Any],
+        inputs: Iterable[Any],
+        op: Callable[[Any, Any], Any] | None = None,
+        *,
+        initial: Any = reducing.NOTHING,
+        exact: bool = False,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Call `fn` with each item; combine what it returns on the workers.
+
+        ``functools.reduce(op, map(fn, inputs), initial)``, for an `op` that is
+        associative: values are combined along a tree. The tree depends on the numbers
+        of the items alone, so the result has the same bits on any number of ranks,
+        after retries, and after a resume. Arrays are combined in place if `op` is a
+        function of NumPy such as ``np.add`` or ``np.maximum``.
+
+        Args:
+            fn: The function. The first 1,024 items are a task each; behind them a task
+                has two items or more.
+            inputs: The items.
+            op: Takes two values and returns one. None for the sum, with `exact`.
+            initial: Stands before the first value.
+            exact: Return the sum of floats, or of arrays of floats by element, rounded
+                only once, as `math.fsum` does. `op` must be `operator.add`,
+                ``np.add`` or None.
+            timeout: Seconds from this call on after which it raises `TimeoutError`, and
+                cancels what has not begun.
+            **options: As those of `with_options`, for each task.
+
+        Returns:
+            The combined value. With `exact`, a float or an array of float64.
+
+        Raises:
+            TypeError: There are no items, and no `initial`.
+            ValueError: `exact` was asked for another operation than the sum.
+            OverflowError: An exact sum of finite numbers is larger than any float.
+            BaseException: What `fn` or `op` raised; nothing more is begun then.
+
+        Example:
+            >>> executor.map_reduce(simulate, range(10_000), op=np.add)
+            >>> executor.map_reduce(abs, values, exact=True)
+        """
+        executor = self.with_options(**options) if options else self
+        return reducing.map_reduce(
+            executor, fn, inputs, op, initial, exact=exact, timeout=timeout
+        )
+
+    def reduce(
+        self,
+        op: Callable[[Any, Any], Any],
+        values: Iterable[Any],
+        *,
+        initial: Any = reducing.NOTHING,
+    ) -> Future:
+        """Combine the results of futures on the workers; return a `Future` at once.
+
+        As `map_reduce` does; the tree depends on the number of values alone.
+
+        Args:
+            op: Takes two values and returns one.
+            values: Futures, or values.
+            initial: Stands before the first value.
+
+        Raises:
+            TypeError: There are no values, and no `initial`.
+
+        Example:
+            >>> parts = [executor.submit(simulate, n) for n in range(100)]
+            >>> total = executor.reduce(np.add, parts).result()
+        """
+        return reducing.reduce(self, op, values, initial)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; the workers stay for the next Executor.
