@@ -48,6 +48,8 @@ BARS = [
     ("metg", 2, "METG(50%) by submit", "METG(50%), submit: us (less is better)"),
     ("bandwidth", 2, "64 MiB out and back", "64 MiB out and back: ms (less is better)"),
     ("fibonacci", 3, "speed-up", "Fibonacci: speed-up with 2 workers"),
+    ("graphs", 2, "chain", "a chain of 1,000 tasks: us a task (less is better)"),
+    ("graphs", 3, "tree", "a tree of 2,047, 2 workers: us a task (less is better)"),
 ]
 IDEALS = {"fibonacci": 2.0}
 """Panels on a linear scale, and the most that can be expected there."""

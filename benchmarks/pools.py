@@ -7,6 +7,9 @@ A program's `measure` takes any of these, so all candidates run the same lines.
             done
     map     the candidate's map with its defaults; returns the list of results
 
+Three of them take futures as arguments, and so have `submit` and `result` besides:
+mpitasks, Ray and Dask.
+
 Peers are imported when they are started, since none of them has to be installed.
 """
 
@@ -38,11 +41,23 @@ class Pool(Protocol):
     def map(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]: ...
 
 
+class GraphPool(Pool, Protocol):
+    """What a `measure` gets whose tasks depend on each other."""
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any: ...
+
+    def result(self, future: Any) -> Any: ...
+
+
 class Futures:
     """An executor of `concurrent.futures`: ours, or mpi4py's."""
 
     def __init__(self, executor: concurrent.futures.Executor) -> None:
         self.executor = executor
+        self.submit = executor.submit
+
+    def result(self, future: concurrent.futures.Future[Any]) -> Any:
+        return future.result()
 
     def call(self, function: Callable[..., Any], item: Any) -> Any:
         return self.executor.submit(function, item).result()
@@ -106,6 +121,12 @@ class Ray:
         remote = self._function(function).remote
         return self._ray.get([remote(item) for item in items])
 
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._function(function).remote(*args)
+
+    def result(self, future: Any) -> Any:
+        return self._ray.get(future)
+
     def close(self) -> None:
         self._ray.shutdown()
 
@@ -139,6 +160,12 @@ class Dask:
 
     def map(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         return self._client.gather(self._client.map(function, list(items), pure=False))
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._client.submit(function, *args, pure=False)
+
+    def result(self, future: Any) -> Any:
+        return future.result()
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

@@ -55,6 +55,8 @@ PLAN = [
     Launch("throughput", 3, 150),
     Launch("throughput", 8, 150, NO_DAEMONS),
     Launch("waiting", 2, 60),
+    Launch("graphs", 2, 250, rounds=3),
+    Launch("graphs", 3, 250, rounds=3),
     Launch("many", 2, 150, rounds=3),
     Launch("metg", 2, 250),
     Launch("makespan", 3, 300),

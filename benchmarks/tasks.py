@@ -25,6 +25,16 @@ def identity(value: Any) -> Any:
     return value
 
 
+def increment(number: int) -> int:
+    """The null task of a chain."""
+    return number + 1
+
+
+def add(left: int, right: int) -> int:
+    """The null task that needs two others."""
+    return left + right
+
+
 def last(array: np.ndarray[Any, Any]) -> float:
     """Use an array, but not for long."""
     return float(array[-1])
@@ -63,6 +73,12 @@ def _mean_spin(iterations: int, repeat: int) -> float:
 def sleep(seconds: float) -> None:
     """Wait, without using the core."""
     time.sleep(seconds)
+
+
+def wait_until_gone(path: str) -> None:
+    """Return when a file is gone."""
+    while os.path.exists(path):  # noqa: PTH110  a Path for each look costs more
+        time.sleep(0.01)
 
 
 def fibonacci(seq_size: int) -> int:

@@ -111,14 +111,15 @@ def test_all_public_names_exist() -> None:
 def _one_of_each() -> list[Event]:
     bulk = Bulk(0)
     tasks = [Task(0, 0), Task(1, 1)]
+    waiting = [Task(3, 0, inputs=[1, 2]), Task(4, 0, inputs=[2])]
     return [
         WorkerJoined(0),
         WorkersLimited(1),
         TasksSubmitted(tasks),
         TasksPostponed([Task(2, 0)], 1e9),
-        TasksSubmitted([Task(3, 0, inputs=[1, 2]), Task(4, 0, inputs=[2])]),
-        InputReady(1, 10, {3: 0}),
-        InputGone(2),
+        TasksSubmitted(waiting),
+        InputReady(1, waiting[:1], 10, {3: 0}),
+        InputGone(2, waiting),
         TimePassed(),
         TaskSubmitted(Task(3, 0)),
         BulkExtended(bulk, 3, 1, [10, 20, 30]),

@@ -164,6 +164,29 @@ def test_an_input_that_comes_before_its_call_is_taken_in(hands: Hands) -> None:
     assert arguments(sent) == ((5,), {})
 
 
+def test_each_call_is_given_an_input_by_itself(hands: Hands) -> None:
+    """Calls that come together need the same result, which was there before."""
+    executor = Executor()
+    first, other = executor.submit(abs, -1), executor.submit(abs, -2)
+    sent = turn(hands)
+    target = hands.event_loop.functions.register(divmod)
+    calls = [
+        Call(10**6 + n, target, (first, second), {}, DEFAULTS, hands.event_loop)
+        for n, second in enumerate([1, other, first])
+    ]
+    hands.reply(1, sent[0], 5)
+    for call in calls:
+        hands.event_loop.submit(call.task)
+    seen = []
+    for _ in range(9):
+        for call in [*sent[1:], *turn(hands)]:
+            if call[2] == CALL:
+                seen.append(arguments(call)[0])
+            hands.reply(1, call, 7)
+        sent = []
+    assert sorted(seen) == [(5, 1), (5, 5), (5, 7)]
+
+
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
 def test_an_input_that_is_gone_before_its_call_is_taken_in(
     hands: Hands, how: str

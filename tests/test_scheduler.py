@@ -209,13 +209,13 @@ def _apply(driver: Driver, task: Task, what: TaskInput) -> Task:
         task.inputs = [INPUT]
         driver.submit(task)
     elif what is TaskInput.READY:
-        driver.handle(InputReady(INPUT))
+        driver.handle(InputReady(INPUT, [task]))
     elif what is TaskInput.CANCEL:
         driver.handle(CancelRequested([task]))
     elif what is TaskInput.SUCCEED:
         driver.report(0, [task.id])
     elif what is TaskInput.FAIL and task.state is WAITING:
-        driver.handle(InputGone(INPUT))
+        driver.handle(InputGone(INPUT, [task]))
     elif what is TaskInput.FAIL:
         driver.report(0, [task.id], failed=[0])
     elif what is TaskInput.ASSIGN:

@@ -226,12 +226,16 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(id=INPUTS, nbytes=NBYTES, data=st.data())
     def supply(self, id: int, nbytes: int, data: st.DataObject) -> None:
         users = [t for t in self.waiting if id in self.lacks[t.id]]
+        users = users[: data.draw(st.integers(0, 9))]  # the others later
+        gone = [task for task in self.calls if task.state in OVER]
         other = data.draw(FUNCTIONS)
         weights = {task.id: task.nbytes for task in users}
         functions = {task.id: other for task in users[::2]}
         for task in users:
             self.lacks[task.id].remove(id)
-        self.perform(self.driver.handle(InputReady(id, nbytes, functions)))
+        self.perform(
+            self.driver.handle(InputReady(id, users + gone, nbytes, functions))
+        )
         for task in users:
             assert task.nbytes == weights[task.id] + nbytes
             assert task.function == functions.get(task.id, task.function)
@@ -240,7 +244,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(id=INPUTS, cancelled=st.booleans())
     def withhold(self, id: int, *, cancelled: bool) -> None:
         users = [t for t in self.waiting if id in self.lacks[t.id]]
-        actions = self.driver.handle(InputGone(id, cancelled))
+        actions = self.driver.handle(InputGone(id, users, cancelled))
         over = TaskState.CANCELLED if cancelled else TaskState.FAILED
         assert all(task.state is over for task in users)
         kind: type = Cancelled if cancelled else InputFailed

@@ -30,22 +30,20 @@ def test_a_task_is_sent_when_its_last_input_is_there() -> None:
     driver = Driver(workers=1)
     task = driver.task(inputs=[1, 2])
     assert driver.submit_one(task) == []
-    assert driver.handle(InputReady(2)) == []
-    assert driver.handle(InputReady(2)) == []  # once more is no other input
+    assert driver.handle(InputReady(2, [task])) == []
     assert task.state is WAITING
-    assert assigned(driver.handle(InputReady(1))) == [task]
+    assert assigned(driver.handle(InputReady(1, [task]))) == [task]
+    assert driver.handle(InputReady(1, [task])) == []  # too late to count
 
 
-def test_one_result_releases_all_that_lack_no_other() -> None:
+def test_a_result_is_for_the_tasks_that_have_it() -> None:
     driver = Driver(workers=1)
     first, second, third = (driver.task(inputs=ids) for ids in ([1], [1, 2], [1]))
     driver.submit(first, second, third)
-    actions = driver.handle(InputReady(1))
-    states = [task.state for task in (first, second, third)]
-    assert assigned(actions)[0] is first
-    assert states[1] is WAITING
-    assert set(states) <= {WAITING, QUEUED, ASSIGNED}
-    assert states[2] is not WAITING
+    assert assigned(driver.handle(InputReady(1, [first, second]))) == [first]
+    assert [task.state for task in (second, third)] == [WAITING, WAITING]
+    driver.handle(InputReady(1, [third]))
+    assert [task.state for task in (second, third)] == [WAITING, QUEUED]
 
 
 def test_a_waiting_task_holds_nobody_up() -> None:
@@ -62,7 +60,7 @@ def test_priority_counts_once_the_inputs_are_there() -> None:
     driver.submit(busy)
     driver.submit(driver.task())  # sent ahead
     driver.submit(low, high)
-    driver.handle(InputReady(1))
+    driver.handle(InputReady(1, [high]))
     assert high.state is QUEUED
     assert assigned(driver.finish(0))[0] is high
 
@@ -71,8 +69,8 @@ def test_what_an_input_weighs_is_added() -> None:
     driver = Driver()
     task = driver.task(nbytes=10, inputs=[1, 2])
     driver.submit(task)
-    driver.handle(InputReady(1, 100, {task.id: 7}))
-    driver.handle(InputReady(2, 1000, {task.id + 1: 8}))
+    driver.handle(InputReady(1, [task], 100, {task.id: 7}))
+    driver.handle(InputReady(2, [task], 1000, {task.id + 1: 8}))
     assert (task.nbytes, task.function, task.state) == (1110, 7, QUEUED)
 
 
@@ -81,7 +79,7 @@ def test_what_needs_a_result_shares_its_fate(cancelled: bool) -> None:
     driver = Driver(workers=1)
     one, two, other = (driver.task(inputs=ids) for ids in ([1], [1, 2], [2]))
     driver.submit(one, two, other)
-    (action,) = driver.handle(InputGone(1, cancelled))
+    (action,) = driver.handle(InputGone(1, [one, two], cancelled))
     if cancelled:
         assert action == Cancelled([one, two])
     else:
@@ -89,7 +87,7 @@ def test_what_needs_a_result_shares_its_fate(cancelled: bool) -> None:
     statistics = driver.scheduler.statistics()
     assert (statistics.cancelled, statistics.failed) == ((2, 0), (0, 2))[not cancelled]
     assert statistics.queued == 1
-    assert assigned(driver.handle(InputReady(2))) == [other]
+    assert assigned(driver.handle(InputReady(2, [two, other]))) == [other]
 
 
 def test_a_cancelled_task_does_not_come_back() -> None:
@@ -97,7 +95,8 @@ def test_a_cancelled_task_does_not_come_back() -> None:
     task = driver.task(inputs=[1, 2])
     driver.submit(task)
     assert driver.handle(CancelRequested([task])) == [Cancelled([task])]
-    assert driver.handle(InputReady(1)) == driver.handle(InputGone(2)) == []
+    assert driver.handle(InputReady(1, [task])) == []
+    assert driver.handle(InputGone(2, [task])) == []
     assert task.state is TaskState.CANCELLED
     assert driver.scheduler.outstanding == 0
 
@@ -108,7 +107,7 @@ def test_cancelling_the_queue_cancels_what_waits() -> None:
     driver.submit(running)
     driver.submit(waiting)
     assert driver.handle(QueueCancelled()) == [Cancelled([waiting])]
-    assert driver.handle(InputReady(1)) == []
+    assert driver.handle(InputReady(1, [waiting])) == []
 
 
 def test_with_the_last_worker_all_that_waits_is_lost() -> None:
@@ -119,7 +118,7 @@ def test_with_the_last_worker_all_that_waits_is_lost() -> None:
     actions = driver.lose(0)
     lost = [task for fail in only(Fail, actions) for task in fail.tasks]
     assert lost == [waiting, running] or lost == [running, waiting]
-    assert driver.handle(InputGone(running_id)) == []
+    assert driver.handle(InputGone(running_id, [waiting])) == []
     assert driver.scheduler.outstanding == 0
 
 
@@ -129,7 +128,7 @@ def test_with_a_worker_left_it_goes_on_waiting() -> None:
     driver.submit(waiting)
     driver.lose(0)
     assert waiting.state is WAITING
-    assert assigned(driver.handle(InputReady(1))) == [waiting]
+    assert assigned(driver.handle(InputReady(1, [waiting]))) == [waiting]
 
 
 def test_what_waits_is_outstanding_and_listed() -> None:
@@ -148,18 +147,3 @@ def test_a_task_that_lacks_something_is_not_started_at_once() -> None:
     driver = Driver(workers=1)
     assert driver.scheduler.starts(driver.task(), 0.0)
     assert not driver.scheduler.starts(driver.task(inputs=[1]), 0.0)
-
-
-def test_many_inputs_cost_as_many_steps() -> None:
-    driver = Driver(workers=1)
-    many = list(range(2000))
-    task = driver.task(inputs=many)
-    driver.submit(task)
-    waiting = driver.scheduler._backlog.waiting
-    for id in many[:-1]:
-        driver.scheduler.handle(InputReady(id), 0.0)
-    assert waiting.tasks() == [task]
-    assert len(waiting._users) == 1
-    assert assigned(driver.handle(InputReady(many[-1]))) == [task]
-    assert not waiting._users
-    assert not waiting._missing

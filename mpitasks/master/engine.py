@@ -375,7 +375,7 @@ class Engine:
             return
         task.inputs = inputs.ids
         self.arrived += inputs.early
-        if None not in inputs.forms:
+        if inputs.is_complete:
             task.nbytes += inputs.nbytes
             task.payload.fill(task)
 
@@ -414,19 +414,27 @@ class Engine:
             self._prepare_next()
 
     def _lose_input(self, arrived: Arrived, outcome: Any) -> None:
+        tasks = []
         for inputs, _ in arrived.users:
-            inputs.lose(outcome, arrived.named)
-        self._handle(InputGone(arrived.id, outcome is CANCELLED))
+            if inputs.task.state is TaskState.WAITING:  # it may be cancelled meanwhile
+                inputs.lose(outcome, arrived.named)
+                tasks.append(inputs.task)
+        self._handle(InputGone(arrived.id, tasks, outcome is CANCELLED))
 
     def _give_input(self, arrived: Arrived, prepared: Prepared) -> None:
+        tasks = []
         functions = {}
         for inputs, index in arrived.users:
             task = inputs.task
-            inputs.forms[index] = prepared.form
-            functions[task.id] = task.payload.target_of(task).id
-            if None not in inputs.forms:
+            if task.state is not TaskState.WAITING:
+                continue
+            tasks.append(task)
+            inputs.put(index, prepared.form)
+            if prepared.names:
+                functions[task.id] = task.payload.target_of(task).id
+            if inputs.is_complete:
                 task.payload.fill(task)
-        self._handle(InputReady(arrived.id, prepared.nbytes, functions))
+        self._handle(InputReady(arrived.id, tasks, prepared.nbytes, functions))
 
     def _prepare_next(self) -> None:
         """Have the next result made ready that must be looked into; one at a time."""
@@ -447,8 +455,9 @@ class Engine:
             found = prepare(arrived.outcome)
             for inputs, _ in arrived.users if found.names else ():
                 task = inputs.task
-                target = task.payload.target_of(task).including(found.names)
-                targets.append((task, target))
+                target = task.payload.target_of(task)
+                if target is not None:  # it may be cancelled at any moment
+                    targets.append((task, target.including(found.names)))
             prepared = found
         except BaseException as error:
             if interrupts(error):
@@ -466,7 +475,8 @@ class Engine:
             self._lose_input(arrived, prepared)
         else:
             for task, target in targets:
-                task.payload.widen(task, target)
+                if task.state is TaskState.WAITING:
+                    task.payload.widen(task, target)
             self._give_input(arrived, prepared)
         self._prepare_next()
 

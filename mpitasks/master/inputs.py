@@ -103,12 +103,13 @@ class Inputs:
         early: Those that came before the scheduler knew of the task.
     """
 
-    __slots__ = ("early", "forms", "ids", "lost", "task")
+    __slots__ = ("_missing", "early", "forms", "ids", "lost", "task")
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.ids: list[ObjectId] = []
         self.forms: list[Form | None] = []
+        self._missing = 0
         self.lost: Any = None
         self.early: list[Arrived] = []
 
@@ -129,6 +130,7 @@ class Inputs:
         names: set[str] = set()
         futures: Sequence[Needed] = found.futures
         self.forms += [None] * len(futures)
+        self._missing = len(futures)
         if found.fault is not None:
             self.lose(found.fault.outcome(), found.fault.named)
             return names
@@ -143,7 +145,7 @@ class Inputs:
                 break
             prepared = prepare(outcome)
             names.update(prepared.names)
-            self.forms[index] = prepared.form
+            self.put(index, prepared.form)
         return names
 
     def lose(self, outcome: Any, named: str) -> None:
@@ -158,6 +160,16 @@ class Inputs:
             outcome = not_run(outcome, named, own)
         if self.lost is None:
             self.lost = outcome
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of them are there."""
+        return not self._missing
+
+    def put(self, index: int, form: Form) -> None:
+        """Take one in that is there now."""
+        self.forms[index] = form
+        self._missing -= 1
 
     @property
     def nbytes(self) -> int:

@@ -17,7 +17,6 @@ from mpitasks.scheduler.events import (
     Bulk,
     BulkExtended,
     InputReady,
-    ObjectId,
     Task,
     TaskId,
     TaskState,
@@ -96,7 +95,7 @@ class Backlog:
     def supply(self, event: InputReady) -> None:
         """Queue the tasks that lacked nothing but this result."""
         ready = []
-        for task in self.waiting.users(event.id):
+        for task in _waiting(event.tasks):
             task.nbytes += event.nbytes
             task.function = event.functions.get(task.id, task.function)
             if self.waiting.supply(task):
@@ -104,17 +103,17 @@ class Backlog:
                 ready.append(task)
         self.queue.add_tasks(ready)
 
-    def fail_users(self, id: ObjectId) -> list[Task]:
+    def fail_users(self, tasks: Sequence[Task]) -> list[Task]:
         """Give up the tasks that need a result that will never be there."""
-        users = self.waiting.users(id)
+        users = _waiting(tasks)
         for task in users:
             self.waiting.remove(task)
             task.state = _FAIL[task.state]
         return users
 
-    def cancel_users(self, id: ObjectId) -> list[Task]:
+    def cancel_users(self, tasks: Sequence[Task]) -> list[Task]:
         """Cancel the tasks that need a result that was cancelled."""
-        return self.cancel(self.waiting.users(id))
+        return self.cancel(_waiting(tasks))
 
     def stop_waiting(self) -> None:
         """Queue all tasks that lack inputs: no worker is left to run any of them."""
@@ -233,3 +232,8 @@ class Backlog:
         for task in lost:
             task.state = _LOSE[task.state]
         return lost
+
+
+def _waiting(tasks: Sequence[Task]) -> list[Task]:
+    """Return those that still wait: others were cancelled, or are lost."""
+    return [task for task in tasks if task.state is _WAITING]

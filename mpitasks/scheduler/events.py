@@ -314,29 +314,33 @@ class TasksPostponed:
 
 @dataclass(slots=True)
 class InputReady:
-    """A result that tasks may wait for is there.
+    """A result that tasks wait for is there.
 
     Attributes:
         id: The result.
-        nbytes: What it adds to the message of a task that needs it, in bytes.
-        functions: The functions of tasks that need another one for it.
+        tasks: The tasks that have it now. Others may be given it later.
+        nbytes: What it adds to the message of each of them, in bytes.
+        functions: The functions of those that need another one for it.
     """
 
     id: ObjectId
+    tasks: Sequence[Task]
     nbytes: int = 0
     functions: Mapping[TaskId, FunctionId] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class InputGone:
-    """A result that tasks may wait for will never be there.
+    """A result that tasks wait for will never be there.
 
     Attributes:
         id: The result.
+        tasks: The tasks that wait for it.
         cancelled: Whether its task was cancelled; else that has failed.
     """
 
     id: ObjectId
+    tasks: Sequence[Task]
     cancelled: bool = False
 
 

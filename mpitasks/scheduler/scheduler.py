@@ -418,12 +418,12 @@ class Scheduler:
 
     def _input_gone(self, event: InputGone, actions: list[Action]) -> None:
         if event.cancelled:
-            cancelled = self._backlog.cancel_users(event.id)
+            cancelled = self._backlog.cancel_users(event.tasks)
             self._cancelled += _items(cancelled)
             if cancelled:
                 actions.append(Cancelled(cancelled))
             return
-        failed = self._backlog.fail_users(event.id)
+        failed = self._backlog.fail_users(event.tasks)
         self._failed += _items(failed)
         if failed:
             actions.append(InputFailed(failed, event.id))
