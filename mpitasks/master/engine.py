@@ -81,6 +81,7 @@ Listener = Callable[[float, Event, Sequence[Action]], None]
 """Is told the time, an event, and what the scheduler decided."""
 
 _NEVER = math.inf
+_WAITING = TaskState.WAITING  # an attribute of an enum costs 0.1 us on CPython 3.11
 
 IDS_APART = 1 << 40
 """Between the ids of Executors that are open at a time."""
@@ -394,16 +395,12 @@ class Engine:
             self._passes_on = False
 
     def _take_arrived(self, arrived: Arrived) -> None:
-        users = []
-        for user in arrived.users:
-            inputs, _ = user
-            if inputs.task.state is TaskState.NEW:  # it is still in the inbox
-                inputs.early.append(arrived._replace(users=[user]))
-            elif inputs.task.state is TaskState.WAITING:
-                users.append(user)
-        if not users:
+        for inputs, _ in arrived.users:
+            if inputs.task.state is not _WAITING:
+                arrived = self._leave_out(arrived)
+                break
+        if not arrived.users:
             return
-        arrived = arrived._replace(users=users)
         outcome = arrived.outcome
         if outcome is CANCELLED or has_failed(outcome):
             self._lose_input(arrived, outcome)
@@ -413,10 +410,24 @@ class Engine:
             self._unprepared.append(arrived)
             self._prepare_next()
 
+    def _leave_out(self, arrived: Arrived) -> Arrived:
+        """Keep a result for tasks that are in the inbox; return it for those that wait.
+
+        Others were cancelled, or are lost.
+        """
+        users = []
+        for user in arrived.users:
+            inputs, _ = user
+            if inputs.task.state is TaskState.NEW:
+                inputs.early.append(arrived._replace(users=[user]))
+            elif inputs.task.state is _WAITING:
+                users.append(user)
+        return arrived._replace(users=users)
+
     def _lose_input(self, arrived: Arrived, outcome: Any) -> None:
         tasks = []
         for inputs, _ in arrived.users:
-            if inputs.task.state is TaskState.WAITING:  # it may be cancelled meanwhile
+            if inputs.task.state is _WAITING:  # it may be cancelled meanwhile
                 inputs.lose(outcome, arrived.named)
                 tasks.append(inputs.task)
         self._handle(InputGone(arrived.id, tasks, outcome is CANCELLED))
@@ -426,7 +437,7 @@ class Engine:
         functions = {}
         for inputs, index in arrived.users:
             task = inputs.task
-            if task.state is not TaskState.WAITING:
+            if task.state is not _WAITING:
                 continue
             tasks.append(task)
             inputs.put(index, prepared.form)
@@ -475,7 +486,7 @@ class Engine:
             self._lose_input(arrived, prepared)
         else:
             for task, target in targets:
-                if task.state is TaskState.WAITING:
+                if task.state is _WAITING:
                     task.payload.widen(task, target)
             self._give_input(arrived, prepared)
         self._prepare_next()

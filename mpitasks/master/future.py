@@ -428,17 +428,26 @@ class Future(concurrent.futures.Future[Any]):
                 "a Future can only be sent as an argument of submit or in an item of "
                 "a map; elsewhere, in a closure, say, or by pickle, use its result()"
             )
+        stand_in = self.stand_in(found)
+        if type(stand_in) is inputs.Reference:
+            return stand_in.__reduce__()
+        return inputs.same, (stand_in,)
+
+    def stand_in(self, found: inputs.Collector) -> Any:
+        """Return what stands for it among arguments: a reference, or its value.
+
+        Raises:
+            TypeError: It is not done, and of another run.
+        """
         if not self.done():
             if self._event_loop is not found.event_loop or self._event_loop.is_shut:
                 raise TypeError("this Future is of another run, which is over")
-            return inputs.take, (found.number(self),)
+            return found.refer(self)
         outcome = self.outcome()
         if outcome is GONE or has_failed(outcome):
             found.fault = found.fault or self
-            return inputs.same, (None,)
-        if type(outcome) is Encoded:
-            return inputs.take, (found.number(self),)
-        return inputs.same, (outcome,)
+            return None
+        return found.refer(self) if type(outcome) is Encoded else outcome
 
 
 class _Waiters(list[Any]):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire import codec
+from mpitasks.wire.inputs import Reference
 from mpitasks.wire.messages import PLAIN, VALUE
 from mpitasks.wire.outcomes import (
     Encoded,
@@ -67,6 +68,8 @@ NEVER: ObjectId = -1
 SOME: Sequence[ObjectId] = (NEVER,)
 """Inputs of a task before the engine has looked which of them are there."""
 
+_NO_BUFFERS: list[Buffer] = []
+
 CANCELLED: Any = object()
 """In the place of the outcome of a call that was cancelled."""
 
@@ -76,16 +79,13 @@ class Prepared(NamedTuple):
 
     Attributes:
         form: As in a message, with its buffers.
+        nbytes: What it weighs there.
         names: The globals of the script that it refers to.
     """
 
     form: Form
+    nbytes: int = 0
     names: Iterable[str] = ()
-
-    @property
-    def nbytes(self) -> int:
-        """What it weighs in a message."""
-        return form_bytes(*self.form)
 
 
 class Inputs:
@@ -176,6 +176,22 @@ class Inputs:
         """What those that are there weigh in a message."""
         return sum(form_bytes(*form) for form in self.forms if form is not None)
 
+    def into(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return arguments with the results in the place of their references.
+
+        Args:
+            args: Plain values and references, and nothing else.
+
+        Returns:
+            The arguments; None if a result is not plain.
+        """
+        forms: Any = self.forms
+        if any(form[0] != PLAIN for form in forms):
+            return None
+        return tuple(
+            [forms[arg.index][1] if type(arg) is Reference else arg for arg in args]
+        )
+
     def around(
         self, frame: bytes, buffers: Sequence[Buffer]
     ) -> tuple[tuple[Any, ...], list[Buffer]]:
@@ -225,8 +241,10 @@ def quick(outcome: Any) -> Prepared | None:
         form = outcome.lend()
         if b"__main__" in form[1] or codec.sends_by_value():
             return None
-        return Prepared(form)
-    return Prepared((PLAIN, outcome, [])) if codec.is_plain((outcome,)) else None
+        return Prepared(form, form_bytes(*form))
+    if codec.is_plain((outcome,)):
+        return Prepared((PLAIN, outcome, _NO_BUFFERS))
+    return None
 
 
 def prepare(outcome: Any) -> Prepared:
@@ -246,4 +264,6 @@ def prepare(outcome: Any) -> Prepared:
         raise SerializationError(str(value.error)) from value.error
     frame, buffers, notes = codec.encode_noting(value, "the result of another task")
     own = [copied(buffer) for buffer in buffers]
-    return Prepared((VALUE, frame, own), () if notes is None else notes.names)
+    form: Form = VALUE, frame, own
+    names = () if notes is None else notes.names
+    return Prepared(form, form_bytes(*form), names)

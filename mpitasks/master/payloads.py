@@ -17,7 +17,7 @@ from mpitasks.master.future import Driver, Future
 from mpitasks.master.inputs import SOME, Inputs
 from mpitasks.scheduler.events import Task, TaskState
 from mpitasks.wire import codec
-from mpitasks.wire.inputs import Collector, collecting
+from mpitasks.wire.inputs import Collector, Reference, collecting
 from mpitasks.wire.messages import CALL, CALL_PLAIN
 
 if TYPE_CHECKING:
@@ -171,6 +171,9 @@ class Call(Future):
         self.owner = owner
         if not kwargs and codec.is_plain(args):
             self.wire = (id, target.id, CALL_PLAIN, args, 0)
+        elif not kwargs and (met := _refer(args, event_loop)) is not None:
+            args, found = met
+            self.wire = (id, target.id, CALL_PLAIN, args, 0)
         else:
             frame, buffers, notes, found = _encode_arguments(args, kwargs, event_loop)
             if notes is not None:
@@ -230,9 +233,17 @@ class Call(Future):
 
     def fill(self, task: Task) -> None:
         """All inputs are there: make it ready to be sent."""
-        frame, buffers = self.inputs_of(task).around(self.wire[3], self.buffers)
+        inputs = self.inputs_of(task)
         self.inputs = None
-        self.wire = (*self.wire[:3], frame, len(buffers))
+        id, function, mode, payload, _ = self.wire
+        if mode == CALL_PLAIN:
+            args = inputs.into(payload)
+            if args is not None:
+                self.wire = (id, function, CALL_PLAIN, args, 0)
+                return
+            payload = codec.encode_plain((payload, {}))
+        frame, buffers = inputs.around(payload, self.buffers)
+        self.wire = (id, function, CALL, frame, len(buffers))
         if buffers:
             self.buffers = buffers
             self.is_simple = False
@@ -285,6 +296,26 @@ def named(payload: Payload) -> str:
     """Return the name of a payload's function, with the label that it was given."""
     label, function = payload.options.label, payload.target.label
     return function if label is None else f"{label!r}: {function}"
+
+
+def _refer(
+    args: tuple[Any, ...], event_loop: Driver
+) -> tuple[tuple[Any, ...], Collector | None] | None:
+    """Put references in the place of futures, if all other arguments are plain.
+
+    Returns:
+        The arguments and the futures, if any is not done; None if this is not so.
+    """
+    if not any(type(arg) is Call for arg in args):
+        return None
+    found = Collector(event_loop)
+    try:
+        own = [arg.stand_in(found) if type(arg) is Call else arg for arg in args]
+    except TypeError:  # which is said in the usual way
+        return None
+    if not codec.is_plain([arg for arg in own if type(arg) is not Reference]):
+        return None
+    return tuple(own), None if found.is_empty else found
 
 
 def _encode_arguments(

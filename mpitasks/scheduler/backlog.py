@@ -92,8 +92,8 @@ class Backlog:
             task.state = _SUBMITTED
         self.queue.add_tasks(fresh)
 
-    def supply(self, event: InputReady) -> None:
-        """Queue the tasks that lacked nothing but this result."""
+    def supply(self, event: InputReady) -> list[Task]:
+        """Return the tasks that lacked nothing but this result, to be queued."""
         ready = []
         for task in _waiting(event.tasks):
             task.nbytes += event.nbytes
@@ -101,7 +101,7 @@ class Backlog:
             if self.waiting.supply(task):
                 task.state = _READY[task.state]
                 ready.append(task)
-        self.queue.add_tasks(ready)
+        return ready
 
     def fail_users(self, tasks: Sequence[Task]) -> list[Task]:
         """Give up the tasks that need a result that will never be there."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpitasks.records import dataclass, field
+from mpitasks.records import dataclass
 
 if TYPE_CHECKING:
     from mpitasks.task_spec import TaskSpec
@@ -238,6 +238,9 @@ class Cost(NamedTuple):
     nbytes: int = 0
 
 
+_NO_FUNCTIONS: Mapping[TaskId, FunctionId] = {}
+
+
 # Events: what happened.
 
 
@@ -326,7 +329,7 @@ class InputReady:
     id: ObjectId
     tasks: Sequence[Task]
     nbytes: int = 0
-    functions: Mapping[TaskId, FunctionId] = field(default_factory=dict)
+    functions: Mapping[TaskId, FunctionId] = _NO_FUNCTIONS
 
 
 @dataclass(slots=True)

@@ -374,16 +374,21 @@ class Scheduler:
     # Tasks.
 
     def _task_submitted(self, event: TaskSubmitted, actions: list[Action]) -> None:
-        """Assign a new task to an idle worker at once, if it is as simple as that.
+        task = event.task
+        if task.state is not _NEW or task.inputs or not self._start(task, actions):
+            self._backlog.submit([task])
+
+    def _start(self, task: Task, actions: list[Action]) -> bool:
+        """Assign a task to an idle worker at once, if it is as simple as that.
 
         Who submits one call and waits for it would pay most for the queue.
+
+        Returns:
+            Whether that was so.
         """
-        task = event.task
         ending = self._ending
         if (
             not self._queue.items
-            and task.state is _NEW
-            and not task.inputs
             and (task.task_spec is None or limit_of(task) is None)
             and (ending is None or ending.fits(task, self._now))
         ):
@@ -392,8 +397,8 @@ class Scheduler:
             rank = self._assignments.assign_single(task, seconds)
             if rank is not None:
                 actions.append(Assign(rank, [task]))
-                return
-        self._backlog.submit([task])
+                return True
+        return False
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
         self._backlog.submit(event.tasks)
@@ -414,7 +419,9 @@ class Scheduler:
             self._backlog.stop_waiting()
 
     def _input_ready(self, event: InputReady, actions: list[Action]) -> None:
-        self._backlog.supply(event)
+        ready = self._backlog.supply(event)
+        if len(ready) != 1 or not self._start(ready[0], actions):
+            self._queue.add_tasks(ready)
 
     def _input_gone(self, event: InputGone, actions: list[Action]) -> None:
         if event.cancelled:

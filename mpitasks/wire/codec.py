@@ -195,7 +195,7 @@ def encode_global(
 
 
 def encode_plain(values: Sequence[Any]) -> bytes:
-    """Return the frame of plain values (`all_plain`), or of a range."""
+    """Return the frame of plain values (`all_plain`), of a range, or of references."""
     return dumps(values, 5)
 
 

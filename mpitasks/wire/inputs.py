@@ -24,7 +24,15 @@ from mpitasks.wire.messages import PLAIN
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["Collector", "collecting", "collector", "same", "take", "unpickle_with"]
+__all__ = [
+    "Collector",
+    "Reference",
+    "collecting",
+    "collector",
+    "same",
+    "take",
+    "unpickle_with",
+]
 
 
 class _Local(threading.local):
@@ -35,6 +43,18 @@ class _Local(threading.local):
 
 
 _local = _Local()
+
+
+class Reference:
+    """An input in the place of an argument."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __reduce__(self) -> Any:
+        return take, (self.index,)
 
 
 class Collector:
@@ -62,12 +82,12 @@ class Collector:
         """Whether none was met."""
         return not self.futures and self.fault is None
 
-    def number(self, future: Any) -> int:
-        """Return the number of the input that a future is."""
+    def refer(self, future: Any) -> Reference:
+        """Return what stands in the place of a future."""
         index = self._indices.setdefault(id(future), len(self.futures))
         if index == len(self.futures):
             self.futures.append(future)
-        return index
+        return Reference(index)
 
 
 def collecting(found: Collector | None) -> Collector | None:
