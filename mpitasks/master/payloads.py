@@ -136,7 +136,7 @@ class Call(Future):
         place: Its place, as in `Batch.places`, if the id does not tell.
     """
 
-    __slots__ = ("options", "owner")
+    __slots__ = ("inputs", "options", "owner")
 
     is_call = True
     wanted = True
@@ -144,7 +144,7 @@ class Call(Future):
     buffers: Sequence[Buffer] = _NO_BUFFERS
     nbytes = PLAIN_BYTES
     place: Any = None
-    inputs: Inputs | None = None  # until they are all there
+    inputs: Inputs | None  # until they are all there
     _history: History | None = None
 
     def __init__(
@@ -166,7 +166,7 @@ class Call(Future):
         self._event_loop = event_loop
         self._state = PENDING
         self._result = self._exception = None
-        found = None
+        self.inputs = found = None
         self.options = options
         self.owner = owner
         if not kwargs and codec.is_plain(args):
