@@ -108,7 +108,8 @@ class Stage:
             self.sent[each.id] = each.nbytes
             self.told.append(each.name)
             needs = tuple([need.id for need in each.needs])
-            told = (each.id, each.name, each.frame, each.head, len(each.buffers))
+            places = (None,) * len(each.buffers)
+            told = (each.id, each.name, each.frame, each.head, places)
             buffers = [bytearray(buffer) for buffer in reversed(each.buffers)]
             self.worker.learn((*told, needs, each.refers), buffers)
 

@@ -13,8 +13,9 @@ import pytest
 import misbehaving
 from misbehaving import identity
 from mpitasks.errors import TaskCrashed
-from mpitasks.sandbox import blocks, children
+from mpitasks.sandbox import children
 from mpitasks.sandbox.blocks import Inbox, Outbox
+from mpitasks.wire import node_memory
 from mpitasks.wire.codec import THRESHOLD
 from sandboxes import Sandboxed, nothing_left
 
@@ -178,7 +179,7 @@ def test_no_memory_to_share_fails_the_task(
     def refuse(name: str) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(blocks, "anonymous_file", refuse)
+    monkeypatch.setattr(node_memory, "anonymous_file", refuse)
     error = box.error(identity, np.ones(100_000))
     assert isinstance(error, OSError)
     assert "No space left" in str(error)

@@ -55,7 +55,7 @@ class Master:
             self.functions[number] = function
             frame, parts = codec.encode(function, "the function")
             assert not parts
-            self.end.send(1, Batch([], [(number, None, frame, None, 0, (), ())]))
+            self.end.send(1, Batch([], [(number, None, frame, None, (), (), ())]))
         fields = None if task_spec is None else tuple(task_spec)
         self.end.send(1, Request((task_id, number, mode, payload, 0), fields))
 
@@ -74,7 +74,9 @@ class Master:
             if number not in self.functions:
                 self.functions[number] = function
                 frame, parts = codec.encode(function, "the function")
-                functions.append((number, None, frame, None, len(parts), (), ()))
+                functions.append(
+                    (number, None, frame, None, (None,) * len(parts), (), ())
+                )
                 buffers += parts
             batch.calls.append((task_id, number, mode, payload, len(own)))
             others += own

@@ -19,10 +19,11 @@ from mpitasks.launch.cores import Place, cpu_quota, fair_shares, usable_cores
 from mpitasks.launch.environment import local_place
 from mpitasks.launch.threads import asked_threads, loaded_threads
 from mpitasks.wire.messages import Hello, Welcome
+from mpitasks.wire.node_memory import is_attachable
 from mpitasks.wire.processes import machine
 from mpitasks.wire.wakeup import SECRET_BYTES
 
-__all__ = ["check_hellos", "own_hello", "warnings_of", "welcomes_of"]
+__all__ = ["check_hellos", "near_ranks", "own_hello", "warnings_of", "welcomes_of"]
 
 
 def own_hello(rank: int, library: str) -> Hello:
@@ -161,3 +162,13 @@ def _room_of(here: Sequence[Hello]) -> float:
     cores = len(_cores_of(here))
     quotas = [hello.quota for hello in here if hello.quota is not None]
     return min([cores, *quotas]) if quotas else cores
+
+
+def near_ranks(hellos: Sequence[Hello]) -> list[int]:
+    """Return the workers that can attach the memory of rank 0."""
+    own = hellos[0].machine
+    return [
+        hello.rank
+        for hello in hellos[1:]
+        if hello.machine == own and is_attachable(hello.pid)
+    ]

@@ -28,6 +28,7 @@ from mpitasks.runner import context
 from mpitasks.runner.mirror import Divided
 from mpitasks.wire import rebuild
 from mpitasks.wire.local_transport import local_pair
+from mpitasks.wire.node_memory import is_attachable
 from mpitasks.worker.loop import Worker
 
 __all__ = ["start_local"]
@@ -55,7 +56,10 @@ def start_local() -> Session:
     worker = Worker(worker_end, where, rank=0, host=host, own=False)
     functions = worker.functions
     event_loop = EventLoop(
-        master_end, [worker_end.rank], max_failures=settings().max_failures
+        master_end,
+        [worker_end.rank],
+        near=[worker_end.rank] if is_attachable(os.getpid()) else [],
+        max_failures=settings().max_failures,
     )
     thread = threading.Thread(
         target=_serve, args=(worker, event_loop), name="mpitasks-worker", daemon=True

@@ -29,6 +29,7 @@ from mpitasks.launch.environment import (
 from mpitasks.launch.exit import bound_farewell, tell_end
 from mpitasks.launch.handshake import (
     check_hellos,
+    near_ranks,
     own_hello,
     warnings_of,
     welcomes_of,
@@ -202,6 +203,7 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
         event_loop = EventLoop(
             transport,
             workers,
+            near=near_ranks(hellos),
             threads=mpi.threads_allowed(),
             max_failures=settings.max_failures,
         )

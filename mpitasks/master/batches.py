@@ -8,11 +8,12 @@ whom.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.script_state import with_needs
 from mpitasks.wire.messages import Batch, Request
+from mpitasks.wire.node_memory import reference_of
 
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
@@ -34,11 +35,13 @@ class _Kept:
         known: By the id of each: its bytes, and the ids of those that it needs.
         nbytes: What they weigh.
         forget: What the worker is to be told to forget.
+        is_near: Whether it can attach this process's memory.
     """
 
-    __slots__ = ("_users", "forget", "known", "nbytes")
+    __slots__ = ("_users", "forget", "is_near", "known", "nbytes")
 
-    def __init__(self) -> None:
+    def __init__(self, is_near: bool = False) -> None:
+        self.is_near = is_near
         self.known: dict[int, tuple[int, tuple[int, ...]]] = {}
         self.nbytes = 0
         self.forget: list[int] = []
@@ -93,11 +96,14 @@ class Batches:
 
     Args:
         ranks: The workers.
+        near: Those that can attach this process's memory.
         dropped: Ids of definitions that nobody on rank 0 needs any more; emptied here.
     """
 
-    def __init__(self, ranks: Iterable[Rank], dropped: deque[int]) -> None:
-        self._kept = {rank: _Kept() for rank in ranks}
+    def __init__(
+        self, ranks: Iterable[Rank], near: Container[Rank], dropped: deque[int]
+    ) -> None:
+        self._kept = {rank: _Kept(rank in near) for rank in ranks}
         self._dropped = dropped
 
     def make(self, rank: Rank, tasks: Sequence[Task]) -> Request | Batch:
@@ -149,8 +155,8 @@ class Batches:
         for each in with_needs(functions.values()):
             if each.id not in kept.known:
                 lacking[each.id] = each
-        batch.functions = [_told(definition) for definition in lacking.values()]
-        own = [buffer for each in lacking.values() for buffer in each.buffers]
+        own: list[Any] = []
+        batch.functions = [_told(each, own, kept.is_near) for each in lacking.values()]
         batch.buffers = [*own, *batch.buffers]
         for each in lacking.values():
             kept.add(each)
@@ -166,8 +172,21 @@ class Batches:
                     kept.drop(each)
 
 
-def _told(definition: Definition) -> tuple[Any, ...]:
+def _told(definition: Definition, buffers: list[Any], is_near: bool) -> tuple[Any, ...]:
+    """Return a definition as it stands in a message.
+
+    Args:
+        definition: The definition.
+        buffers: Those of the message, to which its own are added.
+        is_near: Whether the worker can attach those that are in blocks.
+    """
     needs = tuple([need.id for need in definition.needs])
-    buffers = len(definition.buffers)
+    places = []
+    for buffer in definition.buffers:
+        place = reference_of(buffer) if is_near else None
+        places.append(place)
+        if place is None:
+            buffers.append(buffer)
     frames = definition.frame, definition.head
-    return definition.id, definition.name, *frames, buffers, needs, definition.refers
+    named = definition.id, definition.name
+    return *named, *frames, tuple(places), needs, definition.refers

@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError, MpiTasksError, SerializationError
@@ -93,6 +93,7 @@ class Engine:
     Args:
         transport: How to reach the workers.
         ranks: The workers.
+        near: Those that can attach this process's memory (`mpitasks.wire.node_memory`).
         max_failures: How many calls and items may fail; None for any number.
 
     Attributes:
@@ -119,6 +120,7 @@ class Engine:
         transport: Transport,
         ranks: Iterable[Rank],
         *,
+        near: Container[Rank] = (),
         max_failures: int | None = None,
     ) -> None:
         self.ids = itertools.count(0, 2)
@@ -131,7 +133,7 @@ class Engine:
         self.polls = 0
         self.error: MpiTasksError | None = None
         self.functions = Functions()
-        self._batches = Batches(self.ranks, self.functions.dropped)
+        self._batches = Batches(self.ranks, near, self.functions.dropped)
         self._origins: list[Origin] = []  # of the Executors that may have calls
         self._apart = 0
         self._logs: LogSetup | None = None  # as the latest of them wants it

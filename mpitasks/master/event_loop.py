@@ -19,7 +19,7 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn
 
@@ -110,6 +110,7 @@ class EventLoop:
     Args:
         transport: How to reach the workers; the event loop's own from now on.
         ranks: The workers.
+        near: Those that can attach this process's memory.
         threads: Whether any thread may use the transport, one at a time. If not, there
             is no background thread.
         max_failures: How many calls and items may fail. With one more, nothing else is
@@ -135,10 +136,11 @@ class EventLoop:
         transport: Transport,
         ranks: Iterable[Rank],
         *,
+        near: Container[Rank] = (),
         threads: bool = True,
         max_failures: int | None = None,
     ) -> None:
-        self.engine = Engine(transport, ranks, max_failures=max_failures)
+        self.engine = Engine(transport, ranks, near=near, max_failures=max_failures)
         self.functions = self.engine.functions
         self.argument_memory = ArgumentMemory(self)
         self._transport = transport

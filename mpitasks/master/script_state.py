@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.change_detection import ABSENT, Watch
 from mpitasks.wire.immutables import settled
+from mpitasks.wire.node_memory import in_block
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -305,8 +306,11 @@ def watch_of(
 
 
 def copies_of(buffers: Sequence[Buffer]) -> list[Buffer]:
-    """Return copies that stay as they are, whatever becomes of the user's arrays."""
-    return [memoryview(bytearray(buffer)) for buffer in buffers]
+    """Return copies that stay as they are, whatever becomes of the user's arrays.
+
+    Large ones are in blocks, which workers of this machine map.
+    """
+    return [in_block(buffer) or memoryview(bytearray(buffer)) for buffer in buffers]
 
 
 def _same_places(buffers: Sequence[Buffer], others: Sequence[Buffer]) -> bool:

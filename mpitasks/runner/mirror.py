@@ -15,7 +15,7 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,12 @@ from mpitasks.wire import codec, rebuild
 from mpitasks.wire.codec import Unsendable
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
+from mpitasks.wire.node_memory import Block
 from mpitasks.wire.script_setup import apply
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.node_memory import Mapping, Reference
 
 __all__ = [
     "Divided",
@@ -45,7 +47,18 @@ __all__ = [
 class Sent:
     """A definition as it was sent: see `mpitasks.wire.messages.Batch`."""
 
-    __slots__ = ("_lender", "buffers", "frame", "head", "id", "name", "needs", "refers")
+    __slots__ = (
+        "_blocks",
+        "_lender",
+        "_places",
+        "buffers",
+        "frame",
+        "head",
+        "id",
+        "name",
+        "needs",
+        "refers",
+    )
 
     def __init__(
         self,
@@ -56,6 +69,7 @@ class Sent:
         buffers: list[Buffer],
         needs: tuple[int, ...],
         refers: tuple[str, ...],
+        places: Sequence[Reference | None] = (),
     ) -> None:
         self.id = id
         self.name = name
@@ -65,21 +79,50 @@ class Sent:
         self.needs = needs
         self.refers = refers
         self._lender: Lender | None = None
+        self._places = places or [None] * len(buffers)
+        self._blocks: dict[int, Mapping] = {}  # those that were attached
 
     def lend(self) -> list[Buffer]:
-        """Return the buffers in memory of their own, which nobody else changes."""
-        if not self.buffers:
-            return []
+        """Return the buffers in memory of their own, which nobody else changes.
+
+        Raises:
+            OSError: A block of rank 0 cannot be attached.
+        """
+        own = iter(self._lender_of_own().lend() if self.buffers else ())
+        return [
+            next(own) if place is None else self._attached(at, place).block.private()
+            for at, place in enumerate(self._places)
+        ]
+
+    def shared(self) -> list[Buffer]:
+        """Return the buffers as all see them, read-only.
+
+        Raises:
+            OSError: A block of rank 0 cannot be attached.
+        """
+        own = iter(self._lender_of_own().shared() if self.buffers else ())
+        return [
+            memoryview(next(own) if place is None else self._attached(at, place))
+            for at, place in enumerate(self._places)
+        ]
+
+    def _lender_of_own(self) -> Lender:
         if self._lender is None:
             self._lender = Lender(self.buffers)
             self.buffers = self._lender.shared()
-        return self._lender.lend()
+        return self._lender
+
+    def _attached(self, at: int, place: Reference) -> Mapping:
+        mapped = self._blocks.get(at)
+        if mapped is None:
+            mapped = self._blocks[at] = Block.attached(place).shared()
+        return mapped
 
     def told(self) -> tuple[Any, ...]:
         """Return it as it stands in a message, without its buffers."""
         frames = self.frame, self.head
-        buffers = len(self.buffers)
-        return self.id, self.name, *frames, buffers, self.needs, self.refers
+        places = tuple(self._places)
+        return self.id, self.name, *frames, places, self.needs, self.refers
 
 
 class Mirror(ModuleType):
@@ -185,9 +228,9 @@ class FunctionTable(dict[int, Callable[..., Any]]):
             told: As it stands in the message.
             buffers: Those of the message, in reverse order; its own are taken off.
         """
-        id, name, frame, head, count, needs, refers = told
-        own = [buffers.pop() for _ in range(count)]
-        self.sent[id] = Sent(id, name, frame, head, own, needs, refers)
+        id, name, frame, head, places, needs, refers = told
+        own = [buffers.pop() for place in places if place is None]
+        self.sent[id] = Sent(id, name, frame, head, own, needs, refers, places)
         self._unload(id)
 
     def forget(self, ids: Iterable[int]) -> None:
@@ -291,7 +334,7 @@ class FunctionTable(dict[int, Callable[..., Any]]):
         if needs and needs[0].name == SURROUNDINGS:
             around = needs.pop(0)
             if versions.get(SURROUNDINGS) != around.id:
-                apply(codec.decode_kept(around.frame, around.buffers))
+                apply(codec.decode_kept(around.frame, around.lend()))
                 versions[SURROUNDINGS] = around.id
         if needs and needs[0].name == INITIALIZER:
             self._initialize(needs.pop(0))
@@ -344,7 +387,7 @@ class FunctionTable(dict[int, Callable[..., Any]]):
             try:
                 self._enter(initializer)
                 function, args = codec.decode_kept(
-                    initializer.frame, initializer.buffers
+                    initializer.frame, initializer.lend()
                 )
                 function(*args)
             except BaseException as error:

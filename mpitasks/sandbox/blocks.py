@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.runner.damage import Damaged
+from mpitasks.wire.node_memory import SIZE_SEALS, anonymous_memory
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["Inbox", "Outbox", "anonymous_file", "anonymous_memory"]
+__all__ = ["Inbox", "Outbox"]
 
 KEEP_BYTES = 80 << 20
 """The size of unused blocks that are kept in each direction. A block that is larger is
@@ -34,39 +35,6 @@ HEAD = mmap.PAGESIZE  # the word that says "in use", and room up to the next pag
 ALIGNMENT = 64
 SMALLEST = 256 << 10
 USED = slice(0, 1)
-
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-
-
-def anonymous_file(name: str) -> int:
-    """Return a descriptor of memory without a name anybody could find.
-
-    Raises:
-        OSError: The system has no such thing, or no memory for it.
-    """
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    # A Python that was built for an old C library has no memfd_create.
-    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR | os.O_EXCL, 0o600)
-
-
-def anonymous_memory(name: str, nbytes: int) -> int:
-    """As `anonymous_file`, of a size that nobody can change any more.
-
-    A process that reads mapped memory behind the end of its file dies of SIGBUS.
-
-    Raises:
-        OSError: The system has no such thing, or no memory for it.
-    """
-    fd = anonymous_file(name)
-    try:
-        os.ftruncate(fd, nbytes)
-        if hasattr(os, "memfd_create"):
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        return fd
-    except BaseException:
-        os.close(fd)
-        raise
 
 
 class _Block:
@@ -241,7 +209,7 @@ def _refuse_unsealed(fd: int, nbytes: int) -> None:
         raise Damaged("a block that is shorter than it says")
     if hasattr(os, "memfd_create"):
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-        if seals & _SEALS != _SEALS:
+        if seals & SIZE_SEALS != SIZE_SEALS:
             raise Damaged("a block that could be cut off")
 
 

@@ -25,10 +25,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import InternalError
-from mpitasks.sandbox.blocks import anonymous_file
 from mpitasks.sandbox.channel import PACKET_BYTES, Channel, receive_packet, send_packet
 from mpitasks.sandbox.progress_page import ProgressPage, new_page
 from mpitasks.subprocesses import interpreter_options, subprocess_environment
+from mpitasks.wire.node_memory import anonymous_file
 
 if TYPE_CHECKING:
     import subprocess

@@ -231,7 +231,7 @@ def read_notes(notes: bytes) -> Iterator[tuple[int, Any]]:
 
 def new_page() -> tuple[ProgressPage, int]:
     """Return a fresh page, and its descriptor, which is the caller's to close."""
-    from mpitasks.sandbox.blocks import anonymous_memory
+    from mpitasks.wire.node_memory import anonymous_memory
 
     fd = anonymous_memory("mpitasks-page", BYTES)
     try:

@@ -140,12 +140,13 @@ class Batch:
 
     calls: list[tuple[int, int, int, Any, int]]
     functions: Sequence[tuple[Any, ...]] = ()
-    """(id, name, frame, head, buffers, needs, refers) of the functions, and of the
+    """(id, name, frame, head, places, needs, refers) of the functions, and of the
     globals of the script, that this worker has not seen; only the latter have a name.
-    `head` is the frame that makes a class without its attributes, or None; `needs` are
-    ids of globals, `refers` names of those whose objects a global holds, or that a
-    function refers to but the script has no longer. Their buffers come first in the
-    message's `buffers`."""
+    `head` is the frame that makes a class without its attributes, or None; `places` has
+    the `mpitasks.wire.node_memory.Reference` of each buffer, None for one that is in
+    the message; `needs` are ids of globals, `refers` names of those whose objects a
+    global holds, or that a function refers to but the script has no longer. Their
+    buffers come first in the message's `buffers`."""
     forget: Sequence[int] = ()
     """Functions and globals that the master will send again before it uses them."""
     task_spec: dict[int, tuple[Any, ...]] | None = None
