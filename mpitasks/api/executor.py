@@ -17,6 +17,7 @@ from mpitasks.errors import (
     Stopped,
 )
 from mpitasks.journal import open_journals
+from mpitasks.master import sharing
 from mpitasks.master.bulk_job import BulkJob
 from mpitasks.master.future import Future, settle
 from mpitasks.master.lost_tasks import SHUTDOWN_SECONDS
@@ -407,6 +408,40 @@ class Executor(concurrent.futures.Executor):
             >>> total = executor.reduce(np.add, parts).result()
         """
         return reducing.reduce(self, op, values, initial)
+
+    def share(self, value: Any) -> Future:
+        """Have an object at hand on the workers; return a done `Future` of it.
+
+        Pass the future as an argument, or in items of a map: the task gets the object.
+        It is what it is now, and goes to each worker once, with the first task that
+        needs it. Workers on the host of rank 0 map its large arrays, so all of them
+        together take the memory of one copy. The workers let go of it some time after
+        the last reference to the future is gone.
+
+        The arrays are read-only in tasks, and in what `result()` returns here: writing
+        raises NumPy's `ValueError`. Take a copy to change one. All else of the object
+        is the task's own.
+
+        Args:
+            value: The object: whatever can be pickled. Arrays, `bytes` and others that
+                lend their memory to a pickle count as large from 1 MiB on.
+
+        Raises:
+            SerializationError: It cannot be pickled.
+            MemoryError: There is no room for it.
+            ExecutorClosedError: The executor was shut down.
+
+        Example:
+            >>> table = executor.share(numpy.load("table.npy"))
+            >>> futures = [executor.submit(look_up, table, x) for x in inputs]
+        """
+        handle = self._handle
+        if handle.closed:
+            session.refuse_submit()
+        future = Future(handle.event_loop)
+        future.shared = sharing.share(handle.event_loop.functions, value)
+        settle([future], [future.shared.outcome])
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; the workers stay for the next Executor.

@@ -233,6 +233,14 @@ class Keys:
             walker.tag("input")
             walker.add(entry.base)
             walker.inputs.append(entry)
+        elif isinstance(value, Future) and value.shared is not None:
+            shared = value.shared  # looked at once: it cannot change
+            if shared.key is None:
+                own = Walker(self)
+                own.walk(value.result())
+                shared.key = own.digest()
+            walker.tag("shared")
+            walker.add(shared.key)
         elif isinstance(value, Future) and value.done():
             walker.walk(value.result())
         else:

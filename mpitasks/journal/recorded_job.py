@@ -153,7 +153,7 @@ class RecordedJob(BulkJob):
             ready = source.release(lambda: not self.wanted, wait=not missing)
             if ready is None:
                 break
-            if ready.found is not None:
+            if not self.complete(ready):
                 self._move_aside(ready, position)
             else:
                 missing.append(ready)

@@ -16,7 +16,6 @@ from mpitasks.wire.messages import Batch, Request
 from mpitasks.wire.node_memory import reference_of
 
 if TYPE_CHECKING:
-    from mpitasks.master.functions import Function
     from mpitasks.master.script_state import Definition
     from mpitasks.scheduler.events import Rank, Task
 
@@ -54,8 +53,11 @@ class _Kept:
     def add(self, each: Definition) -> None:
         """Note that the worker gets a definition."""
         needs = tuple([need.id for need in each.needs])
-        self.known[each.id] = each.nbytes, needs
-        self.nbytes += each.nbytes
+        nbytes = each.nbytes
+        if self.is_near:  # what it maps is not its own
+            nbytes -= sum(b.nbytes for b in each.buffers if reference_of(b))
+        self.known[each.id] = nbytes, needs
+        self.nbytes += nbytes
         for need in needs:
             self._users.setdefault(need, {})[each.id] = None
 
@@ -121,7 +123,8 @@ class Batches:
                 return Request(wire, None if spec is None else tuple(spec))
         calls: list[Any] = []
         buffers: list[Any] = []
-        functions: dict[int, Function] = {}  # those that the worker lacks
+        functions: dict[int, Definition] = {}  # those that the worker lacks
+        used: set[int] = set()  # shared objects
         task_spec: dict[int, Any] = {}
         places: dict[int, Any] = {}
         for task in tasks:
@@ -133,6 +136,10 @@ class Batches:
                     buffers += own
                 if place is not None:
                     places[task.id] = place
+                for need in payload.needs_of(task):
+                    used.add(need.id)
+                    if need.id not in known:
+                        functions[need.id] = need
             calls.append(wire)
             if task.task_spec is not None:
                 task_spec[task.id] = tuple(task.task_spec)
@@ -140,12 +147,19 @@ class Batches:
                 functions[wire[1]] = payload.target_of(task)
         batch = Batch(calls, (), (), task_spec or None, places or None, buffers)
         if functions:
-            self._teach(kept, functions, batch)
+            used.update([call[1] for call in calls])
+            self._teach(kept, functions, batch, used)
         if kept.forget:
             batch.forget, kept.forget = kept.forget, []
         return batch
 
-    def _teach(self, kept: _Kept, functions: dict[int, Function], batch: Batch) -> None:
+    def _teach(
+        self,
+        kept: _Kept,
+        functions: dict[int, Definition],
+        batch: Batch,
+        used: Iterable[int],
+    ) -> None:
         """Put functions into a batch, and have the worker forget the oldest it has.
 
         It does so before it runs the batch, which may use known ones as well: so the
@@ -161,7 +175,7 @@ class Batches:
         for each in lacking.values():
             kept.add(each)
         if kept.full():
-            kept.make_room({call[1] for call in batch.calls})
+            kept.make_room(used)
 
     def _take_dropped(self) -> None:
         """Have the workers forget what nobody here needs any more."""

@@ -35,6 +35,7 @@ from mpitasks.wire.outcomes import Failure, error_of, has_failed
 
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
+    from mpitasks.master.script_state import Definition
     from mpitasks.options import TaskOptions
     from mpitasks.scheduler.events import TaskId
     from mpitasks.task_spec import Place
@@ -73,6 +74,7 @@ class BulkJob:
         "_histories",
         "_inputs",
         "_items",
+        "_needs",
         "_positions",
         "_sent",
         "_set_aside",
@@ -142,6 +144,7 @@ class BulkJob:
         self.waiting: list[Task] = []  # the tasks that they got
         self._inputs: dict[int, Inputs] = {}  # until they are there
         self._targets: dict[int, Function] = {}
+        self._needs: list[Definition] = []  # shared objects that items need
         self._target_sent = target  # as the last chunk was encoded
 
     @property
@@ -182,12 +185,40 @@ class BulkJob:
             self._positions = array("q", range(start))
         line = []
         for position, item in enumerate(fresh, start):
-            if type(item) is Packed and item.found is not None:
+            if type(item) is Packed and not self.complete(item):
                 self.put_aside(item, position)
             else:
                 line.append(item)
                 self._positions.append(position)
         return line
+
+    def complete(self, item: Packed) -> bool:
+        """Put results that are there into an item; return whether it lacks none.
+
+        This runs code of the user.
+        """
+        found = item.found
+        if found is None:
+            return True
+        if found.fault is not None or not all(one.done() for one in found.futures):
+            return False
+        item.found = None
+        inputs = Inputs()
+        source = self.source
+        try:
+            names = inputs.require(found)
+            if names:
+                source.target = source.target.including(names)
+        except SerializationError as error:
+            refused = unsendable(error)
+            item.frame, item.buffers = refused.frame, refused.buffers
+            return True
+        if inputs.lost is not None:  # it was cancelled, or failed, just now
+            item.found = found
+            return False
+        self._needs += [each for each in inputs.needs if each not in self._needs]
+        item.frame, item.buffers = inputs.around(item.frame, item.buffers)
+        return True
 
     def put_aside(self, item: Packed, position: int) -> int:
         """Take an item that needs results of other tasks; return its number."""
@@ -282,6 +313,10 @@ class BulkJob:
         self._items = []
         self.aside = []
         self.waiting = []
+
+    def let_go_of_needs(self) -> None:
+        """Let go of shared objects: nothing more of it will be sent."""
+        self._needs = []
 
     def sizes(self, count: int) -> list[int]:
         """Return what each of the last items weighs; nothing if all are small.
@@ -400,6 +435,10 @@ class BulkJob:
         """Return the function of a task: of a chunk, as it was just encoded."""
         return self._targets.get(task.start, self._target_sent)
 
+    def needs_of(self, task: Task) -> Sequence[Definition]:
+        """Return the shared objects that items need, of this task or of others."""
+        return self._needs
+
     def inputs_of(self, task: Task) -> Inputs:
         """Return what an item that was set aside needs of other tasks."""
         return self._inputs[task.start]
@@ -412,6 +451,7 @@ class BulkJob:
         """All inputs of such an item are there: make it ready to be sent."""
         inputs = self._inputs.pop(task.start)
         item: Any = self._sent[task.start][0]
+        self._needs += [each for each in inputs.needs if each not in self._needs]
         item.frame, item.buffers = inputs.around(item.frame, item.buffers)
 
     def _indices(self, task: Task) -> int | list[int]:

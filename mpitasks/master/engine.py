@@ -442,7 +442,7 @@ class Engine:
             if task.state is not _WAITING:
                 continue
             tasks.append(task)
-            inputs.put(index, prepared.form)
+            inputs.put(index, prepared)
             if prepared.names:
                 functions[task.id] = task.payload.target_of(task).id
             if inputs.is_complete:

@@ -37,6 +37,7 @@ from mpitasks.wire.outcomes import Encoded, Failure, has_failed
 
 if TYPE_CHECKING:
     from mpitasks.master.inputs import User
+    from mpitasks.master.sharing import Shared
     from mpitasks.scheduler.events import Task
 
 __all__ = ["Driver", "Future", "Watcher", "settle"]
@@ -121,6 +122,8 @@ class Future(concurrent.futures.Future[Any]):
     _decoder: int | None = None  # the thread that is decoding the outcome
     entry: Any = None
     """What the call is to a journal, if it has one."""
+    shared: Shared | None = None
+    """What it shares, if it is a shared object's."""
 
     def __init__(self, event_loop: Driver) -> None:
         self._event_loop = event_loop
@@ -342,6 +345,8 @@ class Future(concurrent.futures.Future[Any]):
         """
         if self._state in _CANCELLED:
             return GONE
+        if self.shared is not None:
+            return self.shared.outcome
         with _gate:
             error = self._exception
             if type(error) is Encoded and self._decoder is None:

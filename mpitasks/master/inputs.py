@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpitasks.errors import SerializationError
+from mpitasks.master.sharing import Shared
 from mpitasks.wire import codec
 from mpitasks.wire.inputs import Reference
-from mpitasks.wire.messages import PLAIN, VALUE
+from mpitasks.wire.messages import PLAIN, SHARED, VALUE
 from mpitasks.wire.outcomes import (
     Encoded,
     Failure,
@@ -30,6 +31,7 @@ from mpitasks.wire.ownership import copied
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from mpitasks.master.script_state import Definition
     from mpitasks.scheduler.events import ObjectId, Task
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.inputs import Collector
@@ -81,18 +83,20 @@ class Prepared(NamedTuple):
         form: As in a message, with its buffers.
         nbytes: What it weighs there.
         names: The globals of the script that it refers to.
+        needs: The shared object that it is.
     """
 
     form: Form
     nbytes: int = 0
     names: Iterable[str] = ()
+    needs: tuple[Definition, ...] = ()
 
 
 class Inputs:
     """The results that a task needs.
 
     Args:
-        task: The task.
+        task: The task; None for an item that lacks nothing.
 
     Attributes:
         task: As given.
@@ -100,16 +104,18 @@ class Inputs:
         forms: What there is of each; None for what is not there.
         lost: What the task comes to, since one of them will never be there: an outcome
             or CANCELLED. None if that is not so.
+        needs: The shared objects among them.
         early: Those that came before the scheduler knew of the task.
     """
 
-    __slots__ = ("_missing", "early", "forms", "ids", "lost", "task")
+    __slots__ = ("_missing", "early", "forms", "ids", "lost", "needs", "task")
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task | None = None) -> None:
+        self.task: Any = task
         self.ids: list[ObjectId] = []
         self.forms: list[Form | None] = []
         self._missing = 0
+        self.needs: tuple[Definition, ...] = ()
         self.lost: Any = None
         self.early: list[Arrived] = []
 
@@ -145,7 +151,7 @@ class Inputs:
                 break
             prepared = prepare(outcome)
             names.update(prepared.names)
-            self.put(index, prepared.form)
+            self.put(index, prepared)
         return names
 
     def lose(self, outcome: Any, named: str) -> None:
@@ -156,7 +162,8 @@ class Inputs:
             named: What messages call that.
         """
         if outcome is not CANCELLED:
-            own = self.task.payload.describe(self.task)
+            task = self.task
+            own = "a task" if task is None else task.payload.describe(task)
             outcome = not_run(outcome, named, own)
         if self.lost is None:
             self.lost = outcome
@@ -166,10 +173,12 @@ class Inputs:
         """Whether all of them are there."""
         return not self._missing
 
-    def put(self, index: int, form: Form) -> None:
+    def put(self, index: int, prepared: Prepared) -> None:
         """Take one in that is there now."""
-        self.forms[index] = form
+        self.forms[index] = prepared.form
         self._missing -= 1
+        if prepared.needs:
+            self.needs += prepared.needs
 
     @property
     def nbytes(self) -> int:
@@ -239,6 +248,10 @@ def quick(outcome: Any) -> Prepared | None:
     """
     if type(outcome) is Encoded:
         form = outcome.lend()
+        if type(form[1]) is Shared:
+            made = form[1].definition
+            own: Form = SHARED, made.id, _NO_BUFFERS
+            return Prepared(own, 0, form[1].names, (made,))
         if b"__main__" in form[1] or codec.sends_by_value():
             return None
         return Prepared(form, form_bytes(*form))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from mpitasks.master.functions import Function
+    from mpitasks.master.script_state import Definition
     from mpitasks.options import TaskOptions
     from mpitasks.scheduler.events import TaskId
     from mpitasks.wire.codec import Buffer
@@ -83,6 +84,9 @@ if TYPE_CHECKING:
 
         def target_of(self, task: Task) -> Function:
             """Return the function of a task as it was encoded."""
+
+        def needs_of(self, task: Task) -> Sequence[Definition]:
+            """Return the shared objects that a task needs."""
 
         def inputs_of(self, task: Task) -> Inputs:
             """Return what a task needs of other tasks, if it does."""
@@ -144,6 +148,7 @@ class Call(Future):
     buffers: Sequence[Buffer] = _NO_BUFFERS
     nbytes = PLAIN_BYTES
     place: Any = None
+    needs: Sequence[Definition] = ()
     inputs: Inputs | None  # until they are all there
     _history: History | None = None
 
@@ -221,6 +226,10 @@ class Call(Future):
         target: Function = self.target
         return target
 
+    def needs_of(self, task: Task) -> Sequence[Definition]:
+        """Return the shared objects that the call needs."""
+        return self.needs
+
     def inputs_of(self, task: Task) -> Inputs:
         """Return what the call needs of other tasks."""
         assert self.inputs is not None
@@ -235,6 +244,9 @@ class Call(Future):
         """All inputs are there: make it ready to be sent."""
         inputs = self.inputs_of(task)
         self.inputs = None
+        if inputs.needs:
+            self.needs = inputs.needs
+            self.is_simple = False
         id, function, mode, payload, _ = self.wire
         if mode == CALL_PLAIN:
             args = inputs.into(payload)

@@ -211,6 +211,7 @@ class FunctionTable(dict[int, Callable[..., Any]]):
             bind=self._bind,
             former=self._former,
             find=self._find,
+            shared=self._shared,
         )
         self._versions: dict[str, int] = {}  # ids of what is in the module
         self._pending: dict[str, Sent] = {}  # to be put into the module
@@ -252,6 +253,15 @@ class FunctionTable(dict[int, Callable[..., Any]]):
         for each in function.needs:
             needed.update((found.id, found) for found in self.needed(each))
         return [*needed.values(), function]
+
+    def shared(self, ids: Iterable[int]) -> list[Sent]:
+        """Return shared objects, as they came."""
+        return [self.sent[each] for each in ids]
+
+    def _shared(self, id: int) -> Any:
+        """Return a shared object: an own one for each task, on read-only memory."""
+        sent = self.sent[id]
+        return codec.decode(sent.frame, sent.shared())
 
     def ready(self, function_id: int) -> Callable[..., Any]:
         """Return a function, with the globals that its call is to see in place.

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
-from mpitasks.wire import codec
+from mpitasks.wire import codec, rebuild
 from mpitasks.wire.diagnose import describe
-from mpitasks.wire.messages import PLAIN
+from mpitasks.wire.messages import PLAIN, SHARED
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -30,6 +30,7 @@ __all__ = [
     "collecting",
     "collector",
     "same",
+    "shared_ids",
     "take",
     "unpickle_with",
 ]
@@ -118,6 +119,18 @@ def same(value: Any) -> Any:
     return value
 
 
+def shared_ids(payload: Any) -> set[int]:
+    """Return the shared objects that a call, or the items of a chunk, need."""
+    parts = payload if type(payload) is list else [(payload, 0)]
+    return {
+        id
+        for frame, _ in parts
+        if type(frame) is tuple and len(frame) == 3 and type(frame[2]) is list
+        for form, id, _ in frame[2]
+        if form == SHARED
+    }
+
+
 def unpickle_with(parts: tuple[Any, ...], buffers: list[Buffer]) -> Any:
     """Return the object of a frame with inputs.
 
@@ -138,13 +151,16 @@ def unpickle_with(parts: tuple[Any, ...], buffers: list[Buffer]) -> Any:
             values.append(payload)
             continue
         try:
+            if form == SHARED:
+                values.append(rebuild.side().shared(payload))
+                continue
             values.append(codec.decode(payload, buffers[start : start + count]))
         except MemoryError:
             raise
         except BaseException as error:
+            what = "a shared object" if form == SHARED else "the result of another task"
             raise SerializationError(
-                f"the result of another task cannot be unpickled here: "
-                f"{describe(error)}"
+                f"{what} cannot be unpickled here: {describe(error)}"
             ) from error
         start += count
     before = _local.values

@@ -20,7 +20,7 @@ buffers)``, where `buffers` is how many of the message's buffers belong to it, a
 A frame of arguments, or of an item, with results of other tasks among them
 (`mpitasks.wire.inputs`) is a tuple ``(frame, own, inputs)``: of its buffers the first
 `own` belong to the frame, and `inputs` has ``(form, payload, buffers)`` for each such
-result, where form is PLAIN or VALUE.
+result, where form is PLAIN, VALUE or SHARED.
 
 Value, in `Outcomes.values`: by default a plain value, as it is. `Outcomes.forms` names
 the others by their position, ``position: (form, buffers)``. `Result.value` has its form
@@ -31,6 +31,7 @@ beside it, PLAIN or VALUE.
     LIST    frame of a list of plain values, one for each item of a chunk
     ITEMS   list of (form, payload, buffers), one for each item of a chunk, where
             form is PLAIN, VALUE or ERROR
+    SHARED  id of a shared object, which stands in `Batch.functions`
 """
 
 from __future__ import annotations
@@ -81,12 +82,13 @@ those that are disabled; what `logging.disable` has set; whether warnings are ca
 """
 
 CALL_PLAIN, CALL, MAP_PLAIN, STARMAP_PLAIN, MAP, STARMAP = range(6)
-PLAIN, VALUE, ERROR, LIST, ITEMS = range(5)
+PLAIN, VALUE, ERROR, LIST, ITEMS, SHARED = range(6)
 
 SURROUNDINGS, INITIALIZER = "<surroundings>", "<initializer>"
+SHARED_OBJECT = "<shared>"
 """In the place of a global's name, in `Batch.functions`: what the script has set up
-(`mpitasks.wire.script_setup`); and a frame of what each process calls first, as
-(function, arguments)."""
+(`mpitasks.wire.script_setup`); a frame of what each process calls first, as (function,
+arguments); and one of a shared object."""
 
 
 @dataclass(slots=True)

@@ -102,8 +102,7 @@ class Block:
         name = f"mpitasks-{secrets.token_hex(8)}"
         fd = anonymous_file(name)
         try:
-            # Else a full machine is noticed when it is written, by SIGBUS.
-            os.posix_fallocate(fd, 0, view.nbytes)
+            # Written, not mapped: if there is no room that is an error, and no SIGBUS.
             written = 0
             while written < view.nbytes:
                 written += os.pwrite(fd, view[written:], written)

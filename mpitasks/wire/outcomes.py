@@ -23,7 +23,7 @@ from mpitasks.wire.codec import Buffer
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.exceptions import add_note, carried, set_cause, twin
 from mpitasks.wire.interrupts import interrupts
-from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, VALUE
+from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, SHARED, VALUE
 from mpitasks.wire.missing_buffers import Missing
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "Failure",
     "Form",
     "Sealed",
+    "Special",
     "decode_outcome",
     "encode_error",
     "encode_items",
@@ -99,8 +100,8 @@ class Encoded(Deferred):
 
     def fetch(self) -> Any:
         form = ERROR if self.failed else VALUE
-        if type(self._payload) is NotRun:
-            return self._payload.failure()
+        if isinstance(self._payload, Special):
+            return self._payload.fetch()
         buffers = self._buffers
         if self._lent and buffers:
             from mpitasks.wire.ownership import copied
@@ -112,7 +113,17 @@ class Encoded(Deferred):
         return decode_outcome(form, self._payload, buffers, self._label)
 
 
-class NotRun:
+class Special:
+    """In the place of the payload of an `Encoded` outcome that came from no worker."""
+
+    __slots__ = ()
+
+    def fetch(self) -> Any:
+        """Return the value, or a `Failure`."""
+        raise NotImplementedError
+
+
+class NotRun(Special):
     """Stands for the payload of an outcome of a task that was not run.
 
     Another task has failed, whose result it needs. Whoever asks for the outcome gets
@@ -126,7 +137,7 @@ class NotRun:
         self.cause = cause
         self.text = f"{named} was not run: it needs the result of {cause}, which failed"
 
-    def failure(self) -> Failure:
+    def fetch(self) -> Failure:
         """Return what the other task failed with, with the note."""
         outcome = self.outcome
         if isinstance(outcome, Deferred):
@@ -330,7 +341,7 @@ def split_items(
 def form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
     """Return what an outcome weighs in a message; plain values weigh nothing."""
     frames = payload if form == ITEMS else [(form, payload, 0)]
-    own = sum(len(frame) for kind, frame, _ in frames if kind != PLAIN)
+    own = sum(len(frame) for kind, frame, _ in frames if kind not in (PLAIN, SHARED))
     return own + sum(map(len, buffers))
 
 

@@ -69,6 +69,7 @@ class Side:
             there is an object for it, before that is complete: others may refer to it.
         former: Returns what a global was before, if it is being replaced.
         find: Returns a global that is on its way; raises AttributeError for others.
+        shared: Returns a shared object by its id; None where there are none.
     """
 
     def __init__(
@@ -79,18 +80,26 @@ class Side:
         bind: Bind = lambda name, value: None,
         former: Callable[[str], Any] = lambda name: None,
         find: Callable[[str], Any] | None = None,
+        shared: Callable[[int], Any] | None = None,
     ) -> None:
         self.module = module
         self.follows = follows
         self.bind = bind
         self.former = former
         self.find = find
+        self._shared = shared
         self._classes: weakref.WeakValueDictionary[Any, type] = (
             weakref.WeakValueDictionary()
         )
         self._keys: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
         self._fresh: weakref.WeakSet[type] = weakref.WeakSet()
         self._numbers = itertools.count(1)
+
+    def shared(self, id: int) -> Any:
+        """Return a shared object."""
+        if self._shared is None:
+            raise LookupError("there are no shared objects here")
+        return self._shared(id)
 
     def key_of(self, kind: type) -> Any:
         """Return what other processes know a class by."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mpitasks.sandbox.request import make_joint_order, make_order
 from mpitasks.sandbox.sandbox import Sandbox
+from mpitasks.wire.inputs import shared_ids
 from mpitasks.wire.messages import CALL, CALL_PLAIN, PLAIN
 from mpitasks.wire.outcomes import Sealed, encode_items
 from mpitasks.worker.listener import (
@@ -70,7 +71,9 @@ class Isolation:
         self._joint = len(calls) > 1
         specs = [state.spec_of(call) for call in calls]
         places = [state.places(call[0]) for call in calls]
-        sent = worker.functions.needed(calls[0][1])
+        functions = worker.functions
+        shared: set[int] = set().union(*(shared_ids(call[3]) for call in calls))
+        sent = [*functions.shared(shared), *functions.needed(calls[0][1])]
         if self._joint:
             order = make_joint_order(calls, sent, specs, self._own, places)
         else:

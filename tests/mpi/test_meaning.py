@@ -33,6 +33,7 @@ THREE_RANKS = {
     "pickling_hooks_in_maps",
     "reductions",
     "results_reused",
+    "shared_objects",
     "state_of_callables",
     "threads_of_the_script",
 }
@@ -60,6 +61,7 @@ BOTH = [
     "recycled_ids",
     "results_borrowed",
     "results_reused",
+    "shared_objects",
     "spawn_in_tasks",
     "state_of_callables",
     "threads_of_the_script",
@@ -84,6 +86,7 @@ OTHERWISE = [
     "reductions",
     "results_reused",
     "same_name",
+    "shared_objects",
     "state_of_callables",
 ]
 

@@ -1,0 +1,75 @@
+"""Shared objects: sent to the workers once, and mapped rather than copied.
+
+A shared object is pickled when it is shared. Its large buffers are copied into node
+memory, which the workers of this machine attach; others get the bytes, once. It stands
+among the definitions that a worker keeps: whoever needs it has it sent along, and it is
+forgotten when nobody on rank 0 refers to it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.errors import SerializationError
+from mpitasks.master.script_state import Definition, copies_of
+from mpitasks.wire import codec
+from mpitasks.wire.diagnose import describe
+from mpitasks.wire.interrupts import interrupts
+from mpitasks.wire.messages import SHARED_OBJECT, VALUE
+from mpitasks.wire.outcomes import Encoded, Failure, Special
+
+if TYPE_CHECKING:
+    from mpitasks.master.functions import Functions
+
+__all__ = ["Shared", "share"]
+
+
+class Shared(Special):
+    """A shared object, in the place of the payload of a result.
+
+    Attributes:
+        definition: How it is sent.
+        names: The globals of the script that it refers to.
+        key: What it is to a journal, once that is known.
+    """
+
+    __slots__ = ("definition", "key", "names")
+
+    def __init__(self, definition: Definition, names: Iterable[str]) -> None:
+        self.definition = definition
+        self.names = names
+        self.key: bytes | None = None
+
+    @property
+    def outcome(self) -> Encoded:
+        """What its future comes to."""
+        return Encoded(VALUE, self, [])
+
+    def fetch(self) -> Any:
+        """Return the object as tasks see it: its large arrays are read-only."""
+        buffers = [memoryview(each).toreadonly() for each in self.definition.buffers]
+        try:
+            return codec.decode(self.definition.frame, buffers)
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            failure = SerializationError(
+                f"the shared object cannot be unpickled on rank 0: {describe(error)}"
+            )
+            failure.__cause__ = error
+            return Failure(failure)
+
+
+def share(functions: Functions, value: Any) -> Shared:
+    """Return an object as it is shared.
+
+    Raises:
+        SerializationError: It cannot be pickled.
+        MemoryError: There is no room for a copy.
+    """
+    frame, buffers, notes = codec.encode_noting(value, "the shared object")
+    copies = copies_of(buffers)
+    number = next(functions.ids)
+    made = Definition(number, SHARED_OBJECT, frame, copies, functions.dropped)
+    return Shared(made, () if notes is None else notes.names)
