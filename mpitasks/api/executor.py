@@ -24,7 +24,9 @@ from mpitasks.master.lost_tasks import SHUTDOWN_SECONDS
 from mpitasks.master.payloads import Call
 from mpitasks.options import DEFAULTS, TaskOptions
 from mpitasks.values import integer
-from mpitasks.wire.outcomes import Failure
+from mpitasks.wire import codec
+from mpitasks.wire.messages import VALUE
+from mpitasks.wire.outcomes import Encoded, Failure, Found
 
 if TYPE_CHECKING:
     from mpitasks.journal.rows import Entry
@@ -513,6 +515,8 @@ class Executor(concurrent.futures.Executor):
             return entry, None
         future = Future(self._handle.event_loop)
         future.entry = entry
+        if type(outcome) is not Failure and not codec.is_plain((outcome,)):
+            outcome = Encoded(VALUE, Found(outcome), [])
         settle([future], [outcome])
         return entry, future
 

@@ -224,15 +224,18 @@ class Keys:
         walker.add(b"" if package is None else package.told)
 
     def future(self, walker: Walker, value: Any) -> None:
-        """Write the key of its call; its value, if the call has none and is done.
+        """Write the key of its call.
+
+        Its value counts if the call has no key, or the script has the value already.
 
         What its call drew at random is not known yet: see `rows.Entry.settle`.
         """
         entry = value.entry if isinstance(value, Future) else None
-        if entry is not None and walker.inputs is not None:
+        inputs = walker.inputs
+        if entry and inputs is not None and not value.was_handed_out:
             walker.tag("input")
             walker.add(entry.base)
-            walker.inputs.append(entry)
+            inputs.append(entry)
         elif isinstance(value, Future) and value.shared is not None:
             shared = value.shared  # looked at once: it cannot change
             if shared.key is None:

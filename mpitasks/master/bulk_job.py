@@ -141,7 +141,7 @@ class BulkJob:
         # Where those are that were set aside: the first has the number -1.
         self._set_aside: list[int] = []
         self.aside: list[tuple[int, Packed]] = []  # those that have no task yet
-        self.waiting: list[Task] = []  # the tasks that they got
+        self.waiting: dict[int, Task] = {}  # the tasks that they got, until done
         self._inputs: dict[int, Inputs] = {}  # until they are there
         self._targets: dict[int, Function] = {}
         self._needs: list[Definition] = []  # shared objects that items need
@@ -262,7 +262,7 @@ class BulkJob:
             self.keep(number, item)
             self.widen(task, target)
             task.function = target.id
-            self.waiting.append(task)
+            self.waiting[number] = task
             yield task
 
     def add(self, items: list[Any], pulled: int) -> None:
@@ -312,7 +312,7 @@ class BulkJob:
         """Let go of the items: it was cancelled, and none of them will be sent."""
         self._items = []
         self.aside = []
-        self.waiting = []
+        self.waiting = {}
 
     def let_go_of_needs(self) -> None:
         """Let go of shared objects: nothing more of it will be sent."""
@@ -470,8 +470,8 @@ class BulkJob:
     def drop(self, task: Task) -> None:
         """A chunk will not be run."""
         self.release(task)
-        inputs = self._inputs.pop(task.start, None)
-        if inputs is not None and inputs.lost is CANCELLED:
+        lost = self._let_go_of_inputs(task)
+        if lost is CANCELLED:
             self.deliver(task.start, [Failure(CancelledError())], mixed=True)
             return
         self._dropped += task.count
@@ -480,9 +480,17 @@ class BulkJob:
     def give(self, task: Task, outcome: Any) -> None:
         """Give an item the failure that it ended with."""
         self.release(task)
-        self._inputs.pop(task.start, None)
+        self._let_go_of_inputs(task)
         self._histories.pop(task.start, None)
         self.deliver(task.start, [outcome], mixed=True)
+
+    def _let_go_of_inputs(self, task: Task) -> Any:
+        """Let go of what an item was waiting for; return why it did so in vain."""
+        inputs = self._inputs.pop(task.start, None)
+        if inputs is None:
+            return None
+        inputs.clear()
+        return inputs.lost
 
     def deliver(self, start: int, values: list[Any], *, mixed: bool) -> None:
         """Take results in.
@@ -501,6 +509,9 @@ class BulkJob:
             else:
                 for at, end in _rows(positions):
                     self.results.put(positions[at], values[at:end], mixed=mixed)
+        if start < 0:
+            self._targets.pop(start, None)
+            self.waiting.pop(start, None)
         self._delivered += len(values)  # last: then it may count as abandoned
 
     def _count_failures(self, values: list[Any]) -> None:

@@ -213,7 +213,7 @@ class Completion:
                     self._decide_later(call, outcome)
                     continue
                 self._count(outcome)
-                call.payload.name_failed(call)
+                call.payload.keep_name()
             futures.append(call.payload)
             final.append(outcome)
         return futures, final

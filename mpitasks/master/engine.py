@@ -70,7 +70,7 @@ from mpitasks.wire.outcomes import Failure, has_failed
 
 if TYPE_CHECKING:
     from mpitasks.master.functions import Function
-    from mpitasks.master.inputs import Prepared
+    from mpitasks.master.inputs import Prepared, User
     from mpitasks.task_spec import Origin
     from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
@@ -142,8 +142,6 @@ class Engine:
         self.listeners: list[Listener] = []
         self.arrived: deque[Arrived] = deque()  # what tasks wait for
         self._passes_on = False
-        self._unprepared: deque[Arrived] = deque()
-        self._prepares = False
         # For `mpitasks.master.failure_detector`: who was heard of; and what it found
         # out.
         self.heard: set[Rank] = set()
@@ -409,8 +407,7 @@ class Engine:
         elif (prepared := quick(outcome)) is not None:
             self._give_input(arrived, prepared)
         else:
-            self._unprepared.append(arrived)
-            self._prepare_next()
+            self._prepare_later(arrived)
 
     def _leave_out(self, arrived: Arrived) -> Arrived:
         """Keep a result for tasks that are in the inbox; return it for those that wait.
@@ -421,7 +418,7 @@ class Engine:
         for user in arrived.users:
             inputs, _ = user
             if inputs.task.state is TaskState.NEW:
-                inputs.early.append(arrived._replace(users=[user]))
+                inputs.early = [*inputs.early, arrived._replace(users=[user])]
             elif inputs.task.state is _WAITING:
                 users.append(user)
         return arrived._replace(users=users)
@@ -449,13 +446,6 @@ class Engine:
                 task.payload.fill(task)
         self._handle(InputReady(arrived.id, tasks, prepared.nbytes, functions))
 
-    def _prepare_next(self) -> None:
-        """Have the next result made ready that must be looked into; one at a time."""
-        if self._unprepared and not self._prepares:
-            self._prepares = True
-            arrived = self._unprepared.popleft()
-            self.completion.defer(functools.partial(self._prepare, arrived))
-
     def _prepare(self, arrived: Arrived) -> None:
         """Look into a result: called without the lock, since that is code of the user.
 
@@ -466,11 +456,14 @@ class Engine:
         targets = []
         try:
             found = prepare(arrived.outcome)
-            for inputs, _ in arrived.users if found.names else ():
-                task = inputs.task
-                target = task.payload.target_of(task)
-                if target is not None:  # it may be cancelled at any moment
-                    targets.append((task, target.including(found.names)))
+            for inputs, _ in arrived.users:
+                payload = inputs.task.payload
+                before = after = (
+                    None if payload is None else payload.target_of(inputs.task)
+                )
+                if before is not None and found.names:  # it may be cancelled any time
+                    after = before.including(found.names)
+                targets.append((before, after))
             prepared = found
         except BaseException as error:
             if interrupts(error):
@@ -481,17 +474,32 @@ class Engine:
             self.completion.enter(step)
 
     def _prepared(
-        self, arrived: Arrived, prepared: Any, targets: Sequence[tuple[Task, Function]]
+        self,
+        arrived: Arrived,
+        prepared: Any,
+        targets: Sequence[tuple[Function | None, Function | None]],
     ) -> None:
-        self._prepares = False
         if type(prepared) is Failure:
             self._lose_input(arrived, prepared)
-        else:
-            for task, target in targets:
-                if task.state is _WAITING:
-                    task.payload.widen(task, target)
-            self._give_input(arrived, prepared)
-        self._prepare_next()
+            return
+        ready: list[User] = []
+        again: list[User] = []
+        for user, (before, after) in zip(arrived.users, targets, strict=True):
+            task = user[0].task
+            if task.state is not _WAITING or after is None:
+                continue
+            if task.payload.target_of(task) is not before:  # for another input
+                again.append(user)
+                continue
+            if after is not before:
+                task.payload.widen(task, after)
+            ready.append(user)
+        self._give_input(arrived._replace(users=ready), prepared)
+        if again:
+            self._prepare_later(arrived._replace(users=again))
+
+    def _prepare_later(self, arrived: Arrived) -> None:
+        self.completion.defer(functools.partial(self._prepare, arrived))
 
     def _tell(self, rank: Rank) -> None:
         """Tell a worker of the Executors whose calls it is about to get."""

@@ -341,7 +341,7 @@ class EventLoop:
             return
         self._handle_now(BulkCancelled(job.bulk))
         if job.waiting:
-            self._handle_now(CancelRequested(job.waiting))
+            self._handle_now(CancelRequested([*job.waiting.values()]))
         job.let_go()
 
     def cancel(self, tasks: list[Task]) -> None:

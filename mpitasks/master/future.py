@@ -32,6 +32,7 @@ from mpitasks.master.inputs import CANCELLED as GONE
 from mpitasks.master.inputs import Arrived
 from mpitasks.scheduler.events import TaskState
 from mpitasks.wire import inputs
+from mpitasks.wire.codec import is_plain
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.outcomes import Encoded, Failure, has_failed
 
@@ -310,7 +311,11 @@ class Future(concurrent.futures.Future[Any]):
         users, self._users = self._users, None
         if users and type(outcome) is Encoded:
             outcome.lend()  # who asks for the result may change it
+            self.keep_name()
         return users
+
+    def keep_name(self) -> None:
+        """Keep what messages call its call, for those that need it."""
 
     def need(self, user: User) -> int | None:
         """Have the result passed on to a task.
@@ -335,6 +340,15 @@ class Future(concurrent.futures.Future[Any]):
             self._is_observed = True
         self._users.append(user)
         return self.wire[0]  # type: ignore[no-any-return]
+
+    @property
+    def was_handed_out(self) -> bool:
+        """Whether somebody has its value, and may have changed it."""
+        return (
+            self._state is FINISHED
+            and type(self._exception) is not Encoded
+            and not is_plain((self._result,))
+        )
 
     def outcome(self) -> Any:
         """Return what it came to, as it is: a value, an exception, or undecoded.

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpitasks.errors import SerializationError
 from mpitasks.master.sharing import Shared
+from mpitasks.scheduler.events import Task, TaskState
 from mpitasks.wire import codec
+from mpitasks.wire.diagnose import describe
 from mpitasks.wire.inputs import Reference
 from mpitasks.wire.messages import PLAIN, SHARED, VALUE
 from mpitasks.wire.outcomes import (
     Encoded,
     Failure,
     Form,
+    Special,
     form_bytes,
     has_failed,
     not_run,
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from mpitasks.master.script_state import Definition
-    from mpitasks.scheduler.events import ObjectId, Task
+    from mpitasks.scheduler.events import ObjectId
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.inputs import Collector
 
@@ -72,6 +75,9 @@ SOME: Sequence[ObjectId] = (NEVER,)
 
 _NO_BUFFERS: list[Buffer] = []
 
+_OVER = Task(NEVER, -1)
+_OVER.state = TaskState.CANCELLED
+
 CANCELLED: Any = object()
 """In the place of the outcome of a call that was cancelled."""
 
@@ -108,7 +114,7 @@ class Inputs:
         early: Those that came before the scheduler knew of the task.
     """
 
-    __slots__ = ("_missing", "early", "forms", "ids", "lost", "needs", "task")
+    __slots__ = ("_missing", "early", "forms", "ids", "lost", "needs", "task", "token")
 
     def __init__(self, task: Task | None = None) -> None:
         self.task: Any = task
@@ -116,8 +122,9 @@ class Inputs:
         self.forms: list[Form | None] = []
         self._missing = 0
         self.needs: tuple[Definition, ...] = ()
+        self.token = -1
         self.lost: Any = None
-        self.early: list[Arrived] = []
+        self.early: Sequence[Arrived] = ()
 
     def require(self, found: Collector) -> set[str]:
         """Have results passed on to the task; take those that are there.
@@ -129,11 +136,9 @@ class Inputs:
 
         Returns:
             The globals of the script that these refer to.
-
-        Raises:
-            SerializationError: A result that is there cannot be sent.
         """
         names: set[str] = set()
+        self.token = found.token
         futures: Sequence[Needed] = found.futures
         self.forms += [None] * len(futures)
         self._missing = len(futures)
@@ -149,7 +154,11 @@ class Inputs:
             if outcome is CANCELLED or has_failed(outcome):
                 self.lose(outcome, future.named)
                 break
-            prepared = prepare(outcome)
+            try:
+                prepared = prepare(outcome)
+            except SerializationError as error:
+                self.lose(Failure(error), future.named)
+                break
             names.update(prepared.names)
             self.put(index, prepared)
         return names
@@ -167,6 +176,13 @@ class Inputs:
             outcome = not_run(outcome, named, own)
         if self.lost is None:
             self.lost = outcome
+
+    def clear(self) -> None:
+        """Let go of everything: the task is over."""
+        self.task = _OVER
+        self.forms = []
+        self.early = ()
+        self.needs = ()
 
     @property
     def is_complete(self) -> bool:
@@ -217,7 +233,7 @@ class Inputs:
             form, payload, own = each
             entries.append((form, payload, len(own)))
             every += own
-        return (frame, len(buffers), entries), every
+        return (frame, len(buffers), entries, self.token), every
 
 
 User = tuple[Inputs, int]
@@ -252,7 +268,11 @@ def quick(outcome: Any) -> Prepared | None:
             made = form[1].definition
             own: Form = SHARED, made.id, _NO_BUFFERS
             return Prepared(own, 0, form[1].names, (made,))
-        if b"__main__" in form[1] or codec.sends_by_value():
+        if (
+            isinstance(form[1], Special)
+            or b"__main__" in form[1]
+            or codec.sends_by_value()
+        ):
             return None
         return Prepared(form, form_bytes(*form))
     if codec.is_plain((outcome,)):
@@ -274,7 +294,12 @@ def prepare(outcome: Any) -> Prepared:
         return found
     value = outcome.fetch() if type(outcome) is Encoded else outcome
     if type(value) is Failure:
-        raise SerializationError(str(value.error)) from value.error
+        error = value.error
+        if isinstance(error, SerializationError):
+            raise error
+        raise SerializationError(
+            f"the result of another task cannot be passed on: {describe(error)}"
+        ) from error
     frame, buffers, notes = codec.encode_noting(value, "the result of another task")
     own = [copied(buffer) for buffer in buffers]
     form: Form = VALUE, frame, own

@@ -287,17 +287,24 @@ class Call(Future):
 
     def give(self, task: Task, outcome: Any) -> None:
         """Give the future the failure that the call ended with."""
-        self.name_failed(task)
+        self.keep_name()
+        self._let_go_of_inputs()
         self._settle(outcome)
 
-    def name_failed(self, task: Task) -> None:
+    def keep_name(self) -> None:
         """Keep what messages call it: other tasks may fail for its sake."""
-        self.named = self.describe(task)
+        if self._task is not None:
+            self.named = self.describe(self._task)
 
     def drop(self, task: Task) -> None:
         """The call will not be run."""
-        self.inputs = None
+        self._let_go_of_inputs()
         self._settle_cancelled()
+
+    def _let_go_of_inputs(self) -> None:
+        inputs, self.inputs = self.inputs, None
+        if inputs is not None:
+            inputs.clear()
 
     def describe(self, task: Task) -> str:
         """Return what messages call it."""

@@ -12,6 +12,7 @@ What a future is, is known in `mpitasks.master.future`.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,22 +41,25 @@ class _Local(threading.local):
     """What holds for the thread that is pickling, or unpickling."""
 
     collector: Collector | None = None
+    token = -1
     values: Sequence[Any] = ()
 
 
 _local = _Local()
+_tokens = itertools.count()
 
 
 class Reference:
     """An input in the place of an argument."""
 
-    __slots__ = ("index",)
+    __slots__ = ("index", "token")
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, token: int, index: int) -> None:
+        self.token = token
         self.index = index
 
     def __reduce__(self) -> Any:
-        return take, (self.index,)
+        return take, (self.token, self.index)
 
 
 class Collector:
@@ -66,13 +70,15 @@ class Collector:
 
     Attributes:
         event_loop: As given.
+        token: What its references are known by.
         futures: Each once, in the order in which they were met.
         fault: The first that has failed, or was cancelled; None if there is none.
     """
 
-    __slots__ = ("_indices", "event_loop", "fault", "futures")
+    __slots__ = ("_indices", "event_loop", "fault", "futures", "token")
 
     def __init__(self, event_loop: Any) -> None:
+        self.token = next(_tokens)
         self.event_loop = event_loop
         self.futures: list[Any] = []
         self.fault: Any = None
@@ -88,7 +94,7 @@ class Collector:
         index = self._indices.setdefault(id(future), len(self.futures))
         if index == len(self.futures):
             self.futures.append(future)
-        return Reference(index)
+        return Reference(self.token, index)
 
 
 def collecting(found: Collector | None) -> Collector | None:
@@ -109,8 +115,17 @@ def collector() -> Collector | None:
     return _local.collector
 
 
-def take(index: int) -> Any:
-    """Return an input. It stands in pickle frames, in the place of a future."""
+def take(token: int, index: int) -> Any:
+    """Return an input. It stands in pickle frames, in the place of a future.
+
+    Raises:
+        SerializationError: It was pickled for another call, and kept.
+    """
+    if token != _local.token:
+        raise SerializationError(
+            "a Future was pickled for another call, or is unpickled after the call has "
+            "begun: pass the Future itself, not a pickle with it inside"
+        )
     return _local.values[index]
 
 
@@ -125,7 +140,7 @@ def shared_ids(payload: Any) -> set[int]:
     return {
         id
         for frame, _ in parts
-        if type(frame) is tuple and len(frame) == 3 and type(frame[2]) is list
+        if type(frame) is tuple and len(frame) == 4 and type(frame[2]) is list
         for form, id, _ in frame[2]
         if form == SHARED
     }
@@ -135,15 +150,15 @@ def unpickle_with(parts: tuple[Any, ...], buffers: list[Buffer]) -> Any:
     """Return the object of a frame with inputs.
 
     Args:
-        parts: The frame, how many of the buffers belong to it, and form, payload and
-            number of buffers of each input.
+        parts: The frame; how many of the buffers belong to it; form, payload and number
+            of buffers of each input; and the token of their references.
         buffers: The buffers.
 
     Raises:
         SerializationError: An input cannot be unpickled here.
         BaseException: Whatever unpickling raises.
     """
-    frame, own, inputs = parts
+    frame, own, inputs, token = parts
     values = []
     start = own
     for form, payload, count in inputs:
@@ -163,9 +178,9 @@ def unpickle_with(parts: tuple[Any, ...], buffers: list[Buffer]) -> Any:
                 f"{what} cannot be unpickled here: {describe(error)}"
             ) from error
         start += count
-    before = _local.values
-    _local.values = values
+    before = _local.token, _local.values
+    _local.token, _local.values = token, values
     try:
         return codec.decode(frame, buffers[:own])
     finally:
-        _local.values = before
+        _local.token, _local.values = before

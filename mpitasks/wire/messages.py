@@ -18,9 +18,9 @@ buffers)``, where `buffers` is how many of the message's buffers belong to it, a
     STARMAP        payload = as MAP; each item is a tuple of arguments
 
 A frame of arguments, or of an item, with results of other tasks among them
-(`mpitasks.wire.inputs`) is a tuple ``(frame, own, inputs)``: of its buffers the first
-`own` belong to the frame, and `inputs` has ``(form, payload, buffers)`` for each such
-result, where form is PLAIN, VALUE or SHARED.
+(`mpitasks.wire.inputs`) is a tuple ``(frame, own, inputs, token)``: of its buffers the
+first `own` belong to the frame; `inputs` has ``(form, payload, buffers)`` for each such
+result, where form is PLAIN, VALUE or SHARED; `token` is that of the references to them.
 
 Value, in `Outcomes.values`: by default a plain value, as it is. `Outcomes.forms` names
 the others by their position, ``position: (form, buffers)``. `Result.value` has its form

@@ -34,6 +34,7 @@ __all__ = [
     "Encoded",
     "Failure",
     "Form",
+    "Found",
     "Sealed",
     "Special",
     "decode_outcome",
@@ -121,6 +122,19 @@ class Special:
     def fetch(self) -> Any:
         """Return the value, or a `Failure`."""
         raise NotImplementedError
+
+
+class Found(Special):
+    """A value that was computed in an earlier run, until somebody asks for it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def fetch(self) -> Any:
+        """Return the value."""
+        return self.value
 
 
 class NotRun(Special):

@@ -5,6 +5,8 @@ The hosts are network namespaces of this machine, so this needs root.
 
 from __future__ import annotations
 
+import pytest
+
 from launching import SCRIPTS, Launch, Mpi
 from network import Hosts
 
@@ -61,6 +63,17 @@ def test_contract_over_two_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> 
     outcome = launch(command, environ=WIRE, seconds=110)
     assert outcome.code == 0, str(outcome)
     assert " passed, 0 failed" in outcome.out, str(outcome)
+
+
+@pytest.mark.parametrize("name", ["shared_objects", "futures_as_arguments"])
+def test_data_over_two_hosts(
+    mpi: Mpi, two_hosts: Hosts, launch: Launch, name: str
+) -> None:
+    program = str(SCRIPTS.parents[1] / "programs" / f"{name}.py")
+    command = over_hosts(mpi, two_hosts, 2, [program])
+    outcome = launch(command, environ=WIRE, seconds=60)
+    assert outcome.code == 0, str(outcome)
+    assert outcome.out.splitlines()[-1:] == ["ok"], str(outcome)
 
 
 SILENT_THERE = """

@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import functools
 import operator
+import pickle
 import time
 import traceback
 
@@ -71,6 +72,24 @@ def adder(n):
 
 def call(f, x):
     return f(x)
+
+
+class Keeper:
+    def __init__(self, value):
+        self.value, self.pickled = value, None
+
+    def __getstate__(self):
+        if self.pickled is None:
+            self.pickled = pickle.dumps(self.value)
+        return {"pickled": self.pickled}
+
+    def __setstate__(self, state):
+        self.pickled = state["pickled"]
+        self.value = pickle.loads(self.pickled)
+
+
+def value_of(keeper, other=None):
+    return keeper.value
 
 
 def fail(code):
@@ -203,6 +222,12 @@ with mt.Executor() as ex:
     waiting = ex.submit(add, lone, 1)
     check("can be cancelled", waiting.cancel(), True)
     check("and that is all", lone.result(), 5)
+
+    # A class that keeps what it was pickled to.
+    kept = Keeper(ex.submit(late, "mine"))
+    check("kept", ex.submit(value_of, kept).result(), "mine")
+    error = error_of(ex.submit(value_of, kept, ex.submit(late, "other")))
+    check("for another call", "pickled for another call" in str(error), True)
 
     # What cannot be.
     own = concurrent.futures.Future()

@@ -111,6 +111,20 @@ if __name__ == "__main__":
         check("not done, perhaps", ex.submit(add, given, 10).result(), 15)
     count()
 
+    # A result that the script has changed is an argument like any other.
+    path = os.path.join(FOLDER.name, "changed.db")
+    for change in (0.0, 1.0, 1.0):
+        with mt.Executor(journal=path) as ex:
+            loaded = ex.submit(load, 2)
+            own = loaded.result()
+            own += change
+            want = float(own.sum())
+            check("changed", ex.submit(total, loaded).result(), want)
+            check("in a map", list(ex.map(total, [(loaded,)])), [want])
+            fresh = ex.submit(load, 3)
+            check("unchanged", ex.submit(total, fresh).result(), 449_985_000.0)
+    check("what is new", count(), 2 + 2 + 1 + 2)
+
     # The same call twice is two calls; a failed input is no result.
     path = os.path.join(FOLDER.name, "twice.db")
     for _ in range(2):
