@@ -228,7 +228,7 @@ def test_a_failure_is_everybodys_own_and_names_its_task(hands: Hands) -> None:
         (note,) = error.__notes__
         assert "the result of task" in note
         assert "('fit': abs), which failed" in note
-        assert future.named in note
+        assert future.named() in note
     assert [type(error) for error in errors] == [KeyError] * 4
 
 

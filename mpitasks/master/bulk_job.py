@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mpitasks.scheduler.events import TaskId
     from mpitasks.task_spec import Place
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.outcomes import Name
 
 __all__ = ["BulkJob"]
 
@@ -413,10 +414,13 @@ class BulkJob:
 
     def describe(self, task: Task) -> str:
         """Return what messages call a chunk."""
+        return self.name_of(task)()
+
+    def name_of(self, task: Task) -> Name:
+        """Return what tells what messages call a chunk."""
         positions = self.positions(task.start, task.count)
-        first, last = positions[0], positions[-1]
-        items = f"item {first}" if first == last else f"items {first} to {last}"
-        return f"{items} of a map ({named(self)})"
+        ends = positions[0], positions[-1]
+        return functools.partial(_name, *ends, self.options, self.target.label)
 
     def positions(self, start: int, count: int) -> Sequence[int]:
         """Return which of the user's items these are.
@@ -526,6 +530,11 @@ class BulkJob:
             self.halted = functools.partial(
                 _too_many, self._failures, options.max_failures, failures[-1]
             )
+
+
+def _name(first: int, last: int, options: TaskOptions, function: str) -> str:
+    items = f"item {first}" if first == last else f"items {first} to {last}"
+    return f"{items} of a map ({named(options, function)})"
 
 
 def _are_in_a_row(positions: Sequence[int]) -> bool:

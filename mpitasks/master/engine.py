@@ -25,7 +25,7 @@ from mpitasks.master import lost_tasks
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
-from mpitasks.master.inputs import CANCELLED, NEVER, Arrived, prepare, quick
+from mpitasks.master.inputs import CANCELLED, NEVER, Arrived, prepare, quick, unnamed
 from mpitasks.scheduler.events import (
     Action,
     Assign,
@@ -372,7 +372,7 @@ class Engine:
         """A task with inputs comes, some of which may have come before it."""
         inputs = task.payload.inputs_of(task)
         if inputs.lost is not None:
-            self.arrived.append(Arrived(NEVER, [(inputs, 0)], inputs.lost, ""))
+            self.arrived.append(Arrived(NEVER, [(inputs, 0)], inputs.lost, unnamed))
             return
         task.inputs = inputs.ids
         self.arrived += inputs.early
@@ -451,7 +451,7 @@ class Engine:
 
         What it refers to must be known to the workers, too.
         """
-        text = f"the result of {arrived.named} could not be passed on: interrupted"
+        text = f"the result of {arrived.named()} could not be passed on: interrupted"
         prepared: Any = Failure(SerializationError(text))
         targets = []
         try:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from mpitasks import forks
 from mpitasks.master.inputs import CANCELLED as GONE
-from mpitasks.master.inputs import Arrived
+from mpitasks.master.inputs import Arrived, unnamed
 from mpitasks.scheduler.events import TaskState
 from mpitasks.wire import inputs
 from mpitasks.wire.codec import is_plain
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mpitasks.master.inputs import User
     from mpitasks.master.sharing import Shared
     from mpitasks.scheduler.events import Task
+    from mpitasks.wire.outcomes import Name
 
 __all__ = ["Driver", "Future", "Watcher", "settle"]
 
@@ -112,8 +113,8 @@ class Future(concurrent.futures.Future[Any]):
     _watched: threading.Condition | None = None
     _users: list[User] | None = None  # who waits for the result
     _is_observed = False  # whether one of these two is there
-    named = "a task"
-    """What messages call it, if it has failed."""
+    named: Name = staticmethod(unnamed)
+    """Returns what messages call its call, if that has failed."""
     _task: Task | None  # the latest attempt, until it is done
     # What is sent of a `Call` (`mpitasks.master.payloads`), until it is done.
     wire: Any

@@ -24,6 +24,7 @@ from mpitasks.wire.outcomes import (
     Encoded,
     Failure,
     Form,
+    Name,
     Special,
     form_bytes,
     has_failed,
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
         """What it asks of a future.
 
         Attributes:
-            named: What messages call its call, if that has failed.
+            named: Returns what messages call its call, if that has failed.
         """
 
-        named: str
+        named: Name
 
         def need(self, user: User) -> ObjectId | None:
             """Have the result passed on; return its id, or None if it is there."""
@@ -65,6 +66,7 @@ __all__ = [
     "User",
     "prepare",
     "quick",
+    "unnamed",
 ]
 
 NEVER: ObjectId = -1
@@ -80,6 +82,11 @@ _OVER.state = TaskState.CANCELLED
 
 CANCELLED: Any = object()
 """In the place of the outcome of a call that was cancelled."""
+
+
+def unnamed() -> str:
+    """Return what messages call a task of which nothing is known any more."""
+    return "a task"
 
 
 class Prepared(NamedTuple):
@@ -163,16 +170,16 @@ class Inputs:
             self.put(index, prepared)
         return names
 
-    def lose(self, outcome: Any, named: str) -> None:
+    def lose(self, outcome: Any, named: Name) -> None:
         """Take note that a result will never be there.
 
         Args:
             outcome: What its call came to.
-            named: What messages call that.
+            named: Returns what messages call that.
         """
         if outcome is not CANCELLED:
             task = self.task
-            own = "a task" if task is None else task.payload.describe(task)
+            own = unnamed if task is None else task.payload.name_of(task)
             outcome = not_run(outcome, named, own)
         if self.lost is None:
             self.lost = outcome
@@ -247,13 +254,13 @@ class Arrived(NamedTuple):
         id: Its id.
         users: Who waits for it.
         outcome: What it came to; or CANCELLED.
-        named: What messages call its task, if that has failed.
+        named: Returns what messages call its task.
     """
 
     id: ObjectId
     users: Sequence[User]
     outcome: Any
-    named: str
+    named: Name
 
 
 def quick(outcome: Any) -> Prepared | None:

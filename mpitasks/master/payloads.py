@@ -8,6 +8,7 @@ both.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures._base import PENDING
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mpitasks.options import TaskOptions
     from mpitasks.scheduler.events import TaskId
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.outcomes import Name
     from mpitasks.wire.script_pickle import ScriptPickler
 
     class Payload(Protocol):
@@ -81,6 +83,9 @@ if TYPE_CHECKING:
 
         def describe(self, task: Task) -> str:
             """Return what messages call a task."""
+
+        def name_of(self, task: Task) -> Name:
+            """Return what tells that, also when the task is over."""
 
         def target_of(self, task: Task) -> Function:
             """Return the function of a task as it was encoded."""
@@ -294,7 +299,7 @@ class Call(Future):
     def keep_name(self) -> None:
         """Keep what messages call it: other tasks may fail for its sake."""
         if self._task is not None:
-            self.named = self.describe(self._task)
+            self.named = self.name_of(self._task)
 
     def drop(self, task: Task) -> None:
         """The call will not be run."""
@@ -308,12 +313,20 @@ class Call(Future):
 
     def describe(self, task: Task) -> str:
         """Return what messages call it."""
-        return f"task {task.id} ({named(self)})"
+        return self.name_of(task)()
+
+    def name_of(self, task: Task) -> Name:
+        """Return what tells what messages call it."""
+        return functools.partial(_name, task.id, self.options, self.target.label)
 
 
-def named(payload: Payload) -> str:
-    """Return the name of a payload's function, with the label that it was given."""
-    label, function = payload.options.label, payload.target.label
+def _name(id: TaskId, options: TaskOptions, function: str) -> str:
+    return f"task {id} ({named(options, function)})"
+
+
+def named(options: TaskOptions, function: str) -> str:
+    """Return the name of a function, with the label that its task was given."""
+    label = options.label
     return function if label is None else f"{label!r}: {function}"
 
 

@@ -13,7 +13,7 @@ fails the one task, or the one item, that it belongs to.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pickle import dumps
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ __all__ = [
     "Failure",
     "Form",
     "Found",
+    "Name",
     "Sealed",
     "Special",
     "decode_outcome",
@@ -52,6 +53,10 @@ __all__ = [
 
 Form = tuple[int, Any, list[Buffer]]
 """(form, payload, buffers); see `mpitasks.wire.messages`."""
+
+
+Name = Callable[[], str]
+"""Returns what messages call a task."""
 
 
 class Failure:
@@ -144,12 +149,12 @@ class NotRun(Special):
     an exception of their own, with a note that names both tasks.
     """
 
-    __slots__ = ("cause", "outcome", "text")
+    __slots__ = ("cause", "named", "outcome")
 
-    def __init__(self, outcome: Any, cause: str, named: str) -> None:
+    def __init__(self, outcome: Any, cause: Name, named: Name) -> None:
         self.outcome = outcome
         self.cause = cause
-        self.text = f"{named} was not run: it needs the result of {cause}, which failed"
+        self.named = named
 
     def fetch(self) -> Failure:
         """Return what the other task failed with, with the note."""
@@ -158,18 +163,20 @@ class NotRun(Special):
             failure = outcome.fetch()
         else:
             failure = Failure(twin(outcome.error))
-        add_note(failure.error, self.text)
+        needs = f"it needs the result of {self.cause()}, which failed"
+        add_note(failure.error, f"{self.named()} was not run: {needs}")
         return failure  # type: ignore[no-any-return]
 
 
-def not_run(outcome: Any, cause: str, named: str) -> Encoded:
+def not_run(outcome: Any, cause: Name, named: Name) -> Encoded:
     """Return the outcome of a task that needs the result of one that has failed.
 
     Args:
         outcome: What that one came to: a `Failure`, or an `Encoded` outcome. If it was
             not run itself, the task that has failed is the one to name.
-        cause: What messages call it.
-        named: What they call the task that is not run.
+        cause: Returns what messages call it. A label may run code of the user, so that
+            is made when somebody asks for the outcome.
+        named: Returns what they call the task that is not run.
     """
     if type(outcome) is Encoded and type(outcome._payload) is NotRun:
         first = outcome._payload
