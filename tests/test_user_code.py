@@ -43,7 +43,8 @@ from mpitasks.api import session
 from mpitasks.api.executor import Executor
 from mpitasks.api.session import Session
 from mpitasks.errors import ConfigurationError, ExecutorClosedError, OptionError
-from mpitasks.journal import modules
+from mpitasks.journal import keys, modules
+from mpitasks.journal.code import parts_of
 from mpitasks.wire import rebuild
 from mpitasks.worker.loop import Worker
 
@@ -60,6 +61,7 @@ def opening(
     """Open Executors whose worker is a thread; with a journal, or without one."""
     # What the modules are, which takes long to tell, changes in none of these tests.
     monkeypatch.setattr(modules, "cover", functools.cache(modules.cover))
+    monkeypatch.setattr(keys, "parts_of", parts_of_known)
     with hooks.watched(monkeypatch):
         played = Hands(1)
         worker = Worker(played.ends[1], "rank 1 on here", own=False)
@@ -93,6 +95,19 @@ def opening(
         assert not thread.is_alive()
         rebuild.set_side(None)
         randomness.provide(lambda: None)
+
+
+KNOWN: dict[int, Any] = {}
+"""Classes that were looked into, by their ids, and what was found."""
+
+
+def parts_of_known(value: Any, cover: Any) -> Any:
+    """Look into a class once for all tests: none of them changes one."""
+    if not issubclass(type(value), type):
+        return parts_of(value, cover)
+    if id(value) not in KNOWN:
+        KNOWN[id(value)] = value, parts_of(value, cover)
+    return KNOWN[id(value)][1]
 
 
 # What tasks do.
@@ -174,6 +189,16 @@ def watched(executor: Executor, make: Callable[[], Any]) -> Any:
 PLACES: dict[str, Place] = {
     "argument": lambda e, make: later(e, first, make()),
     "argument alone": lambda e, make: later(e, kind_of, make()),
+    "argument beside a future": lambda e, make: later(
+        e, first, make(), e.submit(double, 1)
+    ),
+    "argument of a future": lambda e, make: later(
+        e, first, e.submit(first, make()), e.submit(double, 1)
+    ),
+    "items with futures": lambda e, make: list(
+        e.starmap(first, [(make(), e.submit(double, 1)), (e.submit(first, make()), 2)])
+    ),
+    "shared": lambda e, make: later(e, first, e.share([make()])),
     "argument in a list": lambda e, make: later(e, first, [make(), 1, make()]),
     "argument by name": lambda e, make: later(e, kind_of, x=make()),
     "value in a dictionary": lambda e, make: later(e, first, {"a": make()}),
