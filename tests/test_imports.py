@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "walltime": set(),
     "randomness": {"errors", "task_spec"},
     "reduction": set(),
+    "row": set(),
     "subprocesses": set(),
     "forks": {"errors"},
     "scheduler": {"scheduler", *VOCABULARY},
@@ -69,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         "settings",
         "randomness",
         "reduction",
+        "row",
         *VOCABULARY,
     },
     "launch": {

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from mpitasks.api import early_traceback, reducing, session
+from mpitasks.api import early_traceback, filling, reducing, session
 from mpitasks.api.stream import Stream
 from mpitasks.errors import (
     ConfigurationError,
@@ -335,6 +335,73 @@ class Executor(concurrent.futures.Executor):
         )
         stream.start(_window(buffersize) or stream.window_for_workers)
         return stream.indexed_values()
+
+    def map_into(
+        self,
+        out: Any,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        ordered: bool = True,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Call `fn` with each item; write what it returns into the rows of an array.
+
+        ``out[i] = fn(inputs[i])``, without a list of all results in memory.
+
+        Args:
+            out: The array, contiguous in C order and writable, with as many rows as
+                there are items: of shape ``(n, ...)``. It may be a `numpy.memmap`, such
+                as ``numpy.lib.format.open_memmap`` returns.
+            fn: The function. Its result must have the shape of a row, and a type that
+                NumPy converts to that of `out` by its rule "safe". Else the item fails
+                with a `ValueError` or a `TypeError`.
+            *iterables: As for `map`.
+            ordered: Whether to return when all rows are there. If not, return an
+                iterator that yields the number of each row once it is there.
+            timeout: As for `map`.
+            chunksize: As for `map`.
+            buffersize: As for `map`.
+            **options: As for `map`.
+
+        Returns:
+            `out`; or an iterator of numbers. The rows are written while it is iterated.
+
+        Raises:
+            TypeError: `out` is no array, or one of Python objects.
+            ValueError: `out` is read-only or not contiguous; there are more or fewer
+                items than rows; an input shares its memory with `out`, and `buffersize`
+                is given.
+            BaseException: What a call raised. Its row stays as it was; others may be
+                written already.
+
+        Example:
+            >>> spectra = numpy.empty((len(samples), 4096))
+            >>> executor.map_into(spectra, spectrum, samples)
+        """
+        filling.check_array(out)
+        filling.check_inputs(out, iterables, lazy=buffersize is not None)
+        if options.get("return_exceptions", self._options.return_exceptions):
+            raise OptionError("map_into has no place for exceptions: they are raised")
+        items: Iterator[Any] = zip(*iterables)  # noqa: B905  as the stdlib
+        stream = self._stream(
+            filling.row_function(fn, out),
+            filling.counted(items, len(out)),
+            chunksize,
+            options,
+            star=True,
+            timeout=timeout,
+            ordered=False,
+        )
+        stream.start(_window(buffersize))
+        written = filling.fill(out, stream.indexed_values())
+        if not ordered:
+            return written
+        for _ in written:
+            pass
+        return out
 
     def map_reduce(
         self,

@@ -85,6 +85,7 @@ OTHERWISE = [
     "rebound_while_queued",
     "reductions",
     "results_reused",
+    "rows_of_arrays",
     "same_name",
     "shared_objects",
     "state_of_callables",
