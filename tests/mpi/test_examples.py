@@ -130,3 +130,43 @@ def test_monte_carlo_differs_by_seed(launch: Launch) -> None:
         for seed in ("1", "2")
     )
     assert one.splitlines()[1] != other.splitlines()[1]
+
+
+def test_word_count_counts_what_is_there(mpi: Mpi, launch: Launch) -> None:
+    texts = {
+        "a.txt": "Der Fluß fließt. der FLUSS?",
+        "b.txt": "1 x; x_y der\n",
+        "c.txt": "",
+    }
+    for name, text in texts.items():
+        (launch.folder / name).write_text(text)
+    script = EXAMPLES / "word_count.py"
+    commands = [mpi.runner(ranks, script, *texts) for ranks in SIZES]
+    outputs = {run_example(launch, command).out for command in commands}
+    assert outputs == {
+        "Files: 3, Words: 9, Different: 6\n"
+        "       3 der\n       2 x\n       1 fließt\n       1 fluss\n       1 fluß\n"
+    }
+
+
+def test_word_count_writes_texts_of_its_own(launch: Launch, any_mpi: Mpi) -> None:
+    words = ["--texts", "3", "--top", "1"]
+    script = EXAMPLES / "word_count.py"
+    outcome = run_example(launch, any_mpi.runner(3, script, *words))
+    assert outcome.out.startswith("Files: 3, Words: 72000, Different: 14\n")
+    assert outcome.out.endswith(" the\n")
+
+
+def test_shared_table_finds_the_models(mpi: Mpi, launch: Launch) -> None:
+    script = EXAMPLES / "shared_table.py"
+    words = ["--models", "700", "--observations", "10"]
+    commands = [mpi.runner(ranks, script, *words) for ranks in SIZES]
+    outputs = {run_example(launch, command).out for command in commands}
+    assert len(outputs) == 1
+    found = re.fullmatch(
+        r"Table: 3 MB, Observations: 10\n"
+        r"Off by ([\d.]+) models of 700, at most (\d+)\n",
+        outputs.pop(),
+    )
+    assert found is not None
+    assert float(found[1]) < 5
