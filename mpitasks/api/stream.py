@@ -133,7 +133,6 @@ class Stream:
         if not self._job.exhausted and not self._event_loop.is_shut:
             self._job.close()
             self._event_loop.cancel_bulk(self._job)
-        self._job.let_go_of_needs()
 
     def _unwrapped(self, values: list[Any]) -> Iterator[Any]:
         """Yield the values, keeping none that was yielded.

@@ -75,10 +75,10 @@ class BulkJob:
         "_histories",
         "_inputs",
         "_items",
-        "_needs",
         "_positions",
         "_sent",
         "_set_aside",
+        "_shares",
         "_target_sent",
         "_targets",
         "aside",
@@ -145,7 +145,7 @@ class BulkJob:
         self.waiting: dict[int, Task] = {}  # the tasks that they got, until done
         self._inputs: dict[int, Inputs] = {}  # until they are there
         self._targets: dict[int, Function] = {}
-        self._needs: list[Definition] = []  # shared objects that items need
+        self._shares = False  # whether items need shared objects
         self._target_sent = target  # as the last chunk was encoded
 
     @property
@@ -217,8 +217,7 @@ class BulkJob:
         if inputs.lost is not None:  # it was cancelled, or failed, just now
             item.found = found
             return False
-        self._needs += [each for each in inputs.needs if each not in self._needs]
-        item.frame, item.buffers = inputs.around(item.frame, item.buffers)
+        self._put(inputs, item)
         return True
 
     def put_aside(self, item: Packed, position: int) -> int:
@@ -314,10 +313,6 @@ class BulkJob:
         self._items = []
         self.aside = []
         self.waiting = {}
-
-    def let_go_of_needs(self) -> None:
-        """Let go of shared objects: nothing more of it will be sent."""
-        self._needs = []
 
     def sizes(self, count: int) -> list[int]:
         """Return what each of the last items weighs; nothing if all are small.
@@ -440,8 +435,12 @@ class BulkJob:
         return self._targets.get(task.start, self._target_sent)
 
     def needs_of(self, task: Task) -> Sequence[Definition]:
-        """Return the shared objects that items need, of this task or of others."""
-        return self._needs
+        """Return the shared objects that the items of a task need."""
+        if not self._shares:
+            return ()
+        items = self.items_of(task)
+        packed = [item for item in items if type(item) is Packed]
+        return [*{need: None for item in packed for need in item.needs}]
 
     def inputs_of(self, task: Task) -> Inputs:
         """Return what an item that was set aside needs of other tasks."""
@@ -454,9 +453,15 @@ class BulkJob:
     def fill(self, task: Task) -> None:
         """All inputs of such an item are there: make it ready to be sent."""
         inputs = self._inputs.pop(task.start)
-        item: Any = self._sent[task.start][0]
-        self._needs += [each for each in inputs.needs if each not in self._needs]
+        self._put(inputs, self._sent[task.start][0])
+
+    def _put(self, inputs: Inputs, item: Any) -> None:
+        """Put results into an item, all of which are there."""
+        item.nbytes += inputs.nbytes
         item.frame, item.buffers = inputs.around(item.frame, item.buffers)
+        if inputs.needs:
+            item.needs = inputs.needs
+            self._shares = True
 
     def _indices(self, task: Task) -> int | list[int]:
         """Return the positions of a task's items; the first alone if in a row."""

@@ -451,7 +451,7 @@ class Engine:
 
         What it refers to must be known to the workers, too.
         """
-        text = f"the result of {arrived.named()} could not be passed on: interrupted"
+        text = "the result of another task could not be passed on: interrupted"
         prepared: Any = Failure(SerializationError(text))
         targets = []
         try:

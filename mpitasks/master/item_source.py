@@ -9,7 +9,7 @@ the iterable and the items run code of the user.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice, takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from mpitasks.wire.inputs import Collector, collecting
 if TYPE_CHECKING:
     from mpitasks.master.argument_memory import ArgumentMemory
     from mpitasks.master.functions import Function
+    from mpitasks.master.script_state import Definition
     from mpitasks.wire.codec import Buffer
 
 __all__ = [
@@ -54,15 +55,17 @@ class Packed:
         names: Globals of the script that it refers to.
         nbytes: What it weighs in a message.
         found: The futures that were met in it; None if there are none.
+        needs: The shared objects that it needs.
     """
 
-    __slots__ = ("buffers", "found", "frame", "names", "nbytes")
+    __slots__ = ("buffers", "found", "frame", "names", "nbytes", "needs")
 
     def __init__(
         self, frame: bytes, buffers: list[Buffer], names: Iterable[str] = ()
     ) -> None:
         self.frame: Any = frame
         self.found: Collector | None = None
+        self.needs: Sequence[Definition] = ()
         self.names = names
         self.buffers = buffers
         self.nbytes = len(frame)

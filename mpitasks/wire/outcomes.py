@@ -163,9 +163,17 @@ class NotRun(Special):
             failure = outcome.fetch()
         else:
             failure = Failure(twin(outcome.error))
-        needs = f"it needs the result of {self.cause()}, which failed"
-        add_note(failure.error, f"{self.named()} was not run: {needs}")
+        add_note(failure.error, self._text())
         return failure  # type: ignore[no-any-return]
+
+    def _text(self) -> str:
+        needs = "it needs the result of {}, which failed"
+        try:
+            return f"{self.named()} was not run: {needs.format(self.cause())}"
+        except BaseException as wordless:  # a label of the user's own class
+            if interrupts(wordless):
+                raise
+            return f"a task was not run: {needs.format('another')}"
 
 
 def not_run(outcome: Any, cause: Name, named: Name) -> Encoded:
