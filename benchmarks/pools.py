@@ -48,6 +48,8 @@ class GraphPool(Pool, Protocol):
 
     def result(self, future: Any) -> Any: ...
 
+    def share(self, value: Any) -> Any: ...
+
 
 class Futures:
     """An executor of `concurrent.futures`: ours, or mpi4py's."""
@@ -58,6 +60,10 @@ class Futures:
 
     def result(self, future: concurrent.futures.Future[Any]) -> Any:
         return future.result()
+
+    def share(self, value: Any) -> Any:
+        executor: Any = self.executor  # ours
+        return executor.share(value)
 
     def call(self, function: Callable[..., Any], item: Any) -> Any:
         return self.executor.submit(function, item).result()
@@ -127,6 +133,9 @@ class Ray:
     def result(self, future: Any) -> Any:
         return self._ray.get(future)
 
+    def share(self, value: Any) -> Any:
+        return self._ray.put(value)
+
     def close(self) -> None:
         self._ray.shutdown()
 
@@ -166,6 +175,9 @@ class Dask:
 
     def result(self, future: Any) -> Any:
         return future.result()
+
+    def share(self, value: Any) -> Any:
+        return self._client.scatter(value, broadcast=True)
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

@@ -35,6 +35,11 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+def element(array: np.ndarray[Any, Any], number: int) -> float:
+    """Read one element."""
+    return float(array[number])
+
+
 def last(array: np.ndarray[Any, Any]) -> float:
     """Use an array, but not for long."""
     return float(array[-1])

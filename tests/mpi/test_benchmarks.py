@@ -22,7 +22,7 @@ FIGURES = {
     "latency": ["median", "99th percentile"],
     "throughput": ["one by one", "map"],
     "waiting": ["all by wait", "one by as_completed"],
-    "graphs": ["chain", "tree", "one waiting task", "one waiting task, process"],
+    "graphs": ["chain", "tree", "64 MiB to 100 tasks", "a sum, by map_reduce"],
     "many": ["10,000 of 70 kB to a task", "100,000 of 100 B back", "closures"],
     "metg": ["METG(50%) by map", "METG(50%) by submit"],
     "makespan": ["equal, spin 10 us", "equal, sleep 10,000 us"],
