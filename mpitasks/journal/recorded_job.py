@@ -70,6 +70,7 @@ class Recorder(Protocol):
 class RecordedJob(BulkJob):
     """A function and its items, some of which are in a journal."""
 
+    is_recorded = True
     __slots__ = (
         "_drawn",
         "_entries",

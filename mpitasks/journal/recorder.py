@@ -20,7 +20,6 @@ from mpitasks.errors import JournalError
 from mpitasks.journal.folder import Damaged, Folder
 from mpitasks.journal.keys import Identity, Keys, Met
 from mpitasks.journal.opening import cannot_write, open_locked
-from mpitasks.journal.recorded_job import RecordedJob
 from mpitasks.journal.row_text import fit, key_name
 from mpitasks.journal.rows import (
     Entry,
@@ -505,7 +504,7 @@ def _record(task: Task | None, form: int, value: Any, buffers: Sequence[Any]) ->
         entry = payload.entry
         if entry is not None:
             entry.journal.note(entry, form, value, buffers)
-    elif isinstance(payload, RecordedJob):
+    elif payload.is_recorded:
         payload.record(task, form, value, buffers)
 
 
@@ -518,7 +517,7 @@ def _note_drawn(tasks: Sequence[Task | None], drawn: set[TaskId]) -> None:
         if payload.is_call:
             if payload.entry is not None:
                 payload.entry.note_drawn()
-        elif isinstance(payload, RecordedJob):
+        elif payload.is_recorded:
             payload.note_drawn(task)
 
 
@@ -548,4 +547,4 @@ def _entry_of(task: Task) -> Entry | None:
     if payload.is_call:
         entry: Entry | None = payload.entry
         return entry
-    return payload.entry(task) if isinstance(payload, RecordedJob) else None
+    return payload.entry(task) if payload.is_recorded else None

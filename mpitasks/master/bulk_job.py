@@ -94,7 +94,7 @@ class BulkJob:
         "waiting",
     )
 
-    is_call = is_simple = False
+    is_call = is_simple = is_recorded = False
     wire = None
 
     def __init__(
