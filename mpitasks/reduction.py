@@ -21,7 +21,7 @@ _LOWEST = 1074
 
 def leaf(function: Callable[[Any], Any], op: Op, items: Iterable[Any]) -> Any:
     """Return the values of a function for some items, combined from left to right."""
-    return _fold(op, map(function, items))
+    return _fold(op, _values(function, items))
 
 
 def combine(op: Op, *parts: Any) -> Any:
@@ -31,7 +31,7 @@ def combine(op: Op, *parts: Any) -> Any:
 
 def leaf_exactly(function: Callable[[Any], Any], items: Iterable[Any]) -> Exact:
     """Return the exact sum of the values of a function for some items."""
-    return Exact(map(function, items))
+    return Exact(_values(function, items))
 
 
 def combine_exactly(*parts: Any) -> Exact:
@@ -42,6 +42,16 @@ def combine_exactly(*parts: Any) -> Exact:
 def rounded(*parts: Any) -> Any:
     """Return the sum of numbers, arrays and exact sums, rounded once."""
     return Exact(parts).value()
+
+
+def _values(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Yield what a function returns; unlike `map`, none of it ends by StopIteration.
+
+    Raises:
+        RuntimeError: The function raises StopIteration.
+    """
+    for item in items:
+        yield function(item)
 
 
 def _fold(op: Op, values: Iterator[Any]) -> Any:
@@ -98,7 +108,7 @@ class Exact:
             else:
                 total, special = _exactly(value)
             self.total = self.total + total
-            self.special = self.special + special
+            self.special = _sum(self.special, special)
 
     def value(self) -> Any:
         """Return the sum, correctly rounded: a float, or an array of doubles.
@@ -117,6 +127,15 @@ class Exact:
         return np.where(special != 0, special, finite.astype(np.float64))
 
 
+def _sum(one: Any, other: Any) -> Any:
+    """Return a sum of doubles; of inf and -inf it is nan, without a warning."""
+    np = sys.modules.get("numpy")
+    if np is None:
+        return one + other
+    with np.errstate(invalid="ignore"):
+        return one + other
+
+
 def _exactly(value: Any) -> tuple[Any, Any]:
     """Return a number, or an array, in units, and what of it is not finite."""
     if isinstance(value, int):
@@ -130,6 +149,11 @@ def _exactly(value: Any) -> tuple[Any, Any]:
     if isinstance(value, np.floating) and value.dtype.itemsize <= 8:
         return _units(float(value))
     array = np.asarray(value)
+    if isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap):
+        raise TypeError(
+            f"an exact sum is one of real numbers of at most 64 bits, or of arrays "
+            f"of them, not of a {type(value).__name__}"
+        )
     if array.dtype.kind in "biu":
         ints = array.astype(object)
         return ints * (1 << _LOWEST), 0.0

@@ -8,6 +8,10 @@ from typing import Any
 __all__ = ["row_of"]
 
 
+_NUMBERS = "?bhilqBHILQefdFD"
+"""Types of which Python's own numbers have each value."""
+
+
 def row_of(
     function: Callable[..., Any], dtype: Any, shape: tuple[int, ...], *args: Any
 ) -> Any:
@@ -24,4 +28,7 @@ def row_of(
         raise ValueError(f"the result has the shape {value.shape}, and a row {shape}")
     if not np.can_cast(value.dtype, dtype, "safe"):
         raise TypeError(f"the result is of {value.dtype}, and rows are of {dtype}")
-    return np.ascontiguousarray(value, dtype).reshape(shape)
+    row = np.ascontiguousarray(value, dtype).reshape(shape)
+    if not shape and dtype.char in _NUMBERS:
+        return row.item()  # which travels faster, and is the same number
+    return row

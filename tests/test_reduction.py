@@ -147,6 +147,22 @@ def test_what_has_no_exact_sum(value: Any) -> None:
         Exact([value])
 
 
+def test_the_mask_of_an_array_is_not_ignored() -> None:
+    with pytest.raises(TypeError, match="arrays of them"):
+        Exact([np.ma.array([1.0, 2.0], mask=[0, 1])])
+
+
+@pytest.mark.parametrize("way", [leaf_exactly, lambda f, x: leaf(f, operator.add, x)])
+def test_a_function_that_raises_stop_iteration_ends_nothing(way: Any) -> None:
+    def odd(n: int) -> int:
+        if n == 2:
+            raise StopIteration
+        return n
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        way(odd, [1, 2, 3])
+
+
 def test_an_exact_sum_can_be_sent() -> None:
     sent = codec.decode(*codec.encode(Exact([0.1, np.ones(2)]), "it"))
     assert rounded(sent).tolist() == [1.1, 1.1]

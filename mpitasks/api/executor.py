@@ -243,6 +243,23 @@ class Executor(concurrent.futures.Executor):
         functions = self._handle.event_loop.functions
         return functions.register(fn, self._handle.set_up, whole=True)
 
+    def _urgent(self) -> Executor:
+        """Return a view whose tasks go before others of this executor."""
+        return self.with_options(priority=self._options.priority + 1)
+
+    def _window(self) -> int:
+        """Return how many short tasks keep the workers busy."""
+        return max(512, 64 * self.num_workers)
+
+    def _wait_until_done(self, future: Future, timeout: float | None) -> None:
+        """Drive the run until a future is done, whatever it came to.
+
+        Raises:
+            TimeoutError: It was not done within `timeout` seconds.
+        """
+        if not future.wait(timeout):
+            raise concurrent.futures.TimeoutError
+
     def _unsent(self, error: SerializationError) -> Future:
         """Return the future of a call that cannot be pickled."""
         if self._options.label is not None:
@@ -441,14 +458,21 @@ class Executor(concurrent.futures.Executor):
         Raises:
             TypeError: There are no items, and no `initial`.
             ValueError: `exact` was asked for another operation than the sum.
+            OptionError: An option was given that only single calls or maps have.
             OverflowError: An exact sum of finite numbers is larger than any float.
+            RuntimeError: `fn` raises StopIteration.
             BaseException: What `fn` or `op` raised; nothing more is begun then.
 
         Example:
             >>> executor.map_reduce(simulate, range(10_000), op=np.add)
             >>> executor.map_reduce(abs, values, exact=True)
         """
+        for name in ("return_exceptions", "max_failures", "fail_fast", "key"):
+            if name in options:
+                raise OptionError(f"map_reduce has no use for the option {name}")
         executor = self.with_options(**options) if options else self
+        if self._options.key is not None:
+            raise OptionError("map_reduce has no use for a key: its tasks are many")
         return reducing.map_reduce(
             executor, fn, inputs, op, initial, exact=exact, timeout=timeout
         )

@@ -8,14 +8,19 @@ made of ordinary calls, whose arguments are futures; a journal records each of t
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import functools
 import operator
+import sys
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mpitasks import reduction
+from mpitasks.master.future import Future
 from mpitasks.master.item_source import is_steady
 from mpitasks.values import wait_seconds
 
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from mpitasks.master.functions import Function
-    from mpitasks.master.future import Future
 
     class Executor(Protocol):
         """What it asks of an executor."""
@@ -38,6 +42,15 @@ if TYPE_CHECKING:
 
         def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future:
             """Submit a call."""
+
+        def _urgent(self) -> Executor:
+            """Return a view of it whose tasks go before those of others."""
+
+        def _window(self) -> int:
+            """Return how many leaves may be ahead of those that are done."""
+
+        def _wait_until_done(self, future: Future, timeout: float | None) -> None:
+            """Drive the run until a future is done, whatever it came to."""
 
 
 __all__ = ["LEAVES", "NOTHING", "WIDTH", "map_reduce", "reduce"]
@@ -73,6 +86,14 @@ class Tree:
             level.clear()
         self._levels.append([value])
 
+    def has_failed(self) -> bool:
+        """Whether there is no point in going on."""
+        return any(
+            isinstance(part, Future) and part.done() and part.has_failed()
+            for level in self._levels
+            for part in level
+        )
+
     def parts(self) -> list[Any]:
         """Return what is left to be combined, in order."""
         return [part for level in reversed(self._levels) for part in level]
@@ -82,18 +103,22 @@ def reduce(
     executor: Executor, op: Callable[[Any, Any], Any], values: Iterable[Any], first: Any
 ) -> Future:
     """Submit the calls that combine values; return the future of the last."""
-
-    combine = _joiner(executor, functools.partial(reduction.combine, op), [])
-
-    tree = Tree(combine)
-    if first is not NOTHING:
-        tree.add(first)
-    for value in values:
-        tree.add(value)
-    parts = tree.parts()
-    if not parts:
-        raise TypeError("reduce() of no values, with no initial one")
-    return combine(parts)
+    op = _checked(op)
+    submitted = weakref.WeakSet[Future]()  # a future holds its result
+    combine = _joiner(executor, functools.partial(reduction.combine, op), submitted)
+    try:
+        tree = Tree(combine)
+        if first is not NOTHING:
+            tree.add(first)
+        for value in values:
+            tree.add(value)
+        parts = tree.parts()
+        if not parts:
+            raise TypeError("reduce() of no values, with no initial one")
+        return combine(parts)
+    except BaseException:
+        _cancel(submitted)
+        raise
 
 
 def map_reduce(
@@ -112,43 +137,79 @@ def map_reduce(
         apply: Any = functools.partial(reduction.leaf_exactly, function)
         join: Any = reduction.combine_exactly
         last: Any = reduction.rounded
-    elif not callable(op):
-        raise TypeError(f"op must be a function of two values, not {op!r}")
     else:
+        op = _checked(op)
         apply = functools.partial(reduction.leaf, function, op)
         join = last = functools.partial(reduction.combine, op)
     end = None if timeout is None else time.monotonic() + wait_seconds(timeout)
-    submitted: list[Future] = []
+    submitted = weakref.WeakSet[Future]()  # a future holds its result
+    ahead: deque[weakref.ref[Future]] = deque()  # leaves that may not be done
     target = executor._as_it_is(apply)
-    tree = Tree(_joiner(executor, join, submitted))
+    # What combines goes first, so that few values wait for it.
+    tree = Tree(_joiner(executor._urgent(), join, submitted))
     if first is not NOTHING:
         tree.add(first)
     try:
         for items in _leaves(inputs):
             future = executor._submit_as(apply, target, items)
-            submitted.append(future)
+            submitted.add(future)
+            ahead.append(weakref.ref(future))
             tree.add(future)
+            if tree.has_failed():
+                break
+            while len(ahead) > executor._window():
+                oldest = ahead.popleft()()
+                if oldest is not None:
+                    executor._wait_until_done(oldest, _left(end))
+                del oldest
+            _left(end)
         parts = tree.parts()
         if not parts:
             raise TypeError("map_reduce() of no items, with no initial value")
         future = executor.submit(last, *parts)
-        submitted.append(future)
-        return future.result(None if end is None else max(end - time.monotonic(), 0))
+        submitted.add(future)
+        return future.result(_left(end))
     except BaseException:
-        for future in submitted:
-            future.cancel()
+        _cancel(submitted)
         raise
 
 
+def _left(end: float | None) -> float | None:
+    """Return the seconds that are left.
+
+    Raises:
+        TimeoutError: There are none.
+    """
+    if end is None:
+        return None
+    left = end - time.monotonic()
+    if left <= 0:
+        raise concurrent.futures.TimeoutError
+    return left
+
+
+def _cancel(futures: Iterable[Future]) -> None:
+    for future in [*futures]:
+        future.cancel()
+
+
+def _checked(op: Any) -> Callable[[Any, Any], Any]:
+    """Return an operation, if it is one."""
+    if not callable(op):
+        raise TypeError(f"op must be a function of two values, not {op!r}")
+    operation: Callable[[Any, Any], Any] = op
+    return operation
+
+
 def _joiner(
-    executor: Executor, join: Callable[..., Any], submitted: list[Future]
+    executor: Executor, join: Callable[..., Any], submitted: weakref.WeakSet[Future]
 ) -> Callable[[list[Any]], Future]:
     """Return what submits calls that combine values, and notes their futures."""
     target = executor._as_it_is(join)
 
     def combine(parts: list[Any]) -> Future:
         future = executor._submit_as(join, target, *parts)
-        submitted.append(future)
+        submitted.add(future)
         return future
 
     return combine
@@ -156,9 +217,11 @@ def _joiner(
 
 def _check_exact(op: Callable[[Any, Any], Any] | None) -> None:
     """Raise if an operation is not the sum."""
-    name = getattr(op, "__name__", None)
-    if op is not None and op is not operator.add and name != "add":
-        raise ValueError(f"exact=True is for sums: op must be operator.add, not {op!r}")
+    np = sys.modules.get("numpy")
+    if op is not None and op is not operator.add and (np is None or op is not np.add):
+        raise ValueError(
+            f"exact=True is for sums: op must be operator.add or np.add, not {op!r}"
+        )
 
 
 def _leaves(inputs: Iterable[Any]) -> Iterator[list[Any]]:

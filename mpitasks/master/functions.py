@@ -17,6 +17,7 @@ here is called under a lock.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import types
 import weakref
@@ -301,7 +302,7 @@ class Functions:
         fresh = watched and set_up.by_object.get(function) is None
         entry = memory.find(key, buffers, self.epoch, whole=whole or fresh)
         if entry is None:
-            label = getattr(function, "__qualname__", None) or repr(type(function))
+            label = _label(function)
             copies = memory.copies(buffers)
             entry = Function(self, frame, copies, str(label), needs)
             held = () if notes is None else notes.refers
@@ -341,6 +342,13 @@ class Functions:
         watch = watch_of(main, every, noted, seen.values(), seen, own)
         settled = watch.settled and all(each.settled for each in tracked)
         return Known(entry, watch, settled, self.epoch)
+
+
+def _label(function: Any) -> str:
+    """Return what messages call a function: of a partial one, the function in it."""
+    while type(function) is functools.partial:
+        function = function.func
+    return getattr(function, "__qualname__", None) or repr(type(function))
 
 
 def _same_around(found: dict[str, Any], other: dict[str, Any]) -> bool:

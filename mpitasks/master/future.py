@@ -217,6 +217,16 @@ class Future(concurrent.futures.Future[Any]):
         if self._state in _CANCELLED:
             raise CancelledError
 
+    def wait(self, timeout: float | None) -> bool:
+        """Drive the run until it is done; return whether it is."""
+        return self._event_loop.drive(self.done, self._block, timeout)
+
+    def has_failed(self) -> bool:
+        """Whether it was cancelled or has failed, as far as is known undecoded."""
+        error = self._exception
+        failed = error.failed if type(error) is Encoded else error is not None
+        return failed or self.cancelled()
+
     def _block(self, seconds: float) -> None:
         """Sleep until settled, at most this long, while another thread drives."""
         with self._condition:
@@ -439,6 +449,12 @@ class Future(concurrent.futures.Future[Any]):
 
                 logger = logging.getLogger("concurrent.futures")
                 logger.exception("exception calling callback for %r", self)
+
+    def __copy__(self) -> Future:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Future:
+        return self  # it stands for one result, which nobody can change
 
     def __reduce__(self) -> Any:
         """Among the arguments of a call, leave a reference behind (`wire.inputs`)."""

@@ -298,6 +298,8 @@ def prepare(outcome: Any) -> Prepared:
     """
     found = quick(outcome)
     if found is not None:
+        if type(outcome) is Encoded and type(outcome.lend()[1]) is Shared:
+            outcome.lend()[1].check()
         return found
     value = outcome.fetch() if type(outcome) is Encoded else outcome
     if type(value) is Failure:

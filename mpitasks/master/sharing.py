@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.master.script_state import Definition, copies_of
-from mpitasks.wire import codec
+from mpitasks.wire import codec, rebuild
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import SHARED_OBJECT, VALUE
@@ -30,7 +30,7 @@ class Shared(Special):
 
     Attributes:
         definition: How it is sent.
-        names: The globals of the script that it refers to.
+        names: The globals of the script that it refers to, and what they are.
         key: What it is to a journal, once that is known.
     """
 
@@ -38,8 +38,23 @@ class Shared(Special):
 
     def __init__(self, definition: Definition, names: Iterable[str]) -> None:
         self.definition = definition
-        self.names = names
+        main = rebuild.side().module().__dict__
+        self.names = {name: main.get(name) for name in names}
         self.key: bytes | None = None
+
+    def check(self) -> None:
+        """Look whether the script's globals that it refers to are the same.
+
+        Raises:
+            SerializationError: One is not: tasks would see another object.
+        """
+        main = rebuild.side().module().__dict__
+        for name, value in self.names.items():
+            if main.get(name) is not value:
+                raise SerializationError(
+                    f"the shared object refers to {name!r} of the script, which is "
+                    f"another one now; share the object again"
+                )
 
     @property
     def outcome(self) -> Encoded:

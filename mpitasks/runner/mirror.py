@@ -50,6 +50,7 @@ class Sent:
     __slots__ = (
         "_blocks",
         "_lender",
+        "_mappings",
         "_places",
         "buffers",
         "frame",
@@ -80,7 +81,8 @@ class Sent:
         self.refers = refers
         self._lender: Lender | None = None
         self._places = places or [None] * len(buffers)
-        self._blocks: dict[int, Mapping] = {}  # those that were attached
+        self._blocks: dict[int, Block] = {}  # those that were attached
+        self._mappings: dict[int, Mapping] = {}  # and those that are mapped
 
     def lend(self) -> list[Buffer]:
         """Return the buffers in memory of their own, which nobody else changes.
@@ -90,7 +92,7 @@ class Sent:
         """
         own = iter(self._lender_of_own().lend() if self.buffers else ())
         return [
-            next(own) if place is None else self._attached(at, place).block.private()
+            next(own) if place is None else self._block(at, place).private()
             for at, place in enumerate(self._places)
         ]
 
@@ -102,7 +104,7 @@ class Sent:
         """
         own = iter(self._lender_of_own().shared() if self.buffers else ())
         return [
-            memoryview(next(own) if place is None else self._attached(at, place))
+            memoryview(next(own) if place is None else self._mapped(at, place))
             for at, place in enumerate(self._places)
         ]
 
@@ -112,10 +114,16 @@ class Sent:
             self.buffers = self._lender.shared()
         return self._lender
 
-    def _attached(self, at: int, place: Reference) -> Mapping:
-        mapped = self._blocks.get(at)
+    def _block(self, at: int, place: Reference) -> Block:
+        block = self._blocks.get(at)
+        if block is None:
+            block = self._blocks[at] = Block.attached(place)
+        return block
+
+    def _mapped(self, at: int, place: Reference) -> Mapping:
+        mapped = self._mappings.get(at)
         if mapped is None:
-            mapped = self._blocks[at] = Block.attached(place).shared()
+            mapped = self._mappings[at] = self._block(at, place).shared()
         return mapped
 
     def told(self) -> tuple[Any, ...]:

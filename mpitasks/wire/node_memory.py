@@ -10,10 +10,13 @@ is doing. They map it read-only, or privately: then a page is copied when it is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
+import resource
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -35,8 +38,11 @@ Reference = tuple[int, int, str, int]
 LARGE_BYTES = 1 << 20
 """Buffers of at least this many bytes get a block; a copy of less costs less."""
 
-MOST_BLOCKS = 256
-"""So many blocks a process has at a time: each takes a descriptor of it."""
+_DESCRIPTORS, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+MOST_BLOCKS = 256 if _DESCRIPTORS < 0 else min(256, _DESCRIPTORS // 8)
+"""So many blocks a process has at a time: each takes two descriptors of it, and some of
+who attaches it."""
 
 SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _ALL_SEALS = SIZE_SEALS | fcntl.F_SEAL_WRITE
@@ -136,22 +142,40 @@ class Block:
 
     def shared(self) -> Mapping:
         """Return the memory itself, read-only."""
-        mapped = Mapping(self._fd, self.reference[3], access=mmap.ACCESS_READ)
+        try:
+            mapped = Mapping(self._fd, self.reference[3], access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise _no_room(error) from error
         mapped.block = self
         return mapped
 
     def private(self) -> mmap.mmap:
         """Return memory with the same bytes that nobody else sees."""
-        return mmap.mmap(
-            self._fd,
-            self.reference[3],
-            flags=mmap.MAP_PRIVATE,
-            prot=mmap.PROT_READ | mmap.PROT_WRITE,
-        )
+        try:
+            return mmap.mmap(
+                self._fd,
+                self.reference[3],
+                flags=mmap.MAP_PRIVATE,
+                prot=mmap.PROT_READ | mmap.PROT_WRITE,
+            )
+        except OSError as error:
+            raise _no_room(error) from error
 
-    def __del__(self) -> None:
-        _owned.discard(self._fd)
-        os.close(self._fd)
+    # At the end of the interpreter the module's names are gone.
+    def __del__(
+        self,
+        forget: Callable[[int], None] = _owned.discard,
+        close: Callable[[int], None] = os.close,
+    ) -> None:
+        forget(self._fd)
+        close(self._fd)
+
+
+def _no_room(error: OSError) -> BaseException:
+    """Return what to raise if memory cannot be mapped."""
+    if error.errno == errno.ENOMEM:
+        return MemoryError("there is no room to map an array that ranks share")
+    return error
 
 
 class Mapping(mmap.mmap):
@@ -168,7 +192,7 @@ def in_block(buffer: Any) -> memoryview | None:
     """
     if memoryview(buffer).nbytes < LARGE_BYTES:
         return None
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, MemoryError):
         return memoryview(Block.filled(buffer).shared())
     return None
 

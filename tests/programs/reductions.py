@@ -1,7 +1,10 @@
 """Reductions: the bits of the result depend on the numbers of the items alone."""
 
+import concurrent.futures
 import functools
+import itertools
 import math
+import time
 import operator
 
 import numpy as np
@@ -47,6 +50,10 @@ def fail(n):
     if n == 30:
         raise ValueError(f"no {n}")
     return n
+
+
+def add(x, y):
+    return x * y
 
 
 def worse(x, y):
@@ -95,6 +102,34 @@ with mt.Executor() as ex:
             call()
         except (ValueError, KeyError) as error:
             check(name, str(error), "no 30" if "function" in name else "'op'")
+        else:
+            BAD.append(name)
+    numbered = ((ex.submit(abs, -1) if n % 700 == 0 else 1, n) for n in range(2100))
+    got = ex.map_reduce(sum, numbered, operator.add)
+    check("futures of a generator", got, 2100 + 2100 * 2099 // 2)
+
+    def endless():
+        for n in itertools.count(25):
+            time.sleep(0.001)
+            yield n
+
+    try:
+        ex.map_reduce(fail, endless(), operator.add)
+    except ValueError as error:
+        check("ends with the first failure", str(error), "no 30")
+    try:
+        ex.map_reduce(abs, itertools.count(), operator.add, timeout=0.3)
+    except concurrent.futures.TimeoutError:
+        pass
+    for name, options in {
+        "add": {"exact": True, "op": add},
+        "key": {"op": operator.add, "key": "x"},
+        "max_failures": {"op": operator.add, "max_failures": 3},
+    }.items():
+        try:
+            ex.map_reduce(abs, [1], **options)
+        except (ValueError, mt.OptionError) as error:
+            check(name, name in str(error), True)
         else:
             BAD.append(name)
     check("afterwards", ex.submit(abs, -1).result(), 1)

@@ -113,6 +113,14 @@ with mt.Executor() as ex:
             check("message", "the shared object" in str(error), True)
         else:
             BAD.append("it was shared")
+    old = ex.share(Table(np.ones(3), []))
+
+    @dataclasses.dataclass
+    class Table:  # noqa: F811
+        rows: np.ndarray
+
+    changed = ex.submit(kind, old).exception()
+    check("another class", "share the object again" in str(changed), True)
     before = ex.submit(attached).result()
     del shared, array, table, other, many, later
     for _ in range(3):

@@ -254,9 +254,10 @@ def check_raised_exceptions_are_freed(ex: mt.Executor) -> None:
     assert seen() is None
 
 
-def check_futures_do_not_travel(ex: mt.Executor) -> None:
+def check_futures_travel_as_arguments_only(ex: mt.Executor) -> None:
     future = ex.submit(echo, 1)
-    error = ex.submit(echo, future).exception(120)
+    assert ex.submit(echo, future).result(120) == 1
+    error = ex.submit(lambda: future).exception(120)
     assert isinstance(error, mt.SerializationError), error
     assert "result()" in str(error), error
     assert future.result() == 1
