@@ -8,6 +8,7 @@ same with ranks of an MPI.
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import threading
 import time
@@ -62,6 +63,8 @@ def opening(
     # What the modules are, which takes long to tell, changes in none of these tests.
     monkeypatch.setattr(modules, "cover", functools.cache(modules.cover))
     monkeypatch.setattr(keys, "parts_of", parts_of_known)
+    gc.collect()
+    gc.freeze()  # what other tests have left is not looked through at each attempt
     with hooks.watched(monkeypatch):
         played = Hands(1)
         worker = Worker(played.ends[1], "rank 1 on here", own=False)
@@ -95,6 +98,7 @@ def opening(
         assert not thread.is_alive()
         rebuild.set_side(None)
         randomness.provide(lambda: None)
+    gc.unfreeze()
 
 
 KNOWN: dict[int, Any] = {}
