@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,6 +65,9 @@ def opening(
     # What the modules are, which takes long to tell, changes in none of these tests.
     monkeypatch.setattr(modules, "cover", functools.cache(modules.cover))
     monkeypatch.setattr(keys, "parts_of", parts_of_known)
+    # Hundreds of journals wait for hundreds of flushes of a disk, beside other tests.
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
     gc.collect()
     gc.freeze()  # what other tests have left is not looked through at each attempt
     with hooks.watched(monkeypatch):
@@ -85,7 +90,7 @@ def opening(
 
         def open_executor(**options: Any) -> Executor:
             if request.param:
-                options.setdefault("journal", tmp_path / f"{len(opened)}.db")
+                options.setdefault("journal", folder / f"{len(opened)}.db")
             opened.append(Executor(**options))
             return opened[-1]
 
@@ -99,6 +104,7 @@ def opening(
         rebuild.set_side(None)
         randomness.provide(lambda: None)
     gc.unfreeze()
+    shutil.rmtree(folder)
 
 
 KNOWN: dict[int, Any] = {}
