@@ -15,7 +15,6 @@ import fcntl
 import mmap
 import os
 import resource
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +43,13 @@ MOST_BLOCKS = 256 if _DESCRIPTORS < 0 else min(256, _DESCRIPTORS // 8)
 """So many blocks a process has at a time: each takes two descriptors of it, and some of
 who attaches it."""
 
-SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_ALL_SEALS = SIZE_SEALS | fcntl.F_SEAL_WRITE
+
+def _seals(*names: str) -> int:
+    return sum(getattr(fcntl, f"F_SEAL_{name}", 0) for name in names)  # Linux has them
+
+
+SIZE_SEALS = _seals("SHRINK", "GROW", "SEAL")
+_ALL_SEALS = SIZE_SEALS | _seals("WRITE")
 
 _owned: set[int] = set()
 """Descriptors of the blocks that this process has filled."""
@@ -105,7 +109,7 @@ class Block:
         if len(_owned) >= MOST_BLOCKS:
             raise OSError("there are too many blocks")
         view = memoryview(buffer).cast("B")
-        name = f"mpitasks-{secrets.token_hex(8)}"
+        name = f"mpitasks-{os.urandom(8).hex()}"
         fd = anonymous_file(name)
         try:
             # Written, not mapped: if there is no room that is an error, and no SIGBUS.
