@@ -11,21 +11,20 @@ done: the journal is one. A listener runs no user code either.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mpitasks.errors import InternalError, MpiTasksError, SerializationError
+from mpitasks.errors import InternalError, MpiTasksError
 from mpitasks.master import lost_tasks
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
-from mpitasks.master.inputs import CANCELLED, NEVER, Arrived, prepare, quick, unnamed
+from mpitasks.master.passing import Passing
 from mpitasks.scheduler.events import (
     Action,
     Assign,
@@ -36,8 +35,6 @@ from mpitasks.scheduler.events import (
     Fail,
     GiveUp,
     InputFailed,
-    InputGone,
-    InputReady,
     Rank,
     RankLost,
     Report,
@@ -47,7 +44,6 @@ from mpitasks.scheduler.events import (
     TaskId,
     TasksPostponed,
     TasksSubmitted,
-    TaskState,
     TaskSubmitted,
     TimePassed,
     WorkerJoined,
@@ -55,7 +51,6 @@ from mpitasks.scheduler.events import (
 )
 from mpitasks.scheduler.scheduler import Scheduler
 from mpitasks.wire import messages
-from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.messages import (
     Goodbye,
     Heartbeat,
@@ -66,11 +61,8 @@ from mpitasks.wire.messages import (
     Result,
     Returned,
 )
-from mpitasks.wire.outcomes import Failure, has_failed
 
 if TYPE_CHECKING:
-    from mpitasks.master.functions import Function
-    from mpitasks.master.inputs import Prepared, User
     from mpitasks.task_spec import Origin
     from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
@@ -81,7 +73,6 @@ Listener = Callable[[float, Event, Sequence[Action]], None]
 """Is told the time, an event, and what the scheduler decided."""
 
 _NEVER = math.inf
-_WAITING = TaskState.WAITING  # an attribute of an enum costs 0.1 us on CPython 3.11
 
 IDS_APART = 1 << 40
 """Between the ids of Executors that are open at a time."""
@@ -108,6 +99,7 @@ class Engine:
         inbox: Calls that were submitted; any thread may append some.
         polls: How often it was polled.
         listeners: Who is told of each event.
+        passing: Passes results on to tasks that wait for them.
         error: Why it is broken, if it is.
         heard: The workers that sent a message since the failure detector looked.
         losses: What became of the workers that are gone.
@@ -140,8 +132,8 @@ class Engine:
         self._untold: set[Rank] = set()  # who does not know these yet
         self.on_logged: Callable[[Rank, Sequence[bytes]], None] = lambda *_: None
         self.listeners: list[Listener] = []
-        self.arrived: deque[Arrived] = deque()  # what tasks wait for
-        self._passes_on = False
+        self.passing = Passing(self._handle, self.completion)
+        self._arrived = self.passing.arrived
         # For `mpitasks.master.failure_detector`: who was heard of; and what it found
         # out.
         self.heard: set[Rank] = set()
@@ -249,7 +241,7 @@ class Engine:
         """Handle a call that a worker wants, with none submitted before it."""
         try:
             if task.inputs:
-                self._open(task)
+                self.passing.open(task)
             self._handle(TaskSubmitted(task))
         except BaseException as error:
             self.fail(error)
@@ -287,8 +279,8 @@ class Engine:
             step()
             if self.completion.again:
                 self._try_again()
-            if self.arrived:
-                self._pass_on()
+            if self._arrived:
+                self.passing.pass_on()
         except BaseException as error:
             self.fail(error)
 
@@ -306,7 +298,7 @@ class Engine:
         if self.error is None:
             self.error = error
         known = self.error
-        self.arrived.clear()  # what waits for it fails, too
+        self._arrived.clear()  # what waits for it fails, too
         now = time.monotonic()
         for rank in self.scheduler.running_workers():
             for action in self.scheduler.handle(RankLost(rank), now):
@@ -328,7 +320,7 @@ class Engine:
             calls = [inbox.popleft() for _ in range(len(inbox))]
             for call in calls:
                 if call.inputs:
-                    self._open(call)
+                    self.passing.open(call)
             self._handle(TasksSubmitted(calls))
 
     def _take_loss(self, rank: Rank) -> None:
@@ -363,143 +355,8 @@ class Engine:
                 self._perform(action)
         if self.completion.again:
             self._try_again()
-        if self.arrived:
-            self._pass_on()
-
-    # Results that other tasks wait for.
-
-    def _open(self, task: Task) -> None:
-        """A task with inputs comes, some of which may have come before it."""
-        inputs = task.payload.inputs_of(task)
-        if inputs.lost is not None:
-            self.arrived.append(Arrived(NEVER, [(inputs, 0)], inputs.lost, unnamed))
-            return
-        task.inputs = inputs.ids
-        self.arrived += inputs.early
-        if inputs.is_complete:
-            task.nbytes += inputs.nbytes
-            task.payload.fill(task)
-
-    def _pass_on(self) -> None:
-        """Tell the scheduler of results that tasks wait for.
-
-        It may tell of others then: what needs a task that fails, fails.
-        """
-        if self._passes_on:
-            return
-        self._passes_on = True
-        try:
-            while self.arrived:
-                self._take_arrived(self.arrived.popleft())
-        finally:
-            self._passes_on = False
-
-    def _take_arrived(self, arrived: Arrived) -> None:
-        for inputs, _ in arrived.users:
-            if inputs.task.state is not _WAITING:
-                arrived = self._leave_out(arrived)
-                break
-        if not arrived.users:
-            return
-        outcome = arrived.outcome
-        if outcome is CANCELLED or has_failed(outcome):
-            self._lose_input(arrived, outcome)
-        elif (prepared := quick(outcome)) is not None:
-            self._give_input(arrived, prepared)
-        else:
-            self._prepare_later(arrived)
-
-    def _leave_out(self, arrived: Arrived) -> Arrived:
-        """Keep a result for tasks that are in the inbox; return it for those that wait.
-
-        Others were cancelled, or are lost.
-        """
-        users = []
-        for user in arrived.users:
-            inputs, _ = user
-            if inputs.task.state is TaskState.NEW:
-                inputs.early = [*inputs.early, arrived._replace(users=[user])]
-            elif inputs.task.state is _WAITING:
-                users.append(user)
-        return arrived._replace(users=users)
-
-    def _lose_input(self, arrived: Arrived, outcome: Any) -> None:
-        tasks = []
-        for inputs, _ in arrived.users:
-            if inputs.task.state is _WAITING:  # it may be cancelled meanwhile
-                inputs.lose(outcome, arrived.named)
-                tasks.append(inputs.task)
-        self._handle(InputGone(arrived.id, tasks, outcome is CANCELLED))
-
-    def _give_input(self, arrived: Arrived, prepared: Prepared) -> None:
-        tasks = []
-        functions = {}
-        for inputs, index in arrived.users:
-            task = inputs.task
-            if task.state is not _WAITING:
-                continue
-            tasks.append(task)
-            inputs.put(index, prepared)
-            if prepared.names:
-                functions[task.id] = task.payload.target_of(task).id
-            if inputs.is_complete:
-                task.payload.fill(task)
-        self._handle(InputReady(arrived.id, tasks, prepared.nbytes, functions))
-
-    def _prepare(self, arrived: Arrived) -> None:
-        """Look into a result: called without the lock, since that is code of the user.
-
-        What it refers to must be known to the workers, too.
-        """
-        text = "the result of another task could not be passed on: interrupted"
-        prepared: Any = Failure(SerializationError(text))
-        targets = []
-        try:
-            found = prepare(arrived.outcome)
-            for inputs, _ in arrived.users:
-                payload = inputs.task.payload
-                before = after = (
-                    None if payload is None else payload.target_of(inputs.task)
-                )
-                if before is not None and found.names:  # it may be cancelled any time
-                    after = before.including(found.names)
-                targets.append((before, after))
-            prepared = found
-        except BaseException as error:
-            if interrupts(error):
-                raise
-            prepared = Failure(error)
-        finally:
-            step = functools.partial(self._prepared, arrived, prepared, targets)
-            self.completion.enter(step)
-
-    def _prepared(
-        self,
-        arrived: Arrived,
-        prepared: Any,
-        targets: Sequence[tuple[Function | None, Function | None]],
-    ) -> None:
-        if type(prepared) is Failure:
-            self._lose_input(arrived, prepared)
-            return
-        ready: list[User] = []
-        again: list[User] = []
-        for user, (before, after) in zip(arrived.users, targets, strict=True):
-            task = user[0].task
-            if task.state is not _WAITING or after is None:
-                continue
-            if task.payload.target_of(task) is not before:  # for another input
-                again.append(user)
-                continue
-            if after is not before:
-                task.payload.widen(task, after)
-            ready.append(user)
-        self._give_input(arrived._replace(users=ready), prepared)
-        if again:
-            self._prepare_later(arrived._replace(users=again))
-
-    def _prepare_later(self, arrived: Arrived) -> None:
-        self.completion.defer(functools.partial(self._prepare, arrived))
+        if self._arrived:
+            self.passing.pass_on()
 
     def _tell(self, rank: Rank) -> None:
         """Tell a worker of the Executors whose calls it is about to get."""

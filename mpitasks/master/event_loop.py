@@ -515,7 +515,7 @@ class EventLoop:
 
     def pass_on(self, arrived: Arrived) -> None:
         """A call is done for whose result tasks wait. Under the lock."""
-        self.engine.arrived.append(arrived)
+        self.engine.passing.arrived.append(arrived)
 
     def ignore_failures(self) -> None:
         """Raise `TooManyFailures` in no thread from now on."""
