@@ -7,6 +7,8 @@ its place; and what it needs may fail, or be cancelled, by itself.
 import concurrent.futures
 import dataclasses
 import itertools
+import os
+import tempfile
 import time
 
 import numpy as np
@@ -26,6 +28,15 @@ def add(x, y=1):
 
 def late(value, seconds=0.05):
     time.sleep(seconds)
+    return value
+
+
+def wait_for(path, value):
+    end = time.monotonic() + 30
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.01)
     return value
 
 
@@ -64,11 +75,13 @@ with mt.Executor(seed=1) as ex:
     slow = ex.submit(late, 100, 0.3)
     got = ex.map_unordered(add, [0, slow, 2])
     check("unordered", list(got), [(0, 1), (2, 3), (1, 101)])
-    slow = ex.submit(late, 100, 1.0)
-    ordered = ex.map(add, [0, slow, 2], chunksize=3)
-    check("the first", next(ordered), 1)
-    if ex.num_workers > 1:
-        check("before the slow one", slow.done(), False)
+    with tempfile.TemporaryDirectory() as folder:
+        sign = os.path.join(folder, "sign")
+        slow = ex.submit(wait_for, sign if ex.num_workers > 1 else folder, 100)
+        ordered = ex.map(add, [0, slow, 2], chunksize=3)
+        check("the first", next(ordered), 1)  # or the slow one waits in vain
+        open(sign, "w").close()
+        slow.result()
     check("the rest", list(ordered), [101, 3])
     lazy = ex.map(add, itertools.chain([few[1]], itertools.count()), buffersize=4)
     check("lazy", list(itertools.islice(lazy, 6)), [2, 1, 2, 3, 4, 5])
