@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -101,6 +102,6 @@ def test_what_is_not_begun_is_cancelled_after_an_error(hands: Hands) -> None:
 
 def test_a_timeout(hands: Hands) -> None:
     executor = Executor()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(concurrent.futures.TimeoutError):
         executor.map_reduce(abs, range(50), operator.add, timeout=0.01)
     assert hands.event_loop.statistics().queued == 0
