@@ -515,6 +515,9 @@ class Executor(concurrent.futures.Executor):
         raises NumPy's `ValueError`. Take a copy to change one. All else of the object
         is the task's own.
 
+        A `numpy.memmap` goes by the path of its file instead, and tasks see what is in
+        the file then.
+
         Args:
             value: The object: whatever can be pickled. Arrays, `bytes` and others that
                 lend their memory to a pickle count as large from 1 MiB on.

@@ -8,6 +8,9 @@ forgotten when nobody on rank 0 refers to it any more.
 
 from __future__ import annotations
 
+import mmap
+import os
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +79,35 @@ class Shared(Special):
             return Failure(failure)
 
 
+class _MappedFile:
+    """A memory-mapped array on its way: the file goes by its path, not by its bytes."""
+
+    def __init__(self, *where: Any) -> None:
+        self._where = where
+
+    @classmethod
+    def of(cls, value: Any) -> _MappedFile | None:
+        """Return it for an array that is all in a file; None for other objects."""
+        np = sys.modules.get("numpy")
+        if np is None or type(value) is not np.memmap:
+            return None
+        mapping, path = value._mmap, value.filename
+        contiguous = value.flags.c_contiguous or value.flags.f_contiguous
+        if mapping is None or path is None or value.mode == "c" or not contiguous:
+            return None
+        if not value.nbytes:
+            return None
+        # A slice has the offset of the whole; where it begins, its address tells.
+        start = value.offset - value.offset % mmap.ALLOCATIONGRANULARITY
+        first = np.frombuffer(mapping, np.uint8).ctypes.data
+        offset = start + value.ctypes.data - first
+        order = "C" if value.flags.c_contiguous else "F"
+        return cls(os.fspath(path), value.dtype, "r", offset, value.shape, order)
+
+    def __reduce__(self) -> Any:
+        return sys.modules["numpy"].memmap, self._where
+
+
 def share(functions: Functions, value: Any) -> Shared:
     """Return an object as it is shared.
 
@@ -83,6 +115,9 @@ def share(functions: Functions, value: Any) -> Shared:
         SerializationError: It cannot be pickled.
         MemoryError: There is no room for a copy.
     """
+    mapped = _MappedFile.of(value)
+    if mapped is not None:
+        value = mapped
     frame, buffers, notes = codec.encode_noting(value, "the shared object")
     copies = copies_of(buffers)
     number = next(functions.ids)

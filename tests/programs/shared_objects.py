@@ -1,6 +1,8 @@
 """Shared objects: each task sees what was shared, and the arrays are read-only."""
 
 import dataclasses
+import os
+import tempfile
 
 import numpy as np
 
@@ -8,6 +10,7 @@ import mpitasks as mt
 from checking import BAD, check, finish
 
 BIG = 400_000
+SCRIPT = os.getpid()
 
 
 @dataclasses.dataclass
@@ -23,6 +26,13 @@ def total(table, i=0):
 def grow(table):
     table["names"].append("mine")
     return len(table["names"])
+
+
+def described(array):
+    with open("/proc/self/maps") as maps:
+        mapped = "big.npy" in maps.read()
+    own = os.getpid() != SCRIPT  # else the script has mapped it in any case
+    return array.shape, float(array.sum()), array.dtype.str, mapped if own else None
 
 
 def write(array):
@@ -127,6 +137,30 @@ with mt.Executor() as ex:
         list(ex.map(attached, range(20 * ex.num_workers), chunksize=1))
     left = max(ex.map(attached, range(20 * ex.num_workers), chunksize=1))
     check("let go of", (before > 0, left), (True, 0))
+
+with tempfile.TemporaryDirectory() as folder, mt.Executor() as ex:
+    path = os.path.join(folder, "big.npy")
+    whole = np.lib.format.open_memmap(path, "w+", np.float64, (3000, 500))
+    whole[:] = np.arange(3000.0)[:, None]
+    parts = {
+        "whole": whole,
+        "rows": whole[1000:2000],
+        "a row": whole[7],
+        "columns": whole[:, 3:5],
+        "transposed": whole[:1000].T,
+        "reversed": whole[::-1],
+        "nothing": whole[:0],
+        "a copy": np.load(path, mmap_mode="c"),
+        "read-only": np.load(path, mmap_mode="r"),
+    }
+    parts["a copy"][0] = 5
+    for name, part in parts.items():
+        got = ex.submit(described, ex.share(part)).result()
+        check(name, got, described(part)[:3] + got[3:])
+        by_path = name in ("whole", "rows", "a row", "transposed", "read-only")
+        if got[3] is not None:
+            check(f"{name}, by path", got[3], by_path)
+    del whole, parts, part
 
 with mt.Executor() as ex:
     kept = ex.share(np.arange(float(BIG)))
