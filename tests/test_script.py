@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -1124,6 +1125,18 @@ def make(recursive):
         del function, large
         gc.collect()
         assert ref() is None, recursive
+
+
+def test_no_function_of_the_user_is_taken_for_one_of_ours(stage: Make) -> None:
+    """What finds the side is another function in each run: its id may come again."""
+    from mpitasks.wire import rebuild, script_pickle
+
+    mine = {name: getattr(rebuild, name) for name in rebuild.__all__}
+    assert {id(value) for value in mine.values()} >= script_pickle._OURS
+    assert id(rebuild._side) not in script_pickle._OURS
+    code = "import mpitasks.wire.rebuild as r, mpitasks.wire.script_pickle as s\n"
+    code += "assert id(r._side) not in s._OURS and len(s._OURS) > 10"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_settings_that_are_set_back_are_set_back_on_workers(

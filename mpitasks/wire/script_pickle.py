@@ -468,9 +468,12 @@ def _is_definition(value: Any) -> bool:
 
 
 _OURS = frozenset(
-    id(each) for each in vars(rebuild).values() if type(each) is types.FunctionType
+    id(each)
+    for each in map(vars(rebuild).get, rebuild.__all__)
+    if type(each) is types.FunctionType
 )
-"""What frames call to put things together: five functions for a closure alone."""
+"""What frames call to put things together: five functions for a closure alone. They
+live as long as we do, so no function of the user can have one of these ids."""
 
 _SINGLETON_TYPES = frozenset({type(None), type(Ellipsis), type(NotImplemented)})
 

@@ -78,7 +78,8 @@ def test_mpich_without_its_cleanup(launch: Launch, mpich: Mpi, how: str) -> None
     """Its mpiexec still ends the run some 0.1 s after a death by a signal."""
     outcome = die(mpich, launch, how, "-disable-auto-cleanup")
     number = getattr(signal, how if how.startswith("SIG") else "SIGKILL")
-    assert outcome.code in (69, number), str(outcome)
+    # With 255 Hydra itself has failed: its proxy could not write to the dead rank.
+    assert outcome.code in (69, number, 255), str(outcome)
     # Rank 0 has said so before it ended, but Hydra may end without forwarding it.
     if outcome.said and how.startswith("C"):
         assert "'the bad one': die" in told(outcome), str(outcome)
