@@ -421,3 +421,29 @@ def test_only_what_was_drawn_is_filed_by_its_place(run: Run) -> None:
 def draw_if_odd(x: int) -> float:
     RAN.append(x)
     return float(mpitasks.rng().random()) if x % 2 else 0.0
+
+
+class Waiter:
+    """Is 1. It is pickled once a future is done; the journal tells its key before."""
+
+    def __init__(self, future: Any) -> None:
+        self.future = future
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if protocol == 5:
+            assert self.future.exception(20.0) is None
+        return int, (1,)
+
+
+def plus(x: float, y: int) -> float:
+    RAN.append("plus")
+    return x + y
+
+
+def test_an_input_that_draws_after_its_item_was_looked_up(run: Run) -> None:
+    """Only then is it known that the item's result is for this seed alone."""
+    for seed in (1, 2, 1):
+        executor = run(seed=seed)
+        drawn = executor.submit(draw, 0)
+        results = executor.starmap(plus, [(drawn, Waiter(drawn))])
+        assert list(results) == [drawn.result() + 1]

@@ -279,6 +279,8 @@ class RecordedJob(BulkJob):
             for at in (range(start, end) if self._entries else ())
             if at in self._entries
         }
+        for each in entries.values():
+            each.settle()  # its inputs may have been done only after it was looked up
         keys = bytes(self._keys[start * size : end * size])
         common = Entry(self._journal, b"", self._met[1], label=self.options.label)
         return Records(common, keys, shown, frame, now(), entries)
