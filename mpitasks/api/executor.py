@@ -247,8 +247,8 @@ class Executor(concurrent.futures.Executor):
         """Return a view whose tasks go before others of this executor."""
         return self.with_options(priority=self._options.priority + 1)
 
-    def _window(self) -> int:
-        """Return how many short tasks keep the workers busy."""
+    def _leaves_ahead(self) -> int:
+        """Return how many leaves of a reduction are submitted ahead of those done."""
         return max(512, 64 * self.num_workers)
 
     def _wait_until_done(self, future: Future, timeout: float | None) -> None:

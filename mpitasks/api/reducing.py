@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         def _urgent(self) -> Executor:
             """Return a view of it whose tasks go before those of others."""
 
-        def _window(self) -> int:
+        def _leaves_ahead(self) -> int:
             """Return how many leaves may be ahead of those that are done."""
 
         def _wait_until_done(self, future: Future, timeout: float | None) -> None:
@@ -157,7 +157,7 @@ def map_reduce(
             tree.add(future)
             if tree.has_failed():
                 break
-            while len(ahead) > executor._window():
+            while len(ahead) > executor._leaves_ahead():
                 oldest = ahead.popleft()()
                 if oldest is not None:
                     executor._wait_until_done(oldest, _left(end))
