@@ -59,10 +59,10 @@ NOTHING: Any = object()
 """In the place of an initial value, if there is none."""
 
 LEAVES = 1024
-"""So many leaves have one item each, as many behind them two each, then four."""
+"""How many leaves have one item each. As many behind them have two each, then four."""
 
 WIDTH = 16
-"""So many values are combined by one call."""
+"""How many values one call combines."""
 
 
 class Tree:

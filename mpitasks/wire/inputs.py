@@ -7,7 +7,7 @@ unpickle it. A frame with inputs is a tuple (`mpitasks.wire.messages`), and is u
 with them at hand. An input that is passed twice is one object on the worker, as it is
 in the script.
 
-What a future is, is known in `mpitasks.master.future`.
+The futures themselves are in `mpitasks.master.future`.
 """
 
 from __future__ import annotations

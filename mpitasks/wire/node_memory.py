@@ -40,8 +40,8 @@ LARGE_BYTES = 1 << 20
 _DESCRIPTORS, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 MOST_BLOCKS = 256 if _DESCRIPTORS < 0 else min(256, _DESCRIPTORS // 8)
-"""So many blocks a process has at a time: each takes two descriptors of it, and some of
-who attaches it."""
+"""How many blocks a process may have at a time. Each takes two of its descriptors, and
+up to three of a process that attaches it."""
 
 
 def _seals(*names: str) -> int:
