@@ -5,6 +5,8 @@ The hosts are network namespaces of this machine, so this needs root.
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from launching import SCRIPTS, Launch, Mpi
@@ -32,7 +34,7 @@ def over_hosts(mpi: Mpi, net: Hosts, per_host: int, words: list[str]) -> list[st
         where = ["-iface", net.bridge, "-hosts", ",".join(net.addresses)]
         agent = ["-launcher", "ssh", "-launcher-exec", str(net.agent)]
         sizes = ["-ppn", str(per_host), "-n", str(ranks)]
-        return [mpiexec, *agent, *where, *sizes, *program]
+        return net.beside([mpiexec, *agent, *where, *sizes, *program])
     # Open MPI's own daemon must be on the network of the hosts.
     slots = ",".join(f"{address}:{per_host}" for address in net.addresses)
     agent = ["--prtemca", "plm_ssh_agent", str(net.agent), "--host", slots]
@@ -44,6 +46,12 @@ def over_hosts(mpi: Mpi, net: Hosts, per_host: int, words: list[str]) -> list[st
 
 # Without this, UCX finds the memory that the "hosts" share.
 WIRE = {"UCX_TLS": "tcp,self", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_pml": "ob1"}
+
+
+def test_the_machine_gets_no_interface_of_theirs(two_hosts: Hosts) -> None:
+    """Ranks of other tests would take it, and fail when it goes."""
+    token = two_hosts.bridge.removeprefix("mtbr")
+    assert not [name for _, name in socket.if_nameindex() if token in name]
 
 
 def test_ranks_are_on_both_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> None:
