@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mpitasks.api.waiting import as_completed, wait
     from mpitasks.errors import (
         ConfigurationError,
+        DataLost,
         ExecutorClosedError,
         InitializerError,
         InternalError,
@@ -62,6 +63,7 @@ _HOMES = {
     **dict.fromkeys(
         [
             "ConfigurationError",
+            "DataLost",
             "ExecutorClosedError",
             "InitializerError",
             "InternalError",
@@ -89,6 +91,7 @@ _HOMES = {
 __all__ = [
     "ConfigurationError",
     "CurrentTask",
+    "DataLost",
     "Executor",
     "ExecutorClosedError",
     "Future",

@@ -12,6 +12,7 @@
     |-- TaskCrashed             the task's: it took its own process with it (isolate)
     |-- TaskMemoryExceeded      the task's: more than its memory_limit; a MemoryError
     |-- InitializerError        yours: the initializer failed; a BrokenExecutor
+    |-- DataLost                the world's: a kept result went with its rank
     |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
     |-- LaunchError             the world's: ranks missing or unlike (exit code 78)
     |-- SlurmError              the world's: SLURM refuses, or does not answer
@@ -115,6 +116,10 @@ class TaskMemoryExceeded(MpiTasksError, MemoryError):
     rank: int | None = None
     host: str | None = None
     label: str | None = None
+
+
+class DataLost(MpiTasksError):
+    """A result that its worker kept (``keep=True``) is gone with that worker."""
 
 
 if TYPE_CHECKING:

@@ -53,6 +53,9 @@ class TaskOptions:
         key: What tells the calls apart in a journal, in the place of their arguments:
             a value for `submit`; for a map a function of the same arguments that
             returns one. See ``docs/resume.md``.
+        keep: The result of a call stays in the memory of the worker that made it, until
+            somebody asks for it. Calls that have the future among their arguments get
+            it from there. For `submit` only. See ``docs/data.md``.
         task_spec: What a worker must know of these options; None if nothing.
 
     Raises:
@@ -73,6 +76,7 @@ class TaskOptions:
     fail_fast: bool = False
     return_exceptions: bool = False
     key: Any = None
+    keep: bool = False
     task_spec: TaskSpec | None = field(
         init=False, repr=False, compare=False, default=None
     )
@@ -88,7 +92,7 @@ class TaskOptions:
                 self._set(name, seconds(name, value, above_zero=name == "timeout"))
         if self.memory_limit is not None:
             self._set("memory_limit", size("memory_limit", self.memory_limit))
-        for name in ("isolate", "fail_fast", "return_exceptions"):
+        for name in ("isolate", "fail_fast", "return_exceptions", "keep"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(
                     f"{name} must be True or False, not {getattr(self, name)!r}"
@@ -103,7 +107,7 @@ class TaskOptions:
                 "can be watched and ended without its rank"
             )
         task_spec = TaskSpec(
-            self.label, 1, self.timeout, self.isolate, self.memory_limit
+            self.label, 1, self.timeout, self.isolate, self.memory_limit, self.keep
         )
         self._set("task_spec", None if task_spec == TaskSpec() else task_spec)
 
@@ -115,8 +119,14 @@ class TaskOptions:
         """See to it that a map can do what is asked.
 
         Raises:
-            OptionError: Failures are allowed, and nothing stands for their results.
+            OptionError: Failures are allowed, and nothing stands for their results; or
+                results are to be kept.
         """
+        if self.keep:
+            raise OptionError(
+                "keep=True is for submit: a map returns values, not futures; submit "
+                "the calls one by one, and pass the futures on"
+            )
         if self.max_failures and not (self.return_exceptions or self.fail_fast):
             raise OptionError(
                 f"max_failures={self.max_failures} allows items of a map to fail, and "

@@ -22,6 +22,7 @@ class TaskSpec(NamedTuple):
         timeout: Seconds that the task, or each item of a chunk, may take.
         isolate: Whether it runs in a child process of its rank.
         memory_limit: Bytes that the child may hold.
+        keep: Whether a large result stays with the worker.
     """
 
     label: str | None = None
@@ -29,6 +30,7 @@ class TaskSpec(NamedTuple):
     timeout: float | None = None
     isolate: bool = False
     memory_limit: int | None = None
+    keep: bool = False
 
 
 class Origin(NamedTuple):

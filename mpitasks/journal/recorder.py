@@ -40,7 +40,7 @@ from mpitasks.journal.writer import QUEUE_BYTES, JournalWriter
 from mpitasks.scheduler.events import Complete
 from mpitasks.wire import codec
 from mpitasks.wire.diagnose import describe
-from mpitasks.wire.messages import ERROR, PLAIN, Outcomes, Result
+from mpitasks.wire.messages import ERROR, KEPT, PLAIN, Outcomes, Result
 from mpitasks.wire.missing_buffers import Missing
 from mpitasks.wire.outcomes import Failure
 
@@ -502,8 +502,13 @@ def _record(task: Task | None, form: int, value: Any, buffers: Sequence[Any]) ->
     payload = task.payload
     if payload.is_call:
         entry = payload.entry
-        if entry is not None:
-            entry.journal.note(entry, form, value, buffers)
+        if entry is None:
+            return
+        if form == KEPT:  # it stays where it is; the next run makes it again
+            entry.settle()
+            entry.inputs = ()
+            return
+        entry.journal.note(entry, form, value, buffers)
     elif payload.is_recorded:
         payload.record(task, form, value, buffers)
 

@@ -92,6 +92,7 @@ def welcomes_of(hellos: Sequence[Hello]) -> list[Welcome]:
         Welcome(
             size=len(hellos),
             spare_cores=spare[hello.host],
+            alone=len(spare) == 1,
             run=run,
             secret=secret,
             master=own.pid if hello.machine == own.machine else None,

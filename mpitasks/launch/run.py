@@ -400,4 +400,5 @@ def _transport(mpi: ModuleType, peers: Sequence[int], answer: Welcome) -> Any:
         answer.spare_cores,
         wakeup,
         survives=survives_losses(),
+        alone=answer.alone,
     )

@@ -49,6 +49,10 @@ NAP_SECONDS, LONGEST_NAP_SECONDS = 4e-3, 32e-3
 ends, up to the second. A nap's end slows a driver down: this thread wants the GIL then,
 and is woken in vain a dozen times, when a call of MPI lets go of it for a moment."""
 
+RELEASE_SECONDS = 0.2
+"""While workers keep results, the longest rest: the script may have let go of one, in a
+finalizer, which can wake nobody."""
+
 LINGER_SECONDS = 0.1
 """After so many seconds with nothing outstanding, the thread goes to sleep."""
 
@@ -66,6 +70,10 @@ class Polled(Protocol):
     @property
     def has_inbox(self) -> bool:
         """Whether calls were submitted that no poll has taken in."""
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether workers keep results, which they must be told to let go of."""
 
     @property
     def polls(self) -> int:
@@ -125,12 +133,14 @@ class Background(threading.Thread):
         while not self._stopped:
             if not event_loop.outstanding:
                 lingered = time.monotonic() - last_work > LINGER_SECONDS
-                if not lingered and not event_loop.driven:
+                keeps = event_loop.keeps_results
+                if (keeps or not lingered) and not event_loop.driven:
                     event_loop.nudge()  # lets go of what is sent: of the user's arrays
                     polls = event_loop.polls
                 how = IDLE if event_loop.drives == drives else NAPPING
                 drives = event_loop.drives
-                if self._rest(ASLEEP if lingered else how):
+                how = ASLEEP if lingered else how
+                if self._rest(how, RELEASE_SECONDS if keeps else NAP_SECONDS):
                     last_work = time.monotonic()  # even if it is done already
                 continue
             last_work = time.monotonic()
@@ -156,7 +166,7 @@ class Background(threading.Thread):
         self.rest = how
         # Whoever changed something before it could see that, did not wake.
         changed = self._stopped or (how >= IDLE and self._event_loop.outstanding > 0)
-        seconds = REST_SECONDS.get(how, nap)
+        seconds = nap if nap == RELEASE_SECONDS else REST_SECONDS.get(how, nap)
         woken = changed or self._woken.wait(seconds)
         self.rest = AWAKE
         return woken

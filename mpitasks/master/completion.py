@@ -18,11 +18,12 @@ from mpitasks.master import future, lost_tasks
 from mpitasks.master.retry import Again, next_attempt
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.interrupts import interrupts
-from mpitasks.wire.messages import LIST, PLAIN
+from mpitasks.wire.messages import KEPT, LIST, PLAIN
 from mpitasks.wire.outcomes import Encoded, Failure, error_of, has_failed, undecoded
 
 if TYPE_CHECKING:
     from mpitasks.master.bulk_job import BulkJob
+    from mpitasks.master.kept_results import KeptResults
     from mpitasks.master.payloads import Payload
     from mpitasks.scheduler.events import Task, TaskId
     from mpitasks.wire.messages import Outcomes
@@ -61,6 +62,7 @@ class Completion:
 
     Args:
         ids: Where further attempts get their ids from.
+        kept: The results that workers keep.
         max_failures: How many calls and items may fail in the run; None for any
             number.
 
@@ -77,8 +79,14 @@ class Completion:
         enter: Calls something under the lock.
     """
 
-    def __init__(self, ids: Iterator[TaskId], max_failures: int | None = None) -> None:
+    def __init__(
+        self,
+        ids: Iterator[TaskId],
+        kept: KeptResults,
+        max_failures: int | None = None,
+    ) -> None:
         self._ids = ids
+        self._kept = kept
         self._max_failures = max_failures
         self.failures = 0
         self.retries = 0
@@ -125,7 +133,11 @@ class Completion:
                 continue
             if form != PLAIN:
                 label = task.payload.options.label
-                value = undecoded(form, value, own, label)
+                value = (
+                    self._kept.add(value, label)
+                    if form == KEPT
+                    else undecoded(form, value, own, label)
+                )
             if task.payload.is_call:
                 calls.append(task)
                 values.append(value)

@@ -24,6 +24,7 @@ from mpitasks.master import lost_tasks
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
+from mpitasks.master.kept_results import KeptResults
 from mpitasks.master.passing import Passing
 from mpitasks.scheduler.events import (
     Action,
@@ -52,6 +53,7 @@ from mpitasks.scheduler.events import (
 from mpitasks.scheduler.scheduler import Scheduler
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
+    Fetched,
     Goodbye,
     Heartbeat,
     Logged,
@@ -95,6 +97,7 @@ class Engine:
         transport: How to reach them.
         scheduler: Decides which of them gets which tasks.
         functions: Those that were submitted.
+        kept: The results that workers keep.
         completion: Brings outcomes to futures and bulk jobs.
         inbox: Calls that were submitted; any thread may append some.
         polls: How often it was polled.
@@ -120,7 +123,8 @@ class Engine:
         self.ranks = list(ranks)
         self.transport = transport
         self.scheduler = Scheduler(self.own_ids)
-        self.completion = Completion(self.own_ids, max_failures)
+        self.kept = KeptResults(near)
+        self.completion = Completion(self.own_ids, self.kept, max_failures)
         self.inbox: deque[Task] = deque()
         self.polls = 0
         self.error: MpiTasksError | None = None
@@ -205,6 +209,9 @@ class Engine:
             if self._lost:
                 self._take_loss(self._lost.popleft())
                 moved = True
+            if self.kept.released:
+                for rank, ids in self.kept.take_released().items():
+                    self.transport.send(rank, messages.Release(ids))
             arrived = self.transport.poll()
             if arrived is not None:
                 rank, message = arrived
@@ -221,6 +228,8 @@ class Engine:
                     self._take_loss(rank)
                 elif type(message) is Heartbeat:
                     pass  # it was heard of
+                elif type(message) is Fetched:
+                    self.kept.take(rank, message)
                 elif type(message) is Logged:
                     self.on_logged(rank, message.records)
                 elif type(message) is PeerFailure:
@@ -327,6 +336,11 @@ class Engine:
         if rank in self.scheduler.running_workers():  # it is known only once
             self.losses.setdefault(rank, f"rank {rank} died")
             self.transport.abandon(rank)
+            if self.kept.lose(rank, self.losses[rank]):
+                gone = messages.HolderGone(rank, self.losses[rank])
+                for other in self.scheduler.running_workers():
+                    if other != rank:
+                        self.transport.send(other, gone)
             self._handle(RankLost(rank))
 
     def _handle(self, event: Event) -> None:
@@ -392,6 +406,7 @@ class Engine:
         elif type(action) is GiveUp:
             self._give_up(action.task, action.rank)
         elif type(action) is Stop:
+            self.kept.end()  # nobody may be sent anything more
             goodbye = messages.Shutdown(degraded=bool(self.losses))
             self.transport.send(action.rank, goodbye)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 import time
 from collections import deque
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from mpitasks.errors import MpiTasksError
     from mpitasks.master.bulk_job import BulkJob
     from mpitasks.master.inputs import Arrived
+    from mpitasks.master.kept_results import KeptResult
     from mpitasks.scheduler.statistics import Statistics
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import LogSetup
@@ -158,6 +160,7 @@ class EventLoop:
         self._refusal: Callable[[], NoReturn] | None = None
         self.engine.completion.defer = self.call_back
         self.engine.completion.enter = self._take_step
+        self.engine.kept.ask = self._ask
         self.refuse: Callable[[], object] = lambda: None
         self.on_close: Callable[[], None] = lambda: None
         self.loses_rank: Callable[[], bool] = lambda: False
@@ -511,7 +514,32 @@ class EventLoop:
                 limit = min(end - time.monotonic(), MOST_SECONDS)
                 if limit <= 0:
                     return
-            wait(limit)
+            deadline = self._scheduler.deadline
+            if deadline < math.inf:
+                wait(max(min(limit, deadline - time.monotonic()), 0.0))
+            else:
+                wait(limit)
+
+    def _ask(self, kept: KeptResult) -> None:
+        """Ask a worker for a result that it keeps; wait until it answers, or is gone.
+
+        Raises:
+            DataLost: The run is over.
+            BaseException: As `drive` does.
+        """
+        if self.is_shut or self._scheduler.num_workers == 0:
+            kept.lost = kept.lost or "the run is over"
+            return
+        with self._locked():
+            self._transport.send(kept.at.rank, messages.Fetch(0, kept.at.id))
+        self.drive(
+            lambda: kept.fetched is not None or kept.lost is not None, time.sleep
+        )
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether workers keep results, which they must be told to let go of."""
+        return self.engine.kept.any
 
     def pass_on(self, arrived: Arrived) -> None:
         """A call is done for whose result tasks wait. Under the lock."""

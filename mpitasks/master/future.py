@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from mpitasks import forks
 from mpitasks.master.inputs import CANCELLED as GONE
 from mpitasks.master.inputs import Arrived, unnamed
+from mpitasks.master.kept_results import KeptResult
 from mpitasks.scheduler.events import TaskState
 from mpitasks.wire import inputs
 from mpitasks.wire.codec import is_plain
@@ -126,6 +127,8 @@ class Future(concurrent.futures.Future[Any]):
     """What the call is to a journal, if it has one."""
     shared: Shared | None = None
     """What it shares, if it is a shared object's."""
+    _kept: KeptResult | None = None
+    """The result that a worker keeps, once it was fetched as well."""
 
     def __init__(self, event_loop: Driver) -> None:
         self._event_loop = event_loop
@@ -221,6 +224,44 @@ class Future(concurrent.futures.Future[Any]):
         """Drive the run until it is done; return whether it is."""
         return self._event_loop.drive(self.done, self._block, timeout)
 
+    @property
+    def nbytes(self) -> int | None:
+        """What the result weighs in messages, in bytes.
+
+        None if the call is not done or has failed, or if that is not known any more:
+        of a result that was sent to rank 0 and unpickled there. Numbers and short text
+        weigh nothing.
+        """
+        payload = self._place()
+        if type(payload) is KeptResult:
+            return payload.nbytes
+        if self.shared is not None:
+            return self.shared.nbytes
+        encoded = self._exception
+        if type(encoded) is Encoded:
+            return None if encoded.failed else encoded.nbytes
+        if not self.done() or self.has_failed() or not is_plain((self._result,)):
+            return None
+        return 0
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks that have the result: its worker's if that keeps it, else 0.
+
+        None at all if the call is not done or has failed, or if the result is lost.
+        """
+        payload = self._place()
+        if type(payload) is KeptResult:
+            return payload.ranks
+        return (0,) if self.done() and not self.has_failed() else ()
+
+    def _place(self) -> Any:
+        """Return the kept result, if that is what it came to."""
+        encoded = self._exception
+        if type(encoded) is Encoded and encoded.is_special:
+            return encoded.lend()[1]
+        return self._kept
+
     def has_failed(self) -> bool:
         """Whether it was cancelled or has failed, as far as is known undecoded."""
         error = self._exception
@@ -258,11 +299,14 @@ class Future(concurrent.futures.Future[Any]):
 
     def _decode_alone(self, encoded: Encoded) -> None:
         outcome: Any = encoded
+        payload = encoded.lend()[1] if encoded.is_special else None
         try:
             outcome = encoded.fetch()
         finally:  # if it was interrupted, the next who asks begins anew
             with _gate:
                 if self._exception is encoded:
+                    if type(payload) is KeptResult:
+                        self._kept = payload
                     self._set(outcome)
                 self._decoder = None
                 watched = self._watched
@@ -357,6 +401,7 @@ class Future(concurrent.futures.Future[Any]):
         """Whether somebody has its value, and may have changed it."""
         return (
             self._state is FINISHED
+            and self._kept is None
             and type(self._exception) is not Encoded
             and not is_plain((self._result,))
         )
@@ -372,6 +417,8 @@ class Future(concurrent.futures.Future[Any]):
             return GONE
         if self.shared is not None:
             return self.shared.outcome
+        if self._kept is not None:
+            return self._kept.outcome
         with _gate:
             error = self._exception
             if type(error) is Encoded and self._decoder is None:

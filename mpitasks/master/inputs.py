@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpitasks.errors import SerializationError
+from mpitasks.errors import DataLost, SerializationError
+from mpitasks.master.kept_results import KeptResult
 from mpitasks.master.sharing import Shared
 from mpitasks.scheduler.events import Task, TaskState
 from mpitasks.wire import codec
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.inputs import Reference
-from mpitasks.wire.messages import PLAIN, SHARED, VALUE
+from mpitasks.wire.messages import KEPT, PLAIN, SHARED, VALUE
 from mpitasks.wire.outcomes import (
     Encoded,
     Failure,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from mpitasks.master.script_state import Definition
-    from mpitasks.scheduler.events import ObjectId
+    from mpitasks.scheduler.events import ObjectId, Place
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.inputs import Collector
 
@@ -77,6 +78,9 @@ SOME: Sequence[ObjectId] = (NEVER,)
 
 _NO_BUFFERS: list[Buffer] = []
 
+KEPT_BYTES = 256
+"""What a reference to a kept result is taken to weigh in a message."""
+
 _OVER = Task(NEVER, -1)
 _OVER.state = TaskState.CANCELLED
 
@@ -97,12 +101,14 @@ class Prepared(NamedTuple):
         nbytes: What it weighs there.
         names: The globals of the script that it refers to.
         needs: The shared object that it is.
+        place: The worker that keeps it, and its bytes there; None for other results.
     """
 
     form: Form
     nbytes: int = 0
     names: Iterable[str] = ()
     needs: tuple[Definition, ...] = ()
+    place: Place | None = None
 
 
 class Inputs:
@@ -118,10 +124,21 @@ class Inputs:
         lost: What the task comes to, since one of them will never be there: an outcome
             or CANCELLED. None if that is not so.
         needs: The shared objects among them.
+        places: The workers that keep one of them, and its bytes there.
         early: Those that came before the scheduler knew of the task.
     """
 
-    __slots__ = ("_missing", "early", "forms", "ids", "lost", "needs", "task", "token")
+    __slots__ = (
+        "_missing",
+        "early",
+        "forms",
+        "ids",
+        "lost",
+        "needs",
+        "places",
+        "task",
+        "token",
+    )
 
     def __init__(self, task: Task | None = None) -> None:
         self.task: Any = task
@@ -129,6 +146,7 @@ class Inputs:
         self.forms: list[Form | None] = []
         self._missing = 0
         self.needs: tuple[Definition, ...] = ()
+        self.places: tuple[Place, ...] = ()
         self.token = -1
         self.lost: Any = None
         self.early: Sequence[Arrived] = ()
@@ -163,7 +181,7 @@ class Inputs:
                 break
             try:
                 prepared = prepare(outcome)
-            except SerializationError as error:
+            except (DataLost, SerializationError) as error:
                 self.lose(Failure(error), future.named)
                 break
             names.update(prepared.names)
@@ -202,6 +220,8 @@ class Inputs:
         self._missing -= 1
         if prepared.needs:
             self.needs += prepared.needs
+        if prepared.place is not None:
+            self.places += (prepared.place,)
 
     @property
     def nbytes(self) -> int:
@@ -271,6 +291,8 @@ def quick(outcome: Any) -> Prepared | None:
     """
     if type(outcome) is Encoded:
         form = outcome.lend()
+        if type(form[1]) is KeptResult:
+            return None if form[1].lost or form[1].at.names else _kept(form[1])
         if type(form[1]) is Shared:
             made = form[1].definition
             own: Form = SHARED, made.id, _NO_BUFFERS
@@ -287,6 +309,12 @@ def quick(outcome: Any) -> Prepared | None:
     return None
 
 
+def _kept(kept: KeptResult) -> Prepared:
+    """Return a result that stays with its worker, ready to be referred to."""
+    place = kept.at.rank, kept.nbytes
+    return Prepared((KEPT, kept, _NO_BUFFERS), KEPT_BYTES, kept.at.names, (), place)
+
+
 def prepare(outcome: Any) -> Prepared:
     """Return a result, ready to be sent. This runs code of the user.
 
@@ -294,6 +322,7 @@ def prepare(outcome: Any) -> Prepared:
         outcome: As for `quick`.
 
     Raises:
+        DataLost: Its worker kept it, and is gone.
         SerializationError: It cannot be unpickled here, or not be pickled.
     """
     found = quick(outcome)
@@ -301,6 +330,9 @@ def prepare(outcome: Any) -> Prepared:
         if type(outcome) is Encoded and type(outcome.lend()[1]) is Shared:
             outcome.lend()[1].check()
         return found
+    if type(outcome) is Encoded and type(kept := outcome.lend()[1]) is KeptResult:
+        kept.check()
+        return _kept(kept)
     value = outcome.fetch() if type(outcome) is Encoded else outcome
     if type(value) is Failure:
         error = value.error

@@ -58,6 +58,7 @@ class Passing:
         self.arrived.extend(inputs.early)
         if inputs.is_complete:
             task.nbytes += inputs.nbytes
+            task.data = inputs.places
             task.payload.fill(task)
 
     def pass_on(self) -> None:
@@ -124,7 +125,9 @@ class Passing:
                 functions[task.id] = task.payload.target_of(task).id
             if inputs.is_complete:
                 task.payload.fill(task)
-        self._handle(InputReady(arrived.id, tasks, prepared.nbytes, functions))
+        self._handle(
+            InputReady(arrived.id, tasks, prepared.nbytes, functions, prepared.place)
+        )
 
     def _prepare(self, arrived: Arrived) -> None:
         """Look into a result: called without the lock, since that is code of the user.

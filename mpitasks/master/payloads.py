@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mpitasks.master.functions import Function
     from mpitasks.master.script_state import Definition
     from mpitasks.options import TaskOptions
-    from mpitasks.scheduler.events import TaskId
+    from mpitasks.scheduler.events import Place, TaskId
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.outcomes import Name
     from mpitasks.wire.script_pickle import ScriptPickler
@@ -107,6 +107,7 @@ __all__ = ["Call", "History", "named"]
 
 _NO_BUFFERS: Sequence[Buffer] = ()
 _NO_INPUTS: Sequence[int] = ()
+_NO_DATA: Sequence[Place] = ()
 
 _NEW = TaskState.NEW
 _new_task = Task.__new__
@@ -139,7 +140,6 @@ class Call(Future):
         target: The function as it is sent.
         wire: The call as it stands in a message, with the id of its first attempt.
         buffers: Its out-of-band buffers: the memory of the user's own arrays.
-        nbytes: What it weighs in a message.
         options: What was asked for it.
         owner: Whose it is: an Executor's handle.
         place: Its place, as in `Batch.places`, if the id does not tell.
@@ -151,7 +151,6 @@ class Call(Future):
     wanted = True
     # What most calls have.
     buffers: Sequence[Buffer] = _NO_BUFFERS
-    nbytes = PLAIN_BYTES
     place: Any = None
     needs: Sequence[Definition] = ()
     inputs: Inputs | None  # until they are all there
@@ -179,6 +178,7 @@ class Call(Future):
         self.inputs = found = None
         self.options = options
         self.owner = owner
+        nbytes = PLAIN_BYTES
         if not kwargs and codec.is_plain(args):
             self.wire = (id, target.id, CALL_PLAIN, args, 0)
         elif not kwargs and (met := _refer(args, event_loop)) is not None:
@@ -192,20 +192,21 @@ class Call(Future):
             if buffers:
                 self.buffers = buffers
                 self.is_simple = False
-            self.nbytes = len(frame) + sum(map(len, buffers))
+            nbytes = len(frame) + sum(map(len, buffers))
         self.target = target
         # A call of Task.__init__ costs as much as all of these.
         self._task = task = _new_task(Task)
         task.id = id
         task.function = target.id
         task.payload = self
-        task.nbytes = self.nbytes
+        task.nbytes = nbytes
         task.priority = options.priority
         task.task_spec = options.task_spec
         task.start = 0
         task.count = 1
         task.alone = False
         task.inputs = _NO_INPUTS
+        task.data = _NO_DATA
         task.state = _NEW
         if found is not None:
             self._need(found)
@@ -249,7 +250,7 @@ class Call(Future):
         """All inputs are there: make it ready to be sent."""
         inputs = self.inputs_of(task)
         self.inputs = None
-        if inputs.needs:
+        if inputs.needs or inputs.places:
             self.needs = inputs.needs
             self.is_simple = False
         id, function, mode, payload, _ = self.wire

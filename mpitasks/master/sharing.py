@@ -45,6 +45,12 @@ class Shared(Special):
         self.names = {name: main.get(name) for name in names}
         self.key: bytes | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """What it weighs."""
+        nbytes: int = self.definition.nbytes
+        return nbytes
+
     def check(self) -> None:
         """Look whether the script's globals that it refers to are the same.
 

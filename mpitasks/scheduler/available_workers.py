@@ -146,6 +146,10 @@ class AvailableWorkers:
         """Whether a worker would take a single task now."""
         return bool(self._idle or self._short)
 
+    def has_room(self, worker: WorkerRecord) -> bool:
+        """Whether this worker would take a single task now."""
+        return worker.filed is self._idle or worker.filed is self._short
+
     def pick_idle(self) -> WorkerRecord | None:
         """Return the worker that became idle last, which is awake best, if any is."""
         if not self._idle:

@@ -21,6 +21,7 @@ from mpitasks.scheduler.events import (
     TaskId,
     TaskState,
 )
+from mpitasks.scheduler.locality import Locality
 from mpitasks.scheduler.policy import Profiles, ReadyQueue
 from mpitasks.scheduler.postponed import Postponed
 from mpitasks.scheduler.transitions import TASK_TRANSITIONS, TaskInput, next_state
@@ -56,6 +57,7 @@ class Backlog:
         queue: What may be assigned now.
         postponed: What may be later.
         waiting: What lacks inputs.
+        near: What waits for the worker that has its data.
     """
 
     def __init__(self, ids: Iterator[TaskId]) -> None:
@@ -63,16 +65,22 @@ class Backlog:
         self.queue = ReadyQueue()
         self.postponed = Postponed()
         self.waiting = Waiting()
+        self.near = Locality()
 
     @property
     def items(self) -> int:
         """How many items wait."""
-        return self.queue.items + self.postponed.items + self.waiting.items
+        near = self.near.items if self.near else 0
+        return self.queue.items + self.postponed.items + self.waiting.items + near
 
-    def submit(self, tasks: Sequence[Task]) -> None:
+    def submit(self, tasks: Sequence[Task], now: float = -math.inf) -> None:
         """Queue new tasks, in order; drop those that were cancelled before.
 
         Those that lack inputs wait for them first.
+
+        Args:
+            tasks: The tasks.
+            now: The time; none if no task is to wait for a worker of its own.
 
         Raises:
             TransitionError: One of them is not new; nothing changed.
@@ -82,15 +90,37 @@ class Backlog:
             for task in tasks:
                 if task.state not in (_NEW, _CANCELLED):
                     next_state(_SUBMIT, task.state, f"task {task.id} submitted")
-        if any(task.inputs for task in fresh):
+        if any(task.inputs or task.data for task in fresh):
             for task in fresh:
                 if task.inputs:
                     task.state = _WAIT[task.state]
                     self.waiting.add(task)
             fresh = [task for task in fresh if not task.inputs]
+            for task in fresh:
+                task.state = _SUBMITTED
+            self.add(fresh, now)
+            return
         for task in fresh:
             task.state = _SUBMITTED
         self.queue.add_tasks(fresh)
+
+    def add(self, tasks: list[Task], now: float) -> None:
+        """Have queued tasks wait for a worker: for any, or for one that has their data.
+
+        Args:
+            tasks: The tasks.
+            now: As for `submit`.
+        """
+        if now > -math.inf:
+            for task in tasks:
+                if task.data:
+                    self.near.add(task, now)
+            tasks = [task for task in tasks if not task.data]
+        self.queue.add_tasks(tasks)
+
+    def scatter(self) -> None:
+        """Let any worker have what waits for one of its own."""
+        self.queue.put_back(self.near.take_all())
 
     def supply(self, event: InputReady) -> list[Task]:
         """Return the tasks that lacked nothing but this result, to be queued."""
@@ -98,6 +128,8 @@ class Backlog:
         for task in _waiting(event.tasks):
             task.nbytes += event.nbytes
             task.function = event.functions.get(task.id, task.function)
+            if event.place is not None:
+                task.data = [*task.data, event.place]
             if self.waiting.supply(task):
                 task.state = _READY[task.state]
                 ready.append(task)
@@ -192,7 +224,8 @@ class Backlog:
                 continue
             cancelled.append(task)
             if before is _QUEUED:
-                self.queue.items -= task.count
+                if not (self.near and self.near.remove(task)):
+                    self.queue.items -= task.count
             elif before is _POSTPONED:
                 self.postponed.items -= task.count
             elif before is _WAITING:
@@ -203,6 +236,7 @@ class Backlog:
     def entries(self) -> Iterator[Task | Bulk]:
         """Yield all that waits: tasks, and bulk jobs with items left."""
         yield from self.queue.entries()
+        yield from self.near.tasks()
         yield from self.postponed.tasks()
         yield from self.waiting.tasks()
 
@@ -211,6 +245,7 @@ class Backlog:
         queue = self.queue
         self.release(math.inf)
         self.stop_waiting()
+        self.scatter()
         tasks: list[Task] = []
         items = 0
         while (head := queue.head()) is not None:

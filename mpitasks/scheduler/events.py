@@ -66,6 +66,8 @@ TaskId = int
 FunctionId = int
 ObjectId = int
 Rank = int
+Place = tuple[Rank, int]
+"""A worker that keeps a result, and the bytes of that."""
 
 
 # IntEnum, because states are dict keys on the hot path, and the hash of a plain Enum
@@ -115,12 +117,14 @@ class Task:
         alone: Whether it shares its batch with no other task.
         inputs: The results that it needs and that are not there when it is submitted;
             each once.
+        data: The workers that keep results which it needs, and their bytes there.
         state: Changed by the scheduler only.
     """
 
     __slots__ = (
         "alone",
         "count",
+        "data",
         "function",
         "id",
         "inputs",
@@ -155,6 +159,7 @@ class Task:
         self.count = count
         self.alone = alone
         self.inputs = inputs
+        self.data: Sequence[Place] = ()
         self.state = _NEW
 
     def part(self, id: TaskId, first: int, count: int) -> Task:
@@ -324,12 +329,15 @@ class InputReady:
         tasks: The tasks that have it now. Others may be given it later.
         nbytes: What it adds to the message of each of them, in bytes.
         functions: The functions of those that need another one for it.
+        place: The worker that keeps it, and its bytes there; None if it is in the
+            messages.
     """
 
     id: ObjectId
     tasks: Sequence[Task]
     nbytes: int = 0
     functions: Mapping[TaskId, FunctionId] = _NO_FUNCTIONS
+    place: Place | None = None
 
 
 @dataclass(slots=True)

@@ -138,6 +138,7 @@ class Scheduler:
         self._ids = itertools.count() if ids is None else ids
         self._backlog = Backlog(self._ids)
         self._queue = self._backlog.queue
+        self._near = self._backlog.near
         self._profiles = policy.Profiles()
         self._assignments = Assignments()
         self._available_workers = self._assignments.available_workers
@@ -185,11 +186,17 @@ class Scheduler:
             TransitionError: The event does not fit the state; nothing changed.
         """
         self._now = now
+        sends: list[Action]
         actions: list[Action] = []
         self._handlers[type(event)](event, actions)
+        if self._near:
+            self._dated = True
+            sends = []
+            self._assign_near(sends)
+            actions = sends + actions
         if self._queue.items:
             if self._available_workers.used:
-                sends: list[Action] = []
+                sends = []
                 self._dispatch(sends)
                 actions = sends + actions
             elif self._assignments.hopeless(now):
@@ -203,7 +210,9 @@ class Scheduler:
     def _plan(self, now: float) -> None:
         """Say when to be told that time has passed."""
         assignments = self._assignments
-        self.deadline = min(self._backlog.postponed.next, assignments.overdue.next)
+        self.deadline = min(
+            self._backlog.postponed.next, assignments.overdue.next, self._near.next
+        )
         if (
             self._queue.items
             and not self._available_workers.used
@@ -294,6 +303,8 @@ class Scheduler:
         """Assert every invariant. For tests and debugging; walks everything."""
         self._assignments.check()
         self._backlog.waiting.check()
+        for task in self._near.tasks():
+            assert task.state is TaskState.QUEUED, task.state
         assert (self._queue.items > 0) == (self._queue.head() is not None)
         if self._ending is None:
             idle = self._available_workers.pick_idle()
@@ -360,10 +371,12 @@ class Scheduler:
 
     def _end_set(self, event: EndSet, actions: list[Action]) -> None:
         self._foresee_end().at = event.at
+        self._backlog.scatter()
         self._queue.recall()
 
     def _drain_requested(self, event: DrainRequested, actions: list[Action]) -> None:
         self._foresee_end().draining = True
+        self._backlog.scatter()
 
     def _foresee_end(self) -> JobEnd:
         if self._ending is None:
@@ -376,7 +389,7 @@ class Scheduler:
     def _task_submitted(self, event: TaskSubmitted, actions: list[Action]) -> None:
         task = event.task
         if task.state is not _NEW or task.inputs or not self._start(task, actions):
-            self._backlog.submit([task])
+            self._backlog.submit([task], self._since())
 
     def _start(self, task: Task, actions: list[Action]) -> bool:
         """Assign a task to an idle worker at once, if it is as simple as that.
@@ -389,6 +402,7 @@ class Scheduler:
         ending = self._ending
         if (
             not self._queue.items
+            and not task.data
             and (task.task_spec is None or limit_of(task) is None)
             and (ending is None or ending.fits(task, self._now))
         ):
@@ -401,7 +415,7 @@ class Scheduler:
         return False
 
     def _tasks_submitted(self, event: TasksSubmitted, actions: list[Action]) -> None:
-        self._backlog.submit(event.tasks)
+        self._backlog.submit(event.tasks, self._since())
 
     def _tasks_postponed(self, event: TasksPostponed, actions: list[Action]) -> None:
         self._backlog.postpone(event.tasks, event.until)
@@ -421,7 +435,7 @@ class Scheduler:
     def _input_ready(self, event: InputReady, actions: list[Action]) -> None:
         ready = self._backlog.supply(event)
         if len(ready) != 1 or not self._start(ready[0], actions):
-            self._queue.add_tasks(ready)
+            self._backlog.add(ready, self._since())
 
     def _input_gone(self, event: InputGone, actions: list[Action]) -> None:
         if event.cancelled:
@@ -498,6 +512,35 @@ class Scheduler:
         self._backlog.put_back(self._assignments.give_back(event, self._ids, self._now))
 
     # Which worker gets what.
+
+    def _since(self) -> float:
+        """Return since when tasks wait for a worker of their own; never near the end.
+
+        With an end in sight, `JobEnd` looks at all that is queued.
+        """
+        return self._now if self._ending is None else -math.inf
+
+    def _assign_near(self, actions: list[Action]) -> None:
+        """Give workers the tasks that wait for them; let others have the rest."""
+        near = self._near
+        queue = self._queue
+        available_workers = self._available_workers
+        queue.put_back(near.take_expired(self._now))
+        for rank in near.ranks():
+            worker = available_workers.get(rank)
+            if worker is None or worker.state is not WorkerState.READY:
+                queue.put_back(near.take(rank))
+                continue
+            while (task := near.first(rank)) and available_workers.has_room(worker):
+                head = queue.head()
+                if head is not None and head.priority > task.priority:
+                    break
+                near.remove(task)
+                profile = self._profiles.get(task.function)
+                seconds = math.inf if profile is None else profile.seconds
+                if self._assignments.assign(worker, [task], seconds, self._now):
+                    self._dated = True
+                actions.append(Assign(rank, [task]))
 
     def _dispatch(self, actions: list[Action]) -> None:
         queue = self._queue

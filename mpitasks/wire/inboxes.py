@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from mpitasks.wire.messages import Message
 
-__all__ = ["FRAME_BYTES", "TAG_FRAME", "Deaf", "Posted", "Probed"]
+__all__ = ["FRAME_BYTES", "TAG_FRAME", "TAG_PEER", "Deaf", "Posted", "Probed"]
 
 TAG_FRAME = 1
+TAG_PEER = 3
+"""For frames from worker to worker, which a `Posted` inbox does not hear."""
 
 FRAME_BYTES = 2048
 """The room for a frame. Longer ones travel as a buffer, behind a frame that announces
@@ -68,7 +70,8 @@ class Probed:
     sources are on other hosts.
     """
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
+    def __init__(self, comm: MPI.Intracomm, tag: int = TAG_FRAME) -> None:
+        self._tag = tag
         self._probe = comm.Iprobe
         self._receive = comm.Recv
         self._room = bytearray(FRAME_BYTES)
@@ -77,11 +80,11 @@ class Probed:
     def take(self, seconds: float) -> tuple[int, tuple[Message, Sequence[int]]] | None:
         """Return the source and what is in the frame, if one is there."""
         end = time.perf_counter() + seconds if seconds else 0.0
-        while not self._probe(MPI.ANY_SOURCE, TAG_FRAME, self._status):
+        while not self._probe(MPI.ANY_SOURCE, self._tag, self._status):
             if not end or time.perf_counter() >= end:
                 return None
         source = self._status.source
-        self._receive((self._room, MPI.BYTE), source, TAG_FRAME)
+        self._receive((self._room, MPI.BYTE), source, self._tag)
         return source, messages.unpack(self._room)
 
     def close(self) -> None:

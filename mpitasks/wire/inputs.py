@@ -14,26 +14,30 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.diagnose import describe
-from mpitasks.wire.messages import PLAIN, SHARED
+from mpitasks.wire.messages import KEPT, PLAIN, SHARED, VALUE
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
+
+    Parts = tuple[Any, list[Buffer]]
 
 __all__ = [
     "Collector",
     "Reference",
     "collecting",
     "collector",
+    "needs_kept",
     "same",
     "shared_ids",
     "take",
     "unpickle_with",
+    "with_copies",
 ]
 
 
@@ -144,6 +148,61 @@ def shared_ids(payload: Any) -> set[int]:
         for form, id, _ in frame[2]
         if form == SHARED
     }
+
+
+def needs_kept(payload: Any) -> bool:
+    """Whether a call, or an item of a chunk, needs results that workers keep."""
+    parts = payload if type(payload) is list else [(payload, 0)]
+    return any(
+        form == KEPT
+        for frame, _ in parts
+        if type(frame) is tuple and len(frame) == 4 and type(frame[2]) is list
+        for form, _, _ in frame[2]
+    )
+
+
+def with_copies(
+    payload: Any, buffers: list[Buffer], obtain: Callable[[Any], Parts]
+) -> tuple[Any, list[Buffer]]:
+    """Return a call, or the items of a chunk, with copies of kept results in it.
+
+    Args:
+        payload: As it stands in a message.
+        buffers: Its buffers.
+        obtain: Returns a copy of a kept result: its frame, and its buffers.
+    """
+    if type(payload) is not list:
+        return _with_copies(payload, buffers, obtain)
+    items = []
+    every: list[Buffer] = []
+    start = 0
+    for frame, count in payload:
+        own = buffers[start : start + count]
+        start += count
+        if needs_kept(frame):
+            frame, own = _with_copies(frame, own, obtain)
+        items.append((frame, len(own)))
+        every += own
+    return items, every
+
+
+def _with_copies(
+    parts: tuple[Any, ...], buffers: list[Buffer], obtain: Callable[[Any], Parts]
+) -> tuple[tuple[Any, ...], list[Buffer]]:
+    frame, own, inputs, token = parts
+    entries = []
+    every = buffers[:own]
+    start = own
+    for form, payload, count in inputs:
+        if form == KEPT:
+            copy, more = obtain(payload)
+            entries.append((VALUE, copy, len(more)))
+            every += more
+            continue
+        entries.append((form, payload, count))
+        every += buffers[start : start + count]
+        start += count
+    return (frame, own, entries, token), every
 
 
 def unpickle_with(parts: tuple[Any, ...], buffers: list[Buffer]) -> Any:

@@ -71,6 +71,9 @@ class LocalTransport:
         self._own.arrived.wait(limit)
         self._own.arrived.clear()
 
+    def hear_peers(self) -> None:
+        pass  # it does
+
     doze_after = 0.0
 
     def doze(self, limit: float) -> bool:

@@ -20,7 +20,8 @@ buffers)``, where `buffers` is how many of the message's buffers belong to it, a
 A frame of arguments, or of an item, with results of other tasks among them
 (`mpitasks.wire.inputs`) is a tuple ``(frame, own, inputs, token)``: of its buffers the
 first `own` belong to the frame; `inputs` has ``(form, payload, buffers)`` for each such
-result, where form is PLAIN, VALUE or SHARED; `token` is that of the references to them.
+result, where form is PLAIN, VALUE, SHARED or KEPT; `token` is that of the references to
+them.
 
 Value, in `Outcomes.values`: by default a plain value, as it is. `Outcomes.forms` names
 the others by their position, ``position: (form, buffers)``. `Result.value` has its form
@@ -32,6 +33,9 @@ beside it, PLAIN or VALUE.
     ITEMS   list of (form, payload, buffers), one for each item of a chunk, where
             form is PLAIN, VALUE or ERROR
     SHARED  id of a shared object, which stands in `Batch.functions`
+    KEPT    where the result is (`mpitasks.wire.kept.Kept`): it stays with its worker
+
+Workers send each other `Fetch` and `Fetched`, and nothing else.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.errors import TransportError
 from mpitasks.records import dataclass, field, names_of
 from mpitasks.scheduler.events import OutcomesArrived, TasksReturned, TaskSucceeded
+from mpitasks.wire.missing_buffers import check
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
@@ -53,9 +58,12 @@ __all__ = [
     "Batch",
     "Cancel",
     "EndMoved",
+    "Fetch",
+    "Fetched",
     "Goodbye",
     "Heartbeat",
     "Hello",
+    "HolderGone",
     "LogSetup",
     "Logged",
     "Lost",
@@ -64,6 +72,7 @@ __all__ = [
     "Outcomes",
     "PeerFailure",
     "Ping",
+    "Release",
     "Request",
     "Result",
     "Returned",
@@ -82,7 +91,7 @@ those that are disabled; what `logging.disable` has set; whether warnings are ca
 """
 
 CALL_PLAIN, CALL, MAP_PLAIN, STARMAP_PLAIN, MAP, STARMAP = range(6)
-PLAIN, VALUE, ERROR, LIST, ITEMS, SHARED = range(6)
+PLAIN, VALUE, ERROR, LIST, ITEMS, SHARED, KEPT = range(7)
 
 SURROUNDINGS, INITIALIZER = "<surroundings>", "<initializer>"
 SHARED_OBJECT = "<shared>"
@@ -132,6 +141,8 @@ class Welcome:
     """Until the job is ended by force."""
     margin: float = 0.0
     """How long before that everything should be finished."""
+    alone: bool = True
+    """Whether all ranks are on one host."""
     secret: bytes = b""
     """What only the ranks of the run know."""
 
@@ -197,6 +208,53 @@ class Cancel:
     """Master to worker: end these tasks, which run in a process of their own."""
 
     ids: list[int]
+
+
+@dataclass(slots=True)
+class Release:
+    """Master to worker: these kept results are needed no longer."""
+
+    ids: list[int]
+
+
+@dataclass(slots=True)
+class HolderGone:
+    """Master to worker: a worker that kept results has died."""
+
+    rank: int
+    how: str
+
+
+@dataclass(slots=True)
+class Fetch:
+    """Any rank to a worker: send me the result that you keep."""
+
+    rank: int
+    """Who asks."""
+    id: int
+
+
+@dataclass(slots=True)
+class Fetched:
+    """The answer to a `Fetch`."""
+
+    id: int
+    is_there: bool
+    buffers: Sequence[Buffer] = ()
+    """The frame and its buffers."""
+
+    @property
+    def parts(self) -> tuple[Buffer, list[Buffer]] | None:
+        """The frame and its buffers; None if the result is not there.
+
+        Raises:
+            MemoryError: One of them did not fit into memory.
+        """
+        if not self.is_there:
+            return None
+        check(self.buffers)
+        frame, *buffers = self.buffers
+        return frame, buffers
 
 
 @dataclass(slots=True)
@@ -322,6 +380,10 @@ Message = (
     | Opening
     | Logged
     | EndMoved
+    | Release
+    | HolderGone
+    | Fetch
+    | Fetched
 )
 
 ANNOUNCED_SIZES = 128
@@ -346,6 +408,10 @@ _KINDS: tuple[type, ...] = (
     Opening,
     Logged,
     EndMoved,
+    Release,
+    HolderGone,
+    Fetch,
+    Fetched,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 
@@ -391,7 +457,10 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
             message.parts,
         )
     else:
-        fields = tuple([getattr(message, name) for name in names_of(message)])
+        names = names_of(message)
+        if type(message) is Fetched:
+            buffers, names = message.buffers, names[:-1]
+        fields = tuple([getattr(message, name) for name in names])
     sizes = _sizes(buffers) if buffers else ()
     return dumps((_NUMBERS[kind], sizes, fields), 5), buffers
 

@@ -23,7 +23,14 @@ from mpitasks.errors import TransportError
 from mpitasks.wire import messages
 from mpitasks.wire.backoff import SLEEP_FIRST, SLEEP_LAST, Backoff
 from mpitasks.wire.codec import THRESHOLD, Buffer
-from mpitasks.wire.inboxes import FRAME_BYTES, TAG_FRAME, Deaf, Posted, Probed
+from mpitasks.wire.inboxes import (
+    FRAME_BYTES,
+    TAG_FRAME,
+    TAG_PEER,
+    Deaf,
+    Posted,
+    Probed,
+)
 from mpitasks.wire.messages import Announcement, Lost, Message
 from mpitasks.wire.missing_buffers import Missing
 from mpitasks.wire.transfers import Sends, take_done
@@ -114,6 +121,7 @@ class MpiTransport:
         spare_cores: Whether every rank of this node has a core of its own.
         bell: What wakes this rank and others, if the system has it.
         survives: Whether this MPI goes on when a rank dies, and says so.
+        alone: Whether all ranks are on this host.
     """
 
     def __init__(
@@ -124,7 +132,11 @@ class MpiTransport:
         wakeup: Wakeup | None = None,
         *,
         survives: bool = False,
+        alone: bool = True,
     ) -> None:
+        self._alone = alone
+        self._peers = frozenset(peers)
+        self._others: Probed | None = None  # what hears ranks beside these
         self.rank: int = comm.Get_rank()
         self._comm = comm
         self._backoff = Backoff(spare_cores, self._await_wakeup)
@@ -195,7 +207,7 @@ class MpiTransport:
             if complete is not None:
                 self._backoff.idle_since = 0.0
                 return complete
-        while (arrived := self._inbox.take(seconds)) is not None:
+        while (arrived := self._take(seconds)) is not None:
             self._backoff.idle_since = seconds = 0.0
             source, (message, sizes) = arrived
             if not sizes and source not in self._incoming:
@@ -212,6 +224,13 @@ class MpiTransport:
         if self._frames and self._backoff.idle_since:
             _reap(self._frames)  # so that nothing is on its way when it sleeps
         return None
+
+    def _take(self, seconds: float) -> Any:
+        """Return the source and what is in its frame, if one is there."""
+        arrived = self._inbox.take(seconds)
+        if arrived is None and self._others is not None:
+            arrived = self._others.take(0.0)
+        return arrived
 
     def _poll_surviving(self) -> tuple[int, Message] | None:
         """Poll; after the last message of a rank that MPI says is dead, say so."""
@@ -243,6 +262,12 @@ class MpiTransport:
         for sends in (self._frames, self._remains):
             sends[:] = still_pending(sends)
         self._buffers.sift(is_over)
+
+    def hear_peers(self) -> None:
+        if self._others is None and type(self._inbox) is not Probed:
+            self._others = Probed(self._comm, TAG_PEER)
+            if not self._alone and self._wakeup is not None:
+                self._wakeup.distrust()  # a rank of another host cannot ring it
 
     def abandon(self, rank: int) -> None:
         self._gone.add(rank)
@@ -314,7 +339,8 @@ class MpiTransport:
             self._wakeup.close()
 
     def _send_frame(self, rank: int, frame: bytes) -> None:
-        request = self._send(rank, frame, TAG_FRAME)
+        tag = TAG_FRAME if rank in self._peers else TAG_PEER
+        request = self._send(rank, frame, tag)
         if request is not None:
             self._frames.append((request, frame, rank))
 

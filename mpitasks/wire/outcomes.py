@@ -23,7 +23,7 @@ from mpitasks.wire.codec import Buffer
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.exceptions import add_note, carried, set_cause, twin
 from mpitasks.wire.interrupts import interrupts
-from mpitasks.wire.messages import ERROR, ITEMS, LIST, PLAIN, SHARED, VALUE
+from mpitasks.wire.messages import ERROR, ITEMS, KEPT, LIST, PLAIN, SHARED, VALUE
 from mpitasks.wire.missing_buffers import Missing
 
 if TYPE_CHECKING:
@@ -96,6 +96,16 @@ class Encoded(Deferred):
         self._label = label
         self._lent = False
 
+    @property
+    def is_special(self) -> bool:
+        """Whether it came from no worker, or stayed there."""
+        return isinstance(self._payload, Special)
+
+    @property
+    def nbytes(self) -> int:
+        """What it weighs in a message."""
+        return form_bytes(VALUE, self._payload, self._buffers)
+
     def lend(self) -> Form:
         """Return it as it stands in a message, for another task.
 
@@ -120,7 +130,7 @@ class Encoded(Deferred):
 
 
 class Special:
-    """In the place of the payload of an `Encoded` outcome that came from no worker."""
+    """In the place of the payload of an `Encoded` outcome that no worker has sent."""
 
     __slots__ = ()
 
@@ -367,10 +377,13 @@ def split_items(
         start += count
 
 
+_WEIGHTLESS = (PLAIN, SHARED, KEPT)
+
+
 def form_bytes(form: int, payload: Any, buffers: list[Buffer]) -> int:
     """Return what an outcome weighs in a message; plain values weigh nothing."""
     frames = payload if form == ITEMS else [(form, payload, 0)]
-    own = sum(len(frame) for kind, frame, _ in frames if kind not in (PLAIN, SHARED))
+    own = sum(len(frame) for kind, frame, _ in frames if kind not in _WEIGHTLESS)
     return own + sum(map(len, buffers))
 
 

@@ -60,6 +60,12 @@ class Transport(Protocol):
         come: see `mpitasks.wire.backoff`. May be called by several threads.
         """
 
+    def hear_peers(self) -> None:
+        """Receive from any rank from now on, and not only from the master.
+
+        Messages of other workers that came before are received as well.
+        """
+
     doze_after: float
     """Seconds without a message after which `doze` misses no wake-up."""
 

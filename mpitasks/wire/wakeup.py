@@ -76,6 +76,10 @@ class Wakeup:
             self._drain()
         return not self._silent
 
+    def distrust(self) -> None:
+        """Ranks that cannot ring here may send messages from now on."""
+        self._silent.add(-1)
+
     def ring(self, rank: int) -> None:
         """Wake the rank, if it sleeps and can be reached."""
         with contextlib.suppress(OSError):  # not there, or its bell rings already

@@ -26,7 +26,9 @@ from mpitasks.worker.listener import (
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.outcomes import Form
     from mpitasks.worker.speaker import Speaker
+    from mpitasks.worker.state import Call
 
 __all__ = ["Isolation"]
 
@@ -126,12 +128,14 @@ class Isolation:
         calls = self._worker.state.inside()
         if self._joint:
             for call, form in zip(calls[first:], forms, strict=False):
+                form = self._kept(call, form)
                 replies.add(call[0], call[1], 1, form, seconds / len(forms))
                 self._note_drawn(call[0])
             return
         task_id, function_id, mode, *_ = calls[0]
         if mode in (CALL_PLAIN, CALL):
             [form] = forms
+            form = self._kept(calls[0], form)
             replies.add(task_id, function_id, 1, form, seconds)
         else:
             values = [f[1] if f[0] == PLAIN else Sealed(f) for f in forms]
@@ -141,6 +145,13 @@ class Isolation:
         self._note_drawn(task_id)
         if not last:
             replies.flush(0)
+
+    def _kept(self, call: Call, form: Form) -> Form:
+        """Return what to report of a call: perhaps that its result is kept here."""
+        worker = self._worker
+        if not worker.state.spec_of(call).keep:
+            return form
+        return worker.kept.keep(call[0], form)
 
     def _note_drawn(self, task_id: int) -> None:
         if self._sandbox.drew():

@@ -16,22 +16,26 @@ from collections.abc import Callable
 from time import perf_counter  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.errors import DataLost
 from mpitasks.forks import EndOfChild
 from mpitasks.randomness import Draw, place_at, refuse_thread
 from mpitasks.runner.chunks import Chunk
 from mpitasks.runner.damage import put_back
 from mpitasks.runner.execution import run_call, with_limit
 from mpitasks.task_spec import TaskSpec, isolated
+from mpitasks.wire.inputs import needs_kept, with_copies
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
+    MAP,
     MASTER,
+    STARMAP,
     Batch,
     Goodbye,
     Request,
 )
 from mpitasks.wire.missing_buffers import check
-from mpitasks.wire.outcomes import encode_error, encode_items
+from mpitasks.wire.outcomes import Sealed, encode_error, encode_items
 from mpitasks.worker.listener import Listener
 from mpitasks.worker.speaker import Speaker
 from mpitasks.worker.state import Leave, Open, Phase, Run
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _CALLS = (CALL_PLAIN, CALL)
+_FRAMED = (CALL, MAP, STARMAP)
 _IDLE = Phase.IDLE
 
 
@@ -119,9 +124,7 @@ class Worker(Speaker):
             if type(message) is Request and not isolated(message.task_spec):
                 self._run_single(message)
                 continue
-            urgent = state.receive(message)
-            if urgent is not None:
-                self._attend(urgent)
+            self.receive(*arrived)
 
     def _perform(self, action: Action) -> None:
         if type(action) is Run:
@@ -154,6 +157,8 @@ class Worker(Speaker):
         started = clock()
         form = self._call(function_id, mode, payload, [])
         seconds = clock() - started
+        if state.spec is not None and state.spec.keep:
+            form = self.kept.keep(task_id, form)
         if state.drew:
             state.drew = False
             replies.add(task_id, function_id, 1, form, seconds)
@@ -183,6 +188,18 @@ class Worker(Speaker):
             if started > replies.due:
                 replies.flush_due()
             own = state.take_buffers(count) if count else []
+            if mode in _FRAMED and type(payload) is not bytes and needs_kept(payload):
+                try:
+                    payload, own = self._with_copies(payload, own)
+                except (DataLost, MemoryError) as error:
+                    form, items = encode_error(error, self._where), 1
+                    if mode != CALL:
+                        items = len(payload)
+                        form = encode_items([Sealed(form)] * items, self._where)
+                    replies.add(task_id, function_id, items, form, 0.0)
+                    continue
+                state.replace(payload, len(own))
+                started = clock()  # what it took to get them is not the task's
             if state.spec is not None and state.spec.isolate:
                 self._isolate(own)
                 started = clock()
@@ -190,6 +207,8 @@ class Worker(Speaker):
             if mode in _CALLS:
                 form = self._call(function_id, mode, payload, own)
                 items, ended = 1, clock()
+                if state.spec is not None and state.spec.keep:
+                    form = self.kept.keep(task_id, form)
             else:
                 self._since = started
                 values = self._map(function_id, mode, payload, own)
@@ -205,6 +224,14 @@ class Worker(Speaker):
         replies.flush(1)
         replies.settle()
         state.finish()
+
+    def _with_copies(
+        self, payload: Any, buffers: list[Buffer]
+    ) -> tuple[Any, list[Buffer]]:
+        """Return a call, or items of a chunk, with copies of the kept results in it."""
+        return with_copies(
+            payload, buffers, lambda kept: self.kept.obtain(kept, self.take_in)
+        )
 
     def disown(self) -> None:
         """In a forked child: user code must not come back into the loop from there.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import perf_counter  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire.messages import ERROR, ITEMS, MASTER, PLAIN, Outcomes, Result
+from mpitasks.wire.messages import ERROR, ITEMS, MASTER, PLAIN, VALUE, Outcomes, Result
 from mpitasks.wire.outcomes import encode_error, form_bytes
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
 """How long large results get to leave before the next task starts, and at which rate
 they are taken to leave: while user code runs, only the listener drives their transfer,
 and it looks rarely. They get no more: rank 0 may have other things to do."""
+
+
+_BARE = (PLAIN, VALUE)
 
 
 class Replies:
@@ -133,7 +136,7 @@ class Replies:
     ) -> None:
         """Send the outcome of a request at once: as `add` and `flush`."""
         kind, value, buffers = form
-        if kind == ERROR or buffers:
+        if kind not in _BARE or buffers:
             self.add(task_id, function_id, 1, form, seconds)
             self.flush(1)
             return

@@ -15,16 +15,18 @@ from time import monotonic, perf_counter, sleep  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.runner.mirror import FunctionTable
-from mpitasks.wire.messages import MASTER, Heartbeat, PeerFailure
+from mpitasks.wire.messages import MASTER, Heartbeat, Lost, PeerFailure
 from mpitasks.wire.outcomes import encode_items
+from mpitasks.worker.kept_results import KeptResults
 from mpitasks.worker.orphan import perish
 from mpitasks.worker.replies import Replies
-from mpitasks.worker.state import Foresee, Phase, Send, WorkerState
+from mpitasks.worker.state import Foresee, Phase, Send, Tell, WorkerState
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from mpitasks.runner.chunks import Chunk
+    from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
     from mpitasks.worker.state import Urgent
 
@@ -48,6 +50,7 @@ class Speaker:
         state: What the worker holds, and how far it is.
         functions: Those that were sent.
         replies: What it says of its calls.
+        kept: The results that it keeps.
         signs: Whether it sends heartbeats without being asked.
         foresee: Told of another end of the job: the seconds until then, and the margin.
         cut_inside: Cuts what is in the sandbox, as `Chunk.cut` does.
@@ -68,6 +71,7 @@ class Speaker:
         self.state = WorkerState(transport.rank)
         self.functions = FunctionTable(main)
         self.replies = Replies(transport)
+        self.kept = KeptResults(transport, self.lock)
         self.signs = False
         self.foresee: Callable[[float, float], object] = lambda seconds, margin: None
         self.cut_inside: Callable[[], int | None] = lambda: None
@@ -178,14 +182,27 @@ class Speaker:
         while self._peer_failures:
             self._transport.send(MASTER, self._peer_failures.popleft())
 
-    def take_in(self) -> None:
-        """Send what does not wait for results, and receive one message."""
+    def take_in(self) -> bool:
+        """Send what does not wait for results, and receive one message, if one came.
+
+        Returns:
+            Whether one did.
+        """
         self.say_what_waits()
         arrived = self._transport.poll()
-        if arrived is not None:
-            action = self.state.receive(arrived[1])
-            if action is not None:
-                self._attend(action)
+        if arrived is None:
+            return False
+        self.receive(*arrived)
+        return True
+
+    def receive(self, source: int, message: Message) -> None:
+        """Take a message in, and do what cannot wait for the end of a task."""
+        if type(message) is Lost and source != MASTER:
+            self.kept.lose(source)
+            return
+        action = self.state.receive(message)
+        if action is not None:
+            self._attend(action)
 
     def _attend(self, action: Urgent) -> None:
         """Do what cannot wait for the end of a task."""
@@ -193,5 +210,7 @@ class Speaker:
             self._transport.send(MASTER, action.message)
         elif type(action) is Foresee:
             self.foresee(action.seconds_left, action.margin)
+        elif type(action) is Tell:
+            self.kept.receive(action.message)
         else:
             perish()

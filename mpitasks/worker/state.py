@@ -21,16 +21,21 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.errors import InternalError
 from mpitasks.records import dataclass
 from mpitasks.task_spec import Origin, TaskSpec
+from mpitasks.wire.inputs import needs_kept
 from mpitasks.wire.messages import (
     CALL,
     CALL_PLAIN,
     Batch,
     Cancel,
     EndMoved,
+    Fetch,
+    Fetched,
     Heartbeat,
+    HolderGone,
     Lost,
     Opening,
     Ping,
+    Release,
     Request,
     Returned,
     Shutdown,
@@ -50,6 +55,7 @@ __all__ = [
     "Phase",
     "Run",
     "Send",
+    "Tell",
     "Urgent",
     "WorkerState",
 ]
@@ -99,6 +105,13 @@ class Foresee:
 
 
 @dataclass(slots=True)
+class Tell:
+    """Tell this to whatever keeps results (`mpitasks.worker.kept_results`)."""
+
+    message: Fetch | Fetched | Release | HolderGone
+
+
+@dataclass(slots=True)
 class Open:
     """An Executor begins: follow how `logging` is set up on rank 0."""
 
@@ -117,7 +130,7 @@ class Perish:
     """End at once: the master is dead."""
 
 
-Urgent = Send | Foresee | Perish
+Urgent = Send | Foresee | Perish | Tell
 """What is done whatever the worker is doing."""
 
 Action = Run | Open | Leave
@@ -191,6 +204,13 @@ class WorkerState:
             self._revoke(message.ids)
         elif type(message) is EndMoved:
             return Foresee(message.seconds_left, message.margin)
+        elif (
+            type(message) is Fetch
+            or type(message) is Fetched
+            or type(message) is Release
+            or type(message) is HolderGone
+        ):
+            return Tell(message)
         elif self.phase is _STOPPED:
             raise InternalError(f"a worker was sent {message!r} after its end")
         elif type(message) is Request:
@@ -283,6 +303,12 @@ class WorkerState:
                     continue
             self.begun += 1
             return call
+
+    def replace(self, payload: Any, count: int) -> None:
+        """The call that runs has another payload, and that many buffers."""
+        self._expect(_CALLS)
+        id, function, mode, _, _ = self._calls[self._at - 1]
+        self._calls[self._at - 1] = id, function, mode, payload, count
 
     def take_buffers(self, count: int) -> list[Buffer]:
         """Return the buffers of the call that runs, which are the next ones."""
@@ -419,5 +445,5 @@ def batch_of(request: Request) -> Batch:
 
 
 def _is_simple(call: Call) -> bool:
-    """Whether it is no chunk, and has no buffers."""
-    return call[2] in (CALL_PLAIN, CALL) and not call[4]
+    """Whether it is no chunk, has no buffers, and needs no kept results."""
+    return call[2] in (CALL_PLAIN, CALL) and not call[4] and not needs_kept(call[3])

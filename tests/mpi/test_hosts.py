@@ -73,7 +73,9 @@ def test_contract_over_two_hosts(mpi: Mpi, two_hosts: Hosts, launch: Launch) -> 
     assert " passed, 0 failed" in outcome.out, str(outcome)
 
 
-@pytest.mark.parametrize("name", ["shared_objects", "futures_as_arguments"])
+@pytest.mark.parametrize(
+    "name", ["shared_objects", "futures_as_arguments", "kept_results"]
+)
 def test_data_over_two_hosts(
     mpi: Mpi, two_hosts: Hosts, launch: Launch, name: str
 ) -> None:

@@ -1,0 +1,184 @@
+"""Kept results, as rank 0 knows them: where they are, and what becomes of them.
+
+A `KeptResult` stands for a result in the memory of a worker. It is in the place of the
+payload of an outcome, and in the messages of the tasks that need the result, which are
+sent where that is (`mpitasks.wire.kept`). When nothing refers to it any more, the
+worker is told to let go of the result. When the worker dies, the result is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.errors import DataLost
+from mpitasks.wire.interrupts import interrupts
+from mpitasks.wire.kept import Kept, Parts, read
+from mpitasks.wire.messages import VALUE
+from mpitasks.wire.outcomes import Encoded, Failure, Special, decode_outcome
+from mpitasks.wire.peer_memory import own_origin
+
+if TYPE_CHECKING:
+    from mpitasks.scheduler.events import Rank
+    from mpitasks.wire.messages import Fetched
+
+__all__ = ["KeptResult", "KeptResults"]
+
+
+class KeptResult(Special):
+    """A result that a worker keeps, in the place of the payload of an outcome.
+
+    Attributes:
+        at: Where it is.
+        nbytes: What it weighs.
+        lost: How it was lost; None while it is there.
+        fetched: The answer to a `Fetch` of it, when that is there.
+    """
+
+    __slots__ = ("__weakref__", "_owner", "at", "fetched", "label", "lost", "nbytes")
+
+    def __init__(self, at: Kept, label: str | None, owner: KeptResults) -> None:
+        self.at = at
+        self.nbytes = at.nbytes
+        self.label = label
+        self.lost: str | None = None
+        self.fetched: Fetched | None = None
+        self._owner = owner
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks that have it."""
+        if self.lost is not None:
+            return ()
+        # In the mode with one process, the worker is a thread of rank 0.
+        is_here = self.at.origin.pid == os.getpid() and self.at.origin == own_origin()
+        return (0 if is_here else self.at.rank,)
+
+    @property
+    def outcome(self) -> Encoded:
+        """What its future comes to."""
+        return Encoded(VALUE, self, [])
+
+    def check(self) -> None:
+        """Look whether it is there.
+
+        Raises:
+            DataLost: It is not.
+        """
+        if self.lost is not None:
+            name = "" if self.label is None else f" ({self.label!r})"
+            raise DataLost(
+                f"the result that task {self.at.id}{name} left on rank {self.at.rank} "
+                f"is lost: {self.lost}; run the call again, or let its result come to "
+                f"rank 0, without keep=True"
+            )
+
+    def fetch(self) -> Any:
+        """Return a copy of the result, or a `Failure`."""
+        try:
+            frame, buffers = self._owner.obtain(self)
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            return Failure(error)
+        return decode_outcome(VALUE, frame, buffers, self.label)
+
+    def __reduce__(self) -> Any:
+        """In a message to a worker, it is what the worker must know."""
+        return Kept, tuple(self.at)
+
+    # At the end of the interpreter the module's names are gone.
+    def __del__(self) -> None:
+        self._owner.released.append((self.at.rank, self.at.id))
+
+
+class KeptResults:
+    """The kept results of a run.
+
+    Args:
+        near: Workers whose memory may be readable here.
+
+    Attributes:
+        released: Workers, and results of theirs that are needed no longer. Whoever lets
+            go of a result appends to it, under any lock.
+        ask: Asks a worker for a result, and returns when its answer is there, or the
+            worker is gone. Called under no lock.
+    """
+
+    def __init__(self, near: Container[Rank]) -> None:
+        self._near = near
+        self._alive: dict[Rank, weakref.WeakValueDictionary[int, KeptResult]] = {}
+        self._unreadable: set[Rank] = set()
+        self._gone: dict[Rank, str] = {}
+        self._has_ended = False
+        self.released: deque[tuple[Rank, int]] = deque()
+        self.ask: Callable[[KeptResult], object] = lambda kept: None
+
+    def add(self, at: Kept, label: str | None) -> Encoded:
+        """Return the outcome of a task that left its result with its worker."""
+        kept = KeptResult(at, label, self)
+        self._alive.setdefault(at.rank, weakref.WeakValueDictionary())[at.id] = kept
+        kept.lost = self._gone.get(at.rank)
+        return kept.outcome
+
+    @property
+    def any(self) -> bool:
+        """Whether a worker keeps a result, or is to be told that it need not."""
+        return bool(self.released) or any(self._alive.values())
+
+    def take_released(self) -> dict[Rank, list[int]]:
+        """Return what workers are to let go of, and forget it."""
+        released: dict[Rank, list[int]] = {}
+        while self.released:
+            rank, id = self.released.popleft()
+            if rank not in self._gone and not self._has_ended:
+                released.setdefault(rank, []).append(id)
+        return released
+
+    def end(self) -> None:
+        """The workers are told to stop: whatever they keep, they let go of."""
+        self._has_ended = True
+        for rank in list(self._alive):
+            self.lose(rank, "the run is over")
+
+    def lose(self, rank: Rank, how: str) -> bool:
+        """A worker is gone, with what it kept; return whether that was anything."""
+        self._gone[rank] = how
+        lost = self._alive.pop(rank, None)
+        for kept in [] if lost is None else list(lost.values()):
+            kept.lost = how
+        return bool(lost)
+
+    def take(self, rank: Rank, message: Fetched) -> None:
+        """Take in the answer of a worker."""
+        alive = self._alive.get(rank)
+        kept = None if alive is None else alive.get(message.id)
+        if kept is not None:
+            kept.fetched = message
+
+    def obtain(self, kept: KeptResult) -> Parts:
+        """Return a copy of a result.
+
+        Raises:
+            DataLost: It is gone.
+            MemoryError: There is no room for it.
+        """
+        kept.check()
+        rank = kept.at.rank
+        if rank in self._near and rank not in self._unreadable:
+            parts = read(kept.at)
+            if parts is not None:
+                return parts
+        self.ask(kept)
+        kept.check()
+        answer, kept.fetched = kept.fetched, None
+        parts = None if answer is None else answer.parts
+        if parts is None:
+            kept.lost = "its worker does not have it any more"
+            kept.check()
+            raise AssertionError
+        self._unreadable.add(rank)  # it is alive, and yet it was not read
+        return parts
