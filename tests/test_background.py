@@ -35,6 +35,7 @@ class FakeEventLoop:
         self.doze_after = 1e-3
         self.rings = False
         self.has_inbox = False
+        self.keeps_results = False
         self.nudged = threading.Semaphore(0)
         self.dozed = threading.Semaphore(0)
 
@@ -124,6 +125,19 @@ def test_it_turns_when_it_is_woken_for_work_that_is_done_already(
         pass
     thread.wake()
     assert event_loop.nudged.acquire(timeout=120)
+
+
+def test_it_looks_now_and_then_while_workers_keep_results(
+    thread: Background, event_loop: FakeEventLoop
+) -> None:
+    event_loop.outstanding = 0
+    event_loop.keeps_results = True
+    thread.wake()
+    reach(lambda: thread.rest == ASLEEP)
+    while event_loop.nudged.acquire(blocking=False):
+        pass
+    for _ in range(2):  # nobody wakes it
+        assert event_loop.nudged.acquire(timeout=120)
 
 
 def test_it_does_not_turn_beside_a_drive_with_nothing_outstanding(

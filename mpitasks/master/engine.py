@@ -370,6 +370,8 @@ class Engine:
         if self.completion.again:
             self._try_again()
         if self._arrived:
+            # What holds a result that is passed on decides whether it must be copied.
+            actions = action = task = None  # type: ignore[assignment]
             self.passing.pass_on()
 
     def _tell(self, rank: Rank) -> None:

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.errors import DataLost
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.kept import Kept, Parts, read
-from mpitasks.wire.messages import VALUE
+from mpitasks.wire.messages import KEPT, VALUE
 from mpitasks.wire.outcomes import Encoded, Failure, Special, decode_outcome
+from mpitasks.wire.ownership import held_by_one
 from mpitasks.wire.peer_memory import own_origin
 
 if TYPE_CHECKING:
     from mpitasks.scheduler.events import Rank
     from mpitasks.wire.messages import Fetched
 
-__all__ = ["KeptResult", "KeptResults"]
+__all__ = ["KeptResult", "KeptResults", "mark_last_uses"]
 
 
 class KeptResult(Special):
@@ -35,16 +36,27 @@ class KeptResult(Special):
         at: Where it is.
         nbytes: What it weighs.
         lost: How it was lost; None while it is there.
+        is_last: Whether the task that is being sent is the last one that needs it.
         fetched: The answer to a `Fetch` of it, when that is there.
     """
 
-    __slots__ = ("__weakref__", "_owner", "at", "fetched", "label", "lost", "nbytes")
+    __slots__ = (
+        "__weakref__",
+        "_owner",
+        "at",
+        "fetched",
+        "is_last",
+        "label",
+        "lost",
+        "nbytes",
+    )
 
     def __init__(self, at: Kept, label: str | None, owner: KeptResults) -> None:
         self.at = at
         self.nbytes = at.nbytes
         self.label = label
         self.lost: str | None = None
+        self.is_last = False
         self.fetched: Fetched | None = None
         self._owner = owner
 
@@ -88,11 +100,29 @@ class KeptResult(Special):
 
     def __reduce__(self) -> Any:
         """In a message to a worker, it is what the worker must know."""
-        return Kept, tuple(self.at)
+        return Kept, (*self.at[:-1], self.is_last)
 
     # At the end of the interpreter the module's names are gone.
     def __del__(self) -> None:
         self._owner.released.append((self.at.rank, self.at.id))
+
+
+def mark_last_uses(payload: Any, rank: Rank, *, may_need_again: bool) -> None:
+    """Say which kept results nobody needs but a call that is about to be sent.
+
+    Its worker then gives it their memory, if it is the worker that keeps them, instead
+    of a copy. Where in doubt, it gets a copy.
+
+    Args:
+        payload: The arguments of the call, as in a message.
+        rank: The worker that it is sent to.
+        may_need_again: Whether the call may be sent again after it has begun.
+    """
+    for entry in payload[2]:
+        if entry[0] == KEPT:
+            entry[1].is_last = (
+                not may_need_again and entry[1].at.rank == rank and held_by_one(entry)
+            )
 
 
 class KeptResults:

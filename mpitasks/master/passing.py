@@ -71,11 +71,12 @@ class Passing:
         self._passes_on = True
         try:
             while self.arrived:
-                self._take_arrived(self.arrived.popleft())
+                self._take_arrived()
         finally:
             self._passes_on = False
 
-    def _take_arrived(self, arrived: Arrived) -> None:
+    def _take_arrived(self) -> None:
+        arrived = self.arrived.popleft()
         for inputs, _ in arrived.users:
             if inputs.task.state is not _WAITING:
                 arrived = self._leave_out(arrived)
@@ -86,7 +87,10 @@ class Passing:
         if outcome is CANCELLED or has_failed(outcome):
             self._lose_input(arrived, outcome)
         elif (prepared := quick(outcome)) is not None:
-            self._give_input(arrived, prepared)
+            event = self._give_input(arrived, prepared)
+            # Nothing here is to hold the result any more: see `mark_last_uses`.
+            del arrived, outcome, prepared, inputs
+            self._handle(event)
         else:
             self._prepare_later(arrived)
 
@@ -112,7 +116,8 @@ class Passing:
                 tasks.append(inputs.task)
         self._handle(InputGone(arrived.id, tasks, outcome is CANCELLED))
 
-    def _give_input(self, arrived: Arrived, prepared: Prepared) -> None:
+    def _give_input(self, arrived: Arrived, prepared: Prepared) -> InputReady:
+        """Give tasks a result that they need; return the event that tells of it."""
         tasks = []
         functions = {}
         for inputs, index in arrived.users:
@@ -125,9 +130,8 @@ class Passing:
                 functions[task.id] = task.payload.target_of(task).id
             if inputs.is_complete:
                 task.payload.fill(task)
-        self._handle(
-            InputReady(arrived.id, tasks, prepared.nbytes, functions, prepared.place)
-        )
+        place = prepared.place
+        return InputReady(arrived.id, tasks, prepared.nbytes, functions, place)
 
     def _prepare(self, arrived: Arrived) -> None:
         """Look into a result: called without the lock, since that is code of the user.
@@ -177,7 +181,7 @@ class Passing:
             if after is not before:
                 task.payload.widen(task, after)
             ready.append(user)
-        self._give_input(arrived._replace(users=ready), prepared)
+        self._handle(self._give_input(arrived._replace(users=ready), prepared))
         if again:
             self._prepare_later(arrived._replace(users=again))
 

@@ -261,6 +261,7 @@ class Call(Future):
                 return
             payload = codec.encode_plain((payload, {}))
         frame, buffers = inputs.around(payload, self.buffers)
+        inputs.forms = []  # nothing but the call holds the results now
         self.wire = (id, function, CALL, frame, len(buffers))
         if buffers:
             self.buffers = buffers

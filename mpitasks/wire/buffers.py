@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BufferPool", "is_lent"]
+__all__ = ["BufferPool", "is_lent", "lent"]
 
 Block = np.ndarray[Any, Any]
 
@@ -87,6 +87,30 @@ class BufferPool:
 def is_lent(array: Block) -> bool:
     """Whether the array is one that a pool has handed out, memory and all."""
     return id(array) in _lent
+
+
+def lent(view: memoryview) -> Block:
+    """Return an array over memory that nothing else refers to: as a pool hands it out.
+
+    Args:
+        view: The memory, writable.
+    """
+    array = np.frombuffer(view, np.uint8)
+    link: Any = view.obj
+    while type(link) is np.ndarray:  # memory that goes from task to task is lent once
+        if is_lent(link):
+            if _span(link) == _span(array):
+                return link
+            break
+        link = link.base
+    number = id(array)
+    _lent.add(number)
+    weakref.finalize(array, _lent.discard, number).atexit = False
+    return array
+
+
+def _span(array: Block) -> tuple[int, int]:
+    return array.ctypes.data, array.nbytes
 
 
 def _rounded(nbytes: int) -> int:

@@ -38,6 +38,7 @@ class Kept(NamedTuple):
         spans: Where its buffers are.
         origin: The process.
         names: The globals of the script that the frame refers to.
+        is_last: Whether the task at hand is the last one that needs it.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Kept(NamedTuple):
     spans: tuple[Span, ...]
     origin: Origin
     names: tuple[str, ...]
+    is_last: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -68,14 +70,25 @@ def read(kept: Kept) -> Parts | None:
     return buffers[0], buffers[1:]
 
 
-def copy_of(parts: Parts) -> Parts:
+def copy_of(parts: Parts, *, is_last: bool = False) -> Parts:
     """Return a result of this process with buffers of its own.
+
+    Args:
+        parts: The result.
+        is_last: Whether nobody else needs it: then its memory is given away.
 
     Raises:
         MemoryError: There is no room for it.
     """
+    from mpitasks.wire.buffers import lent
+
     frame, buffers = parts
-    return frame, [copied(buffer) for buffer in buffers]
+    return frame, [
+        lent(memoryview(buffer))
+        if is_last and not memoryview(buffer).readonly
+        else copied(buffer)
+        for buffer in buffers
+    ]
 
 
 def names_in(frame: bytes) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mpitasks.wire.buffers import BufferPool
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["copied", "is_inert", "own", "unshared"]
+__all__ = ["copied", "held_by_one", "is_inert", "own", "unshared"]
 
 _DEPTH = 3
 _LENGTH = 256
@@ -107,6 +107,11 @@ def unshared(buffer: Buffer) -> bool:
     return kind is bytearray or _owned(buffer.obj)
 
 
+def held_by_one(entry: tuple[Any, ...]) -> bool:
+    """Whether nothing but this tuple refers to its second part."""
+    return _counts_are_true() and _holders(entry, _second) <= _least(_second)
+
+
 def _owned(link: Any) -> bool:
     """Whether an array, to which there is one way, owns its memory, or by one way."""
     from mpitasks.wire.arrays import Writable
@@ -145,6 +150,10 @@ def _base(array: Any) -> Any:
     return array.base
 
 
+def _second(entry: tuple[Any, ...]) -> Any:
+    return entry[1]
+
+
 def _wrapped(writable: Any) -> Any:
     return writable.base
 
@@ -164,6 +173,8 @@ def _least(step: Callable[[Any], Any]) -> int:
     if least is None:
         if step is _exporter:
             sample: Any = memoryview(bytearray(1))
+        elif step is _second:
+            sample = 0, bytearray(1), 0
         else:
             import numpy as np
 

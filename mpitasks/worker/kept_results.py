@@ -125,7 +125,8 @@ class KeptResults:
 
         held = None
         if kept.rank == self._transport.rank:
-            held = self._held.get(kept.id)
+            take = self._held.pop if kept.is_last else self._held.get
+            held = take(kept.id, None)
             if held is None:
                 raise _lost(kept, "its worker does not have it any more")
         elif kept.rank in self._gone:
@@ -133,7 +134,10 @@ class KeptResults:
         if held is not None or kept.rank not in self._unreadable:
             self._lock.release()
             try:
-                parts = read(kept) if held is None else copy_of(held)
+                if held is None:
+                    parts = read(kept)
+                else:
+                    parts = copy_of(held, is_last=kept.is_last)
             finally:
                 self._lock.acquire()
             if parts is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import time
 
 import numpy as np
 
@@ -107,6 +108,26 @@ def shared_sum(array, table):
     return float(array[0] + table[0])
 
 
+def opened(path):
+    while not os.path.exists(path):
+        time.sleep(0.002)
+
+
+def marked(gate=None, count=BIG):
+    array = np.zeros(count)
+    array[0] = array.ctypes.data
+    return array
+
+
+def step(array):
+    array[1] += 1
+    return array
+
+
+def is_where_it_was(array):
+    return array[0] == array.ctypes.data, float(array[1])
+
+
 def main(options):
     with mt.Executor(**options) as ex:
         keep = ex.with_options(keep=True)
@@ -197,6 +218,21 @@ def main(options):
             check("no maps", "submit" in str(error), True)
         else:
             check("no maps", "mapped", "refused")
+
+        gate = f"{path}-gate"
+        moved = keep.submit(marked, ex.submit(opened, gate))
+        for _ in range(10):
+            moved = keep.submit(step, moved)
+        moved = ex.submit(is_where_it_was, moved)
+        open(gate, "w").close()  # all are submitted, and only the last is referred to
+        is_there, steps = moved.result()
+        goes_on = ex.num_workers == 1 and not options
+        check("memory of a chain", bool(is_there) or not goes_on, True)
+        check("steps of a chain", steps, 10.0)
+        held = keep.submit(marked)
+        spent = ex.submit(step, held)
+        check("copied", ex.submit(is_where_it_was, held).result()[1], 0.0)
+        check("its own", float(spent.result()[1]), 1.0)
 
         state = keep.submit(full, 0)
         for _ in range(50):
