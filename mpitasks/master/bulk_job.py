@@ -203,6 +203,8 @@ class BulkJob:
             return True
         if found.fault is not None or not all(one.done() for one in found.futures):
             return False
+        if any(one.is_kept for one in found.futures):
+            return False  # it goes where that is, and not many of them at once
         item.found = None
         inputs = Inputs()
         source = self.source
@@ -454,6 +456,23 @@ class BulkJob:
         """All inputs of such an item are there: make it ready to be sent."""
         inputs = self._inputs.pop(task.start)
         self._put(inputs, self._sent[task.start][0])
+
+    def unfill(self, task: Task) -> Inputs | None:
+        """Take all inputs of such an item out again, the reverse of `fill`."""
+        items = self._sent.get(task.start)
+        if items is None or type(items[0]) is not Packed:
+            return None
+        item = items[0]
+        if type(item.frame) is not tuple:
+            return None
+        inputs = self._inputs[task.start] = Inputs.again(task, item.frame, item.buffers)
+        item.frame, own, _, _ = item.frame
+        item.buffers = item.buffers[:own]
+        return inputs
+
+    def replace_task(self, task: Task) -> None:
+        """The latest attempt at such an item is another task."""
+        self.waiting[task.start] = task
 
     def _put(self, inputs: Inputs, item: Any) -> None:
         """Put results into an item, all of which are there."""

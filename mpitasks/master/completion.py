@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpitasks.errors import TooManyFailures
+from mpitasks.errors import DataLost, TooManyFailures
 from mpitasks.master import future, lost_tasks
 from mpitasks.master.retry import Again, next_attempt
 from mpitasks.wire.diagnose import describe
@@ -77,6 +77,8 @@ class Completion:
             under it.
         defer: Has something called when no lock is held.
         enter: Calls something under the lock.
+        run_again: Runs a task again whose kept input was lost, and returns whether that
+            makes sense; called under the lock. None if the run ends with a rank.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Completion:
         self.failed: Callable[[Task, BaseException], Step] | None = None
         self.defer: Callable[[Step], None] = lambda step: step()
         self.enter: Callable[[Step], None] = lambda step: step()
+        self.run_again: Callable[[Task], bool] | None = None
 
     def take_excess(self) -> Excess | None:
         """Return why the run is to be halted, if it is; failures no longer count."""
@@ -134,7 +137,7 @@ class Completion:
             if form != PLAIN:
                 label = task.payload.options.label
                 value = (
-                    self._kept.add(value, label)
+                    self._kept.add(value, task)
                     if form == KEPT
                     else undecoded(form, value, own, label)
                 )
@@ -264,6 +267,7 @@ class Completion:
         return (
             self.failed is not None
             or payload.options.retries > 0
+            or (self.run_again is not None and bool(task.data))
             or payload.history(task) is not None
         )
 
@@ -284,9 +288,11 @@ class Completion:
         """Decide whether a failure is final. Called without the lock."""
         again: Again | None = None
         note: Step | None = None
+        lacks_input = False
         try:
             error = error_of(outcome)
-            if task.payload.wanted:
+            lacks_input = isinstance(error, DataLost) and bool(task.data)
+            if task.payload.wanted and not lacks_input:
                 again = next_attempt(
                     task, error, self._ids, crashed=crashed, alone=alone
                 )
@@ -298,12 +304,22 @@ class Completion:
                 raise
             outcome = Failure(wrong)
         finally:  # also if it was interrupted: then this is final
-            self.enter(functools.partial(self._decided, task, outcome, again, note))
+            step = functools.partial(self._decided, task, outcome, again, note)
+            self.enter(functools.partial(step, lacks_input=lacks_input))
 
     def _decided(
-        self, task: Task, outcome: Any, again: Again | None, note: Step | None
+        self,
+        task: Task,
+        outcome: Any,
+        again: Again | None,
+        note: Step | None,
+        *,
+        lacks_input: bool,
     ) -> None:
         self.undecided.discard(task)
+        if lacks_input and self.run_again is not None and self.run_again(task):
+            self.retries += 1  # so that it does not count as failed
+            return
         if again is not None:
             self.again.append(again)
             self.retries += 1
@@ -323,4 +339,5 @@ def _single(chunk: Task, at: int) -> Task:
     """Return a task for one item of a chunk."""
     one = chunk.part(chunk.id, at, 1)
     one.alone = chunk.alone
+    one.data = chunk.data
     return one

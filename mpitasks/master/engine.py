@@ -25,6 +25,7 @@ from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
 from mpitasks.master.kept_results import KeptResults
+from mpitasks.master.lineage import Lineage, recipe_of
 from mpitasks.master.passing import Passing
 from mpitasks.scheduler.events import (
     Action,
@@ -103,6 +104,7 @@ class Engine:
         polls: How often it was polled.
         listeners: Who is told of each event.
         passing: Passes results on to tasks that wait for them.
+        lineage: Makes kept results again that were lost.
         error: Why it is broken, if it is.
         heard: The workers that sent a message since the failure detector looked.
         losses: What became of the workers that are gone.
@@ -138,6 +140,10 @@ class Engine:
         self.listeners: list[Listener] = []
         self.passing = Passing(self._handle, self.completion)
         self._arrived = self.passing.arrived
+        self.lineage = Lineage(self.own_ids, self.passing, self._handle)
+        if transport.survives:
+            self.kept.recipe_of = recipe_of
+            self.completion.run_again = self.lineage.run_again
         # For `mpitasks.master.failure_detector`: who was heard of; and what it found
         # out.
         self.heard: set[Rank] = set()
@@ -336,12 +342,18 @@ class Engine:
         if rank in self.scheduler.running_workers():  # it is known only once
             self.losses.setdefault(rank, f"rank {rank} died")
             self.transport.abandon(rank)
-            if self.kept.lose(rank, self.losses[rank]):
-                gone = messages.HolderGone(rank, self.losses[rank])
+            how = self.losses[rank]
+            lost = self.kept.take_lost(rank, how)
+            calls = self.lineage.prepare(lost)
+            for kept in lost:  # who sees that looks for what makes it again
+                kept.lost = how
+            if lost:
+                gone = messages.HolderGone(rank, how)
                 for other in self.scheduler.running_workers():
                     if other != rank:
                         self.transport.send(other, gone)
             self._handle(RankLost(rank))
+            self.lineage.submit(calls)
 
     def _handle(self, event: Event) -> None:
         """Let the scheduler decide, and do it."""

@@ -255,6 +255,11 @@ class Future(concurrent.futures.Future[Any]):
             return payload.ranks
         return (0,) if self.done() and not self.has_failed() else ()
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether a worker keeps the result."""
+        return type(self._place()) is KeptResult
+
     def _place(self) -> Any:
         """Return the kept result, if that is what it came to."""
         encoded = self._exception

@@ -65,6 +65,7 @@ __all__ = [
     "Inputs",
     "Prepared",
     "User",
+    "pending_of",
     "prepare",
     "quick",
     "unnamed",
@@ -176,6 +177,13 @@ class Inputs:
                 self.ids.append(id)
                 continue
             outcome = future.outcome()
+            pending = pending_of(outcome)
+            if pending is not None:  # it is lost, and made again
+                id = pending.need((self, index))
+                if id is not None:
+                    self.ids.append(id)
+                    continue
+                outcome = pending.outcome()
             if outcome is CANCELLED or has_failed(outcome):
                 self.lose(outcome, future.named)
                 break
@@ -201,6 +209,44 @@ class Inputs:
             outcome = not_run(outcome, named, own)
         if self.lost is None:
             self.lost = outcome
+
+    @classmethod
+    def again(
+        cls, task: Task, parts: tuple[Any, ...], buffers: Sequence[Buffer]
+    ) -> Inputs:
+        """Return what went into a frame with inputs: the reverse of `around`.
+
+        Args:
+            task: The task that needs them.
+            parts: The frame with its inputs.
+            buffers: All their buffers.
+        """
+        inputs = cls(task)
+        _, start, entries, inputs.token = parts
+        for form, payload, count in entries:
+            inputs.forms.append((form, payload, list(buffers[start : start + count])))
+            start += count
+            if form == KEPT and not payload.is_gone:
+                inputs.places += ((payload.at.rank, payload.nbytes),)
+        return inputs
+
+    def wait_for(self, future: Needed, index: int) -> None:
+        """Wait for one of them again, which was taken out. Under the lock."""
+        self._missing += 1
+        id = future.need((self, index))
+        if id is not None:
+            self.ids.append(id)
+            return
+        outcome = future.outcome()
+        if outcome is CANCELLED or has_failed(outcome):
+            self.lose(outcome, future.named)
+        elif (prepared := quick(outcome)) is not None:
+            self.put(index, prepared)
+        else:
+            error = SerializationError(
+                "a result that was made again is of another kind"
+            )
+            self.lose(Failure(error), future.named)
 
     def clear(self) -> None:
         """Let go of everything: the task is over."""
@@ -307,6 +353,16 @@ def quick(outcome: Any) -> Prepared | None:
     if codec.is_plain((outcome,)):
         return Prepared((PLAIN, outcome, _NO_BUFFERS))
     return None
+
+
+def pending_of(outcome: Any) -> Needed | None:
+    """Return what makes a result again that is lost, if that goes on."""
+    if (
+        type(outcome) is not Encoded
+        or type(kept := outcome.lend()[1]) is not KeptResult
+    ):
+        return None
+    return None if kept.lost is None else kept.pending
 
 
 def _kept(kept: KeptResult) -> Prepared:

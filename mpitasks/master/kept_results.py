@@ -8,7 +8,6 @@ worker is told to let go of the result. When the worker dies, the result is lost
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Container
@@ -20,10 +19,11 @@ from mpitasks.wire.kept import Kept, Parts, read
 from mpitasks.wire.messages import KEPT, VALUE
 from mpitasks.wire.outcomes import Encoded, Failure, Special, decode_outcome
 from mpitasks.wire.ownership import held_by_one
-from mpitasks.wire.peer_memory import own_origin
 
 if TYPE_CHECKING:
-    from mpitasks.scheduler.events import Rank
+    from mpitasks.master.lineage import Recipe
+    from mpitasks.master.payloads import Call
+    from mpitasks.scheduler.events import Rank, Task
     from mpitasks.wire.messages import Fetched
 
 __all__ = ["KeptResult", "KeptResults", "mark_last_uses"]
@@ -34,31 +34,47 @@ class KeptResult(Special):
 
     Attributes:
         at: Where it is.
-        nbytes: What it weighs.
+        label: What its task was called.
+        owner: Those of the run.
         lost: How it was lost; None while it is there.
+        losses: How often it was.
+        was_released: Whether nobody needed it, until it was to make another one again.
+        recipe: How it was made, if it can be made again.
+        pending: The call that makes it again, from before it is lost until it is there.
         is_last: Whether the task that is being sent is the last one that needs it.
         fetched: The answer to a `Fetch` of it, when that is there.
     """
 
     __slots__ = (
         "__weakref__",
-        "_owner",
         "at",
         "fetched",
         "is_last",
         "label",
+        "losses",
         "lost",
-        "nbytes",
+        "owner",
+        "pending",
+        "recipe",
+        "was_released",
     )
 
     def __init__(self, at: Kept, label: str | None, owner: KeptResults) -> None:
         self.at = at
-        self.nbytes = at.nbytes
         self.label = label
+        self.owner = owner
         self.lost: str | None = None
+        self.losses = 0
+        self.was_released = False
+        self.recipe: Recipe | None = None
+        self.pending: Call | None = None
         self.is_last = False
         self.fetched: Fetched | None = None
-        self._owner = owner
+
+    @property
+    def nbytes(self) -> int:
+        """What it weighs."""
+        return self.at.nbytes
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -66,13 +82,34 @@ class KeptResult(Special):
         if self.lost is not None:
             return ()
         # In the mode with one process, the worker is a thread of rank 0.
-        is_here = self.at.origin.pid == os.getpid() and self.at.origin == own_origin()
-        return (0 if is_here else self.at.rank,)
+        return (0 if self.at.origin.is_here else self.at.rank,)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no worker has it, though that may not have been said yet."""
+        is_lost = self.lost is not None or self.was_released
+        return is_lost or self.owner.is_gone(self.at.rank)
 
     @property
     def outcome(self) -> Encoded:
         """What its future comes to."""
         return Encoded(VALUE, self, [])
+
+    def revive(self, at: Kept) -> None:
+        """It was made again, and is there."""
+        self.at = at
+        self.lost = self.fetched = None
+        self.was_released = self.is_last = False
+        self.pending = None
+
+    def error(self) -> DataLost:
+        """Return what tells that it is lost."""
+        name = "" if self.label is None else f" ({self.label!r})"
+        return DataLost(
+            f"the result that task {self.at.id}{name} left on rank {self.at.rank} is "
+            f"lost: {self.lost}; run the call again, or let its result come to rank 0, "
+            f"without keep=True"
+        )
 
     def check(self) -> None:
         """Look whether it is there.
@@ -81,17 +118,19 @@ class KeptResult(Special):
             DataLost: It is not.
         """
         if self.lost is not None:
-            name = "" if self.label is None else f" ({self.label!r})"
-            raise DataLost(
-                f"the result that task {self.at.id}{name} left on rank {self.at.rank} "
-                f"is lost: {self.lost}; run the call again, or let its result come to "
-                f"rank 0, without keep=True"
-            )
+            raise self.error()
 
     def fetch(self) -> Any:
         """Return a copy of the result, or a `Failure`."""
+        while (pending := self.pending) is not None:
+            pending.wait(None)
+            if self.pending is pending:  # it came to something else this time
+                if pending.cancelled():
+                    return Failure(self.error())
+                outcome = pending.outcome()
+                return outcome.fetch() if isinstance(outcome, Encoded) else outcome
         try:
-            frame, buffers = self._owner.obtain(self)
+            frame, buffers = self.owner.obtain(self)
         except BaseException as error:
             if interrupts(error):
                 raise
@@ -104,7 +143,7 @@ class KeptResult(Special):
 
     # At the end of the interpreter the module's names are gone.
     def __del__(self) -> None:
-        self._owner.released.append((self.at.rank, self.at.id))
+        self.owner.released.append((self.at.rank, self.at.id))
 
 
 def mark_last_uses(payload: Any, rank: Rank, *, may_need_again: bool) -> None:
@@ -134,6 +173,8 @@ class KeptResults:
     Attributes:
         released: Workers, and results of theirs that are needed no longer. Whoever lets
             go of a result appends to it, under any lock.
+        recipe_of: Returns how a call is run again if its result is lost; None if the
+            run ends with a rank.
         ask: Asks a worker for a result, and returns when its answer is there, or the
             worker is gone. Called under no lock.
     """
@@ -146,10 +187,19 @@ class KeptResults:
         self._has_ended = False
         self.released: deque[tuple[Rank, int]] = deque()
         self.ask: Callable[[KeptResult], object] = lambda kept: None
+        self.recipe_of: Callable[[Task], Recipe | None] | None = None
 
-    def add(self, at: Kept, label: str | None) -> Encoded:
+    def add(self, at: Kept, task: Task) -> Encoded:
         """Return the outcome of a task that left its result with its worker."""
-        kept = KeptResult(at, label, self)
+        call: Call = task.payload
+        kept = call.revives
+        if kept is None:
+            kept = KeptResult(at, call.options.label, self)
+            if self.recipe_of is not None:
+                kept.recipe = self.recipe_of(task)
+        else:
+            kept.revive(at)
+            call.revives = None
         self._alive.setdefault(at.rank, weakref.WeakValueDictionary())[at.id] = kept
         kept.lost = self._gone.get(at.rank)
         return kept.outcome
@@ -171,16 +221,27 @@ class KeptResults:
     def end(self) -> None:
         """The workers are told to stop: whatever they keep, they let go of."""
         self._has_ended = True
-        for rank in list(self._alive):
-            self.lose(rank, "the run is over")
+        for alive in self._alive.values():
+            for kept in list(alive.values()):
+                kept.lost = kept.lost or "the run is over"
 
-    def lose(self, rank: Rank, how: str) -> bool:
-        """A worker is gone, with what it kept; return whether that was anything."""
+    def take_lost(self, rank: Rank, how: str) -> list[KeptResult]:
+        """A worker is gone: return what it kept, and forget about it.
+
+        Args:
+            rank: The worker.
+            how: What became of it.
+        """
         self._gone[rank] = how
-        lost = self._alive.pop(rank, None)
-        for kept in [] if lost is None else list(lost.values()):
-            kept.lost = how
-        return bool(lost)
+        alive = self._alive.pop(rank, None)
+        lost = [] if alive is None else list(alive.values())
+        for kept in lost:
+            kept.losses += 1
+        return sorted(lost, key=lambda kept: kept.at.id)
+
+    def is_gone(self, rank: Rank) -> bool:
+        """Whether a worker is gone."""
+        return rank in self._gone
 
     def take(self, rank: Rank, message: Fetched) -> None:
         """Take in the answer of a worker."""

@@ -15,7 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
-from mpitasks.master.inputs import CANCELLED, NEVER, Arrived, prepare, quick, unnamed
+from mpitasks.master.inputs import (
+    CANCELLED,
+    NEVER,
+    Arrived,
+    pending_of,
+    prepare,
+    quick,
+    unnamed,
+)
 from mpitasks.scheduler.events import Event, InputGone, InputReady, TaskState
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.outcomes import Failure, has_failed
@@ -56,9 +64,9 @@ class Passing:
             return
         task.inputs = inputs.ids
         self.arrived.extend(inputs.early)
+        task.data = inputs.places
         if inputs.is_complete:
             task.nbytes += inputs.nbytes
-            task.data = inputs.places
             task.payload.fill(task)
 
     def pass_on(self) -> None:
@@ -86,6 +94,11 @@ class Passing:
         outcome = arrived.outcome
         if outcome is CANCELLED or has_failed(outcome):
             self._lose_input(arrived, outcome)
+        elif (pending := pending_of(outcome)) is not None:
+            for user in arrived.users:
+                if pending.need(user) is None:
+                    again = arrived._replace(users=[user], outcome=pending.outcome())
+                    self.arrived.append(again)
         elif (prepared := quick(outcome)) is not None:
             event = self._give_input(arrived, prepared)
             # Nothing here is to hold the result any more: see `mark_last_uses`.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from mpitasks.master.functions import Function
+    from mpitasks.master.kept_results import KeptResult
+    from mpitasks.master.lineage import Recipe
     from mpitasks.master.script_state import Definition
     from mpitasks.options import TaskOptions
     from mpitasks.scheduler.events import Place, TaskId
@@ -102,6 +104,12 @@ if TYPE_CHECKING:
         def fill(self, task: Task) -> None:
             """All inputs of a task are there: make it ready to be sent."""
 
+        def unfill(self, task: Task) -> Inputs | None:
+            """Take all inputs of a task out again; return them, if it has any."""
+
+        def replace_task(self, task: Task) -> None:
+            """The latest attempt is another task, with the same items."""
+
 
 __all__ = ["Call", "History", "named"]
 
@@ -152,6 +160,8 @@ class Call(Future):
     # What most calls have.
     buffers: Sequence[Buffer] = _NO_BUFFERS
     place: Any = None
+    revives: KeptResult | None = None
+    """The kept result that it makes again, if it is a call for that."""
     needs: Sequence[Definition] = ()
     inputs: Inputs | None  # until they are all there
     _history: History | None = None
@@ -211,6 +221,31 @@ class Call(Future):
         if found is not None:
             self._need(found)
 
+    @classmethod
+    def of_recipe(cls, id: TaskId, wire: tuple[Any, ...], recipe: Recipe) -> Call:
+        """Return a call that is like one that is done; nobody has its future.
+
+        Args:
+            id: The id of its task.
+            wire: The call as it stood in a message: its first attempt, which counts
+                for its random numbers.
+            recipe: What else is known of it.
+        """
+        call = cls.__new__(cls)
+        Future.__init__(call, recipe.event_loop)
+        call.inputs = None
+        call.wire = wire
+        call.target = recipe.target
+        call.options = options = recipe.options
+        call.owner = recipe.owner
+        if recipe.place is not None:
+            call.place = recipe.place
+        call.is_simple = False
+        call._task = Task(
+            id, wire[1], call, PLAIN_BYTES, options.priority, options.task_spec
+        )
+        return call
+
     @property
     def task(self) -> Task:
         """The latest attempt; not for a call that is done."""
@@ -266,6 +301,21 @@ class Call(Future):
         if buffers:
             self.buffers = buffers
             self.is_simple = False
+
+    def unfill(self, task: Task) -> Inputs | None:
+        """Take all inputs out again, the reverse of `fill`; None if there are none."""
+        id, function, mode, payload, _ = self.wire
+        if mode != CALL or type(payload) is not tuple:
+            return None
+        inputs = self.inputs = Inputs.again(task, payload, self.buffers)
+        frame, own, _, _ = payload
+        self.buffers = self.buffers[:own]
+        self.wire = (id, function, CALL, frame, own)
+        return inputs
+
+    def replace_task(self, task: Task) -> None:
+        """The latest attempt is another task."""
+        self._task = task
 
     def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
         """Return the call as it stands in a message, its place, and its buffers."""

@@ -73,6 +73,7 @@ def next_attempt(
         start=task.start,
         alone=crashed or task.alone,
     )
+    again.data = task.data
     payload.try_again(again, history)
     if crashed:
         return 0.0, again

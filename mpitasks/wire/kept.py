@@ -36,7 +36,7 @@ class Kept(NamedTuple):
         rank: The worker.
         frame: The frame, if it is small; else None, and the first of the spans has it.
         spans: Where its buffers are.
-        origin: The process.
+        origin: The process, and what tells that it still has it.
         names: The globals of the script that the frame refers to.
         is_last: Whether the task at hand is the last one that needs it.
     """

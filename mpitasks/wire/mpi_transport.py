@@ -253,7 +253,7 @@ class MpiTransport:
             raise error
         for rank in self._failures.learn(error):
             self._incoming.pop(rank, None)
-            if isinstance(self._inbox, Posted):
+            if isinstance(self._inbox, Posted) and rank in self._peers:
                 self._inbox = Deaf()
             if rank in self._gone:
                 note_gone(rank, reported=True)

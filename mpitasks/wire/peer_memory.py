@@ -5,9 +5,10 @@ for large messages: so a process that runs C code for minutes delays nobody who 
 from it. It is allowed between processes of one user that may trace each other; where it
 is not, callers fall back to messages.
 
-A process that is gone may have left its id to another one. So each call also reads a
-token, random bytes at a known address, and what it read counts only if they are right.
-One call looks at one process.
+A process that is gone may have left its id to another one, and one that lives may use
+its memory for something else by now. So each call reads a token last, random bytes
+beside the data, and what it read counts only if they are right: whoever gives the
+memory away wipes the token first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mpitasks.wire.processes import machine
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
 
-__all__ = ["Origin", "Span", "allow_readers", "own_origin", "read", "span_of"]
+__all__ = ["Guard", "Origin", "Span", "allow_readers", "read", "span_of"]
 
 Span = tuple[int, int]
 """Where memory begins, as an address of its process, and how many bytes it has."""
@@ -38,12 +39,12 @@ _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
 
 
 class Origin(NamedTuple):
-    """A process that others may read from.
+    """Where memory is that others may read.
 
     Attributes:
-        machine: Where it is, as `mpitasks.wire.processes.machine` calls that.
-        pid: Its id there.
-        token: What stands in its memory,
+        machine: The machine, as `mpitasks.wire.processes.machine` calls that.
+        pid: The process there.
+        token: What stands beside the data as long as they are there,
         address: and where.
     """
 
@@ -51,6 +52,11 @@ class Origin(NamedTuple):
     pid: int
     token: bytes
     address: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this process."""
+        return self.pid == os.getpid() and self.machine == _machine()
 
 
 _machine = functools.cache(machine)
@@ -68,11 +74,21 @@ def span_of(buffer: Buffer) -> Span:
     return (0, 0) if view is None else (view.ctypes.data, view.nbytes)
 
 
-@functools.cache
-def own_origin() -> Origin:
-    """Return this process, for those that read from it."""
-    token = os.urandom(_TOKEN_BYTES)  # which stays where it is: it is in the cache
-    return Origin(_machine(), os.getpid(), token, span_of(token)[0])
+class Guard:
+    """The token beside some data of this process.
+
+    Attributes:
+        origin: How others find it.
+    """
+
+    def __init__(self) -> None:
+        self._token = bytearray(os.urandom(_TOKEN_BYTES))
+        address = span_of(self._token)[0]
+        self.origin = Origin(_machine(), os.getpid(), bytes(self._token), address)
+
+    def wipe(self) -> None:
+        """From now on nobody must take the data for what they were."""
+        self._token[:] = bytes(_TOKEN_BYTES)
 
 
 def allow_readers() -> None:
@@ -93,13 +109,14 @@ def read(origin: Origin, spans: Sequence[Span], into: Sequence[Buffer]) -> bool:
     """Read memory of another process, or of this one.
 
     Args:
-        origin: The process.
+        origin: Whose it is.
         spans: Where the memory is.
         into: A writable buffer of the same size for each.
 
     Returns:
         Whether it was read: False if the process is gone, or on another machine, or may
-        not be read from. What stands in the buffers then means nothing.
+        not be read from, or if the data are not there any more. What stands in the
+        buffers then means nothing.
     """
     call = _system_call()
     if call is None or origin.machine != _machine():
@@ -123,8 +140,8 @@ def read(origin: Origin, spans: Sequence[Span], into: Sequence[Buffer]) -> bool:
 
 def _read(call: Any, origin: Origin, theirs: list[Span], own: list[Span]) -> bool:
     token = ctypes.create_string_buffer(_TOKEN_BYTES)
-    there = [(origin.address, _TOKEN_BYTES), *theirs]
-    here = [(ctypes.addressof(token), _TOKEN_BYTES), *own]
+    there = [*theirs, (origin.address, _TOKEN_BYTES)]  # in this order
+    here = [*own, (ctypes.addressof(token), _TOKEN_BYTES)]
     count = len(there)
     nbytes = call(origin.pid, _vectors(here), count, _vectors(there), count, 0)
     return token.raw == origin.token and nbytes == sum(size for _, size in there)

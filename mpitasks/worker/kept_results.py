@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mpitasks.wire.kept import Kept, Parts
     from mpitasks.wire.outcomes import Form
+    from mpitasks.wire.peer_memory import Guard
     from mpitasks.wire.transport import Transport
 
 __all__ = ["DataMessage", "KeptResults"]
@@ -46,7 +47,7 @@ class KeptResults:
     def __init__(self, transport: Transport, lock: threading.Lock) -> None:
         self._transport = transport
         self._lock = lock
-        self._held: dict[int, Parts] = {}
+        self._held: dict[int, tuple[Parts, Guard]] = {}
         self._fetched: dict[int, Fetched] = {}
         self._unreadable: set[int] = set()  # ranks whose memory cannot be read here
         self._gone: dict[int, str] = {}  # ranks that are dead, and how they died
@@ -79,13 +80,14 @@ class KeptResults:
         spans = [peer_memory.span_of(buffer) for buffer in buffers]
         if not is_small:
             spans.insert(0, peer_memory.span_of(frame))
-        self._held[task_id] = parts
+        guard = peer_memory.Guard()
+        self._held[task_id] = parts, guard
         told = kept.Kept(
             task_id,
             self._transport.rank,
             frame if is_small else None,
             tuple(spans),
-            peer_memory.own_origin(),
+            guard.origin,
             names,
         )
         return KEPT, told, []
@@ -94,11 +96,12 @@ class KeptResults:
         """Take in a message of rank 0, or of another worker, about kept results."""
         if type(message) is Release:
             for id in message.ids:
-                self._held.pop(id, None)
+                self.release(id)
         elif type(message) is Fetch:
-            parts = self._held.get(message.id)
+            held = self._held.get(message.id)
             answer = Fetched(message.id, is_there=False)
-            if parts is not None:
+            if held is not None:
+                parts, _ = held
                 answer = Fetched(message.id, True, [parts[0], *parts[1]])
             self._transport.send(message.rank, answer)
         elif type(message) is Fetched:
@@ -106,12 +109,21 @@ class KeptResults:
         elif type(message) is HolderGone:
             self._gone[message.rank] = message.how
 
+    def release(self, id: int) -> None:
+        """Let go of a result."""
+        held = self._held.pop(id, None)
+        if held is not None:
+            held[1].wipe()
+
     def lose(self, rank: int) -> None:
         """Take note that a worker is dead, if rank 0 has not said so."""
         self._gone.setdefault(rank, f"rank {rank} died")
 
     def obtain(self, kept: Kept, take_in: Callable[[], object]) -> Parts:
         """Return a copy of a kept result.
+
+        Or the result itself, if the task at hand is the last that needs it: `release`
+        it then, before that runs.
 
         Args:
             kept: The result.
@@ -125,8 +137,7 @@ class KeptResults:
 
         held = None
         if kept.rank == self._transport.rank:
-            take = self._held.pop if kept.is_last else self._held.get
-            held = take(kept.id, None)
+            held = self._held.get(kept.id)
             if held is None:
                 raise _lost(kept, "its worker does not have it any more")
         elif kept.rank in self._gone:
@@ -137,7 +148,7 @@ class KeptResults:
                 if held is None:
                     parts = read(kept)
                 else:
-                    parts = copy_of(held, is_last=kept.is_last)
+                    parts = copy_of(held[0], is_last=kept.is_last)
             finally:
                 self._lock.acquire()
             if parts is not None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mpitasks.runner.current_task import CurrentTask
     from mpitasks.task_spec import Place
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.kept import Kept
     from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.outcomes import Form
     from mpitasks.wire.transport import Transport
@@ -229,9 +230,17 @@ class Worker(Speaker):
         self, payload: Any, buffers: list[Buffer]
     ) -> tuple[Any, list[Buffer]]:
         """Return a call, or items of a chunk, with copies of the kept results in it."""
-        return with_copies(
-            payload, buffers, lambda kept: self.kept.obtain(kept, self.take_in)
-        )
+        taken: list[Kept] = []
+
+        def obtain(kept: Kept) -> Any:
+            taken.append(kept)
+            return self.kept.obtain(kept, self.take_in)
+
+        copies = with_copies(payload, buffers, obtain)
+        for kept in taken:
+            if kept.is_last and kept.rank == self._transport.rank:
+                self.kept.release(kept.id)  # only now: all others are there as well
+        return copies
 
     def disown(self) -> None:
         """In a forked child: user code must not come back into the loop from there.
