@@ -34,6 +34,7 @@ from mpitasks.scheduler.events import (
     InputFailed,
     InputGone,
     InputReady,
+    Place,
     QueueCancelled,
     Revoke,
     RunningAbandoned,
@@ -55,6 +56,10 @@ SECONDS = st.sampled_from([0.0, 1e-6, 1e-4, 1.5e-3, 3e-3, 0.5])
 FUNCTIONS = st.integers(0, 2)
 PRIORITIES = st.integers(-1, 1)
 INPUTS = st.integers(0, 4)
+PLACES = st.one_of(
+    st.none(),
+    st.tuples(st.integers(0, 5), st.sampled_from([1 << 20, 10 << 30, 1 << 40])),
+)
 TERMS = st.sampled_from(
     [None, TaskSpec("named"), TaskSpec(timeout=5.0), TaskSpec(isolate=True)]
 )
@@ -223,8 +228,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.perform(self.driver.handle(TasksSubmitted(tasks)))
         return tasks
 
-    @rule(id=INPUTS, nbytes=NBYTES, data=st.data())
-    def supply(self, id: int, nbytes: int, data: st.DataObject) -> None:
+    @rule(id=INPUTS, nbytes=NBYTES, place=PLACES, data=st.data())
+    def supply(
+        self, id: int, nbytes: int, place: Place | None, data: st.DataObject
+    ) -> None:
         users = [t for t in self.waiting if id in self.lacks[t.id]]
         users = users[: data.draw(st.integers(0, 9))]  # the others later
         gone = [task for task in self.calls if task.state in OVER]
@@ -234,11 +241,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         for task in users:
             self.lacks[task.id].remove(id)
         self.perform(
-            self.driver.handle(InputReady(id, users + gone, nbytes, functions))
+            self.driver.handle(InputReady(id, users + gone, nbytes, functions, place))
         )
         for task in users:
             assert task.nbytes == weights[task.id] + nbytes
             assert task.function == functions.get(task.id, task.function)
+            assert place is None or task.data[-1] == place
             assert (task.state is TaskState.WAITING) == bool(self.lacks[task.id])
 
     @rule(id=INPUTS, cancelled=st.booleans())

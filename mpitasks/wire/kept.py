@@ -102,23 +102,23 @@ def names_in(frame: bytes) -> tuple[str, ...]:
 
     names: dict[str, None] = {}
     memo: list[object] = []
-    last: object = None  # what was pushed last, if that is text
+    before: object = None  # what was pushed last but one, and last, if that is text
+    last: object = None
     argument: Any
     for opcode, argument, _ in pickletools.genops(frame):
         kind = opcode.name
-        if kind == "FRAME":
-            continue
         if kind == "MEMOIZE":
             memo.append(last)
-            continue
-        pushed: object = None
-        if "UNICODE" in kind:
-            pushed = argument
+        elif "UNICODE" in kind:
+            before, last = last, argument
         elif kind in ("BINGET", "LONG_BINGET"):
-            pushed = memo[argument]
-        if last == "__main__" and isinstance(pushed, str):
-            names[pushed.partition(".")[0]] = None
-        last = pushed
+            before, last = last, memo[argument]
+        elif kind != "FRAME":
+            # By itself, or as the arguments of `mpitasks.wire.rebuild.find_global`.
+            refers = kind in ("STACK_GLOBAL", "TUPLE2") and before == "__main__"
+            if refers and isinstance(last, str):
+                names[last.partition(".")[0]] = None
+            before = last = None
     return tuple(names)
 
 
