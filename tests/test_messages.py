@@ -17,9 +17,12 @@ from mpitasks.wire.messages import (
     Batch,
     Cancel,
     EndMoved,
+    Fetch,
+    Fetched,
     Goodbye,
     Heartbeat,
     Hello,
+    HolderGone,
     Logged,
     Lost,
     Message,
@@ -27,6 +30,7 @@ from mpitasks.wire.messages import (
     Outcomes,
     PeerFailure,
     Ping,
+    Release,
     Request,
     Result,
     Returned,
@@ -64,6 +68,10 @@ ONE_OF_EACH: list[Message] = [
     Opening([], ({"": 30, "app": 10}, ["off"], 0, True)),
     Logged([b"record"]),
     EndMoved(3600.0, 60.0),
+    Release([3, 5]),
+    HolderGone(3, "rank 3 died"),
+    Fetch(2, 5),
+    Fetched(5, is_there=False),
 ]
 
 

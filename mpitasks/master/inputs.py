@@ -362,7 +362,8 @@ def pending_of(outcome: Any) -> Needed | None:
         or type(kept := outcome.lend()[1]) is not KeptResult
     ):
         return None
-    return None if kept.lost is None else kept.pending
+    pending: Any = kept.pending
+    return None if kept.lost is None else pending
 
 
 def _kept(kept: KeptResult) -> Prepared:

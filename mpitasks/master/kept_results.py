@@ -21,10 +21,23 @@ from mpitasks.wire.outcomes import Encoded, Failure, Special, decode_outcome
 from mpitasks.wire.ownership import held_by_one
 
 if TYPE_CHECKING:
-    from mpitasks.master.lineage import Recipe
-    from mpitasks.master.payloads import Call
+    from typing import Protocol
+
     from mpitasks.scheduler.events import Rank, Task
     from mpitasks.wire.messages import Fetched
+
+    class Maker(Protocol):
+        """What is asked of the call that makes a result again: it is a `Call`."""
+
+        def wait(self, timeout: float | None) -> bool:
+            """Drive the run until it is done."""
+
+        def cancelled(self) -> bool:
+            """Whether it was cancelled."""
+
+        def outcome(self) -> Any:
+            """Return what it came to."""
+
 
 __all__ = ["KeptResult", "KeptResults", "mark_last_uses"]
 
@@ -39,7 +52,7 @@ class KeptResult(Special):
         lost: How it was lost; None while it is there.
         losses: How often it was.
         was_released: Whether nobody needed it, until it was to make another one again.
-        recipe: How it was made, if it can be made again.
+        recipe: How it was made (`mpitasks.master.lineage`), if it can be made again.
         pending: The call that makes it again, from before it is lost until it is there.
         is_last: Whether the task that is being sent is the last one that needs it.
         fetched: The answer to a `Fetch` of it, when that is there.
@@ -66,8 +79,8 @@ class KeptResult(Special):
         self.lost: str | None = None
         self.losses = 0
         self.was_released = False
-        self.recipe: Recipe | None = None
-        self.pending: Call | None = None
+        self.recipe: Any = None
+        self.pending: Maker | None = None
         self.is_last = False
         self.fetched: Fetched | None = None
 
@@ -187,12 +200,12 @@ class KeptResults:
         self._has_ended = False
         self.released: deque[tuple[Rank, int]] = deque()
         self.ask: Callable[[KeptResult], object] = lambda kept: None
-        self.recipe_of: Callable[[Task], Recipe | None] | None = None
+        self.recipe_of: Callable[[Task], Any] | None = None
 
     def add(self, at: Kept, task: Task) -> Encoded:
         """Return the outcome of a task that left its result with its worker."""
-        call: Call = task.payload
-        kept = call.revives
+        call = task.payload
+        kept: KeptResult | None = call.revives
         if kept is None:
             kept = KeptResult(at, call.options.label, self)
             if self.recipe_of is not None:

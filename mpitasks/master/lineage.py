@@ -45,10 +45,11 @@ class Recipe:
     Attributes:
         call: The call, with a `_Parent` in the place of each kept result among its
             arguments.
+        rest: What `Call.anew` needs besides.
         depth: How many recipes it takes to make it from nothing.
     """
 
-    __slots__ = ("call", "depth", "event_loop", "options", "owner", "place", "target")
+    __slots__ = ("call", "depth", "rest")
 
     def __init__(self, call: Call) -> None:
         *head, payload, count = call.wire
@@ -61,11 +62,7 @@ class Recipe:
             depths = [parent.depth for parent in parents]
             self.depth += max(depths, default=0)
         self.call = (*head, payload, count)
-        self.target = call.target
-        self.options = call.options
-        self.owner = call.owner
-        self.place = call.place
-        self.event_loop = call._event_loop
+        self.rest = call.target, call.options, call.owner, call.place, call._event_loop
 
     def results(self) -> tuple[Any, ...]:
         """Return the call with its kept results; those that are gone are lost ones."""
@@ -205,7 +202,7 @@ class Lineage:
         """Prepare a call that makes a result again; return whether there is one."""
         if kept.pending is not None:
             return True
-        recipe = kept.recipe
+        recipe: Recipe | None = kept.recipe
         if recipe is None:
             return False
         wire = recipe.results()
@@ -214,7 +211,7 @@ class Lineage:
                 is_gone = form == KEPT and parent.is_gone
                 if is_gone and not self._prepare(parent, calls):
                     return False
-        call = Call.of_recipe(next(self._ids), wire, recipe)
+        call = Call.anew(next(self._ids), wire, *recipe.rest)
         call.revives = kept
         kept.pending = call
         calls.append(call)
@@ -226,11 +223,12 @@ class Lineage:
             if form is None or form[0] != KEPT or not form[1].is_gone:
                 continue
             kept: KeptResult = form[1]
-            if kept.pending is None:
+            maker: Any = kept.pending
+            if maker is None:
                 inputs.lose(Failure(kept.error()), unnamed)
                 return
             inputs.forms[index] = None
-            inputs.wait_for(kept.pending, index)
+            inputs.wait_for(maker, index)
 
     def _submit(self, task: Task, inputs: Inputs) -> None:
         self._wait(inputs)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from mpitasks.master.functions import Function
     from mpitasks.master.kept_results import KeptResult
-    from mpitasks.master.lineage import Recipe
     from mpitasks.master.script_state import Definition
     from mpitasks.options import TaskOptions
     from mpitasks.scheduler.events import Place, TaskId
@@ -222,24 +221,37 @@ class Call(Future):
             self._need(found)
 
     @classmethod
-    def of_recipe(cls, id: TaskId, wire: tuple[Any, ...], recipe: Recipe) -> Call:
+    def anew(
+        cls,
+        id: TaskId,
+        wire: tuple[Any, ...],
+        target: Function,
+        options: TaskOptions,
+        owner: object,
+        place: Any,
+        event_loop: Driver,
+    ) -> Call:
         """Return a call that is like one that is done; nobody has its future.
 
         Args:
             id: The id of its task.
             wire: The call as it stood in a message: its first attempt, which counts
                 for its random numbers.
-            recipe: What else is known of it.
+            target: As that one's; so are all that follow.
+            options: What was asked for it.
+            owner: Whose it is.
+            place: Its place.
+            event_loop: The run's.
         """
         call = cls.__new__(cls)
-        Future.__init__(call, recipe.event_loop)
+        Future.__init__(call, event_loop)
         call.inputs = None
         call.wire = wire
-        call.target = recipe.target
-        call.options = options = recipe.options
-        call.owner = recipe.owner
-        if recipe.place is not None:
-            call.place = recipe.place
+        call.target = target
+        call.options = options
+        call.owner = owner
+        if place is not None:
+            call.place = place
         call.is_simple = False
         call._task = Task(
             id, wire[1], call, PLAIN_BYTES, options.priority, options.task_spec
