@@ -50,6 +50,9 @@ class GraphPool(Pool, Protocol):
 
     def share(self, value: Any) -> Any: ...
 
+    def keep(self, function: Callable[..., Any], *args: Any) -> Any:
+        """As `submit`; the result stays where it is made."""
+
 
 class Futures:
     """An executor of `concurrent.futures`: ours, or mpi4py's."""
@@ -64,6 +67,10 @@ class Futures:
     def share(self, value: Any) -> Any:
         executor: Any = self.executor  # ours
         return executor.share(value)
+
+    def keep(self, function: Callable[..., Any], *args: Any) -> Any:
+        executor: Any = self.executor
+        return executor.with_options(keep=True).submit(function, *args)
 
     def call(self, function: Callable[..., Any], item: Any) -> Any:
         return self.executor.submit(function, item).result()
@@ -136,6 +143,9 @@ class Ray:
     def share(self, value: Any) -> Any:
         return self._ray.put(value)
 
+    def keep(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.submit(function, *args)  # which all results do here
+
     def close(self) -> None:
         self._ray.shutdown()
 
@@ -178,6 +188,9 @@ class Dask:
 
     def share(self, value: Any) -> Any:
         return self._client.scatter(value, broadcast=True)
+
+    def keep(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.submit(function, *args)  # which all results do here
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

@@ -57,6 +57,8 @@ PLAN = [
     Launch("waiting", 2, 60),
     Launch("graphs", 2, 250, rounds=3),
     Launch("graphs", 3, 250, rounds=3),
+    Launch("tiles", 2, 150, rounds=3),
+    Launch("tiles", 3, 150, rounds=3),
     Launch("many", 2, 150, rounds=3),
     Launch("metg", 2, 250),
     Launch("makespan", 3, 300),

@@ -35,6 +35,51 @@ def add(left: int, right: int) -> int:
     return left + right
 
 
+def ones(count: int) -> np.ndarray[Any, Any]:
+    """Make an array."""
+    import numpy as np
+
+    return np.ones(count)
+
+
+def square(side: int) -> np.ndarray[Any, Any]:
+    """Make a tile."""
+    import numpy as np
+
+    return np.ones((side, side))
+
+
+def corner(tile: np.ndarray[Any, Any]) -> float:
+    """Read a number of a tile."""
+    return float(tile[0, 0])
+
+
+def plus(left: Any, right: Any) -> np.ndarray[Any, Any]:
+    """Add two arrays, or an array and a number."""
+    total: np.ndarray[Any, Any] = left + right
+    return total
+
+
+def relax(
+    middle: np.ndarray[Any, Any],
+    above: np.ndarray[Any, Any],
+    below: np.ndarray[Any, Any],
+    left: np.ndarray[Any, Any],
+    right: np.ndarray[Any, Any],
+) -> np.ndarray[Any, Any]:
+    """Replace each cell of a tile by the mean of its four neighbours."""
+    import numpy as np
+
+    rows, columns = middle.shape
+    padded = np.empty((rows + 2, columns + 2))
+    padded[1:-1, 1:-1] = middle
+    padded[0, 1:-1], padded[-1, 1:-1] = above[-1], below[0]
+    padded[1:-1, 0], padded[1:-1, -1] = left[:, -1], right[:, 0]
+    return 0.25 * (
+        padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    )
+
+
 def element(array: np.ndarray[Any, Any], number: int) -> float:
     """Read one element."""
     return float(array[number])

@@ -170,3 +170,17 @@ def test_shared_table_finds_the_models(mpi: Mpi, launch: Launch) -> None:
     )
     assert found is not None
     assert float(found[1]) < 5
+
+
+def test_cholesky_factorises(mpi: Mpi, launch: Launch) -> None:
+    script = EXAMPLES / "cholesky.py"
+    words = ["--size", "650", "--tile", "130"]
+    for ranks in SIZES:
+        outcome = run_example(launch, mpi.runner(ranks, script, *words))
+        found = re.fullmatch(
+            r"Matrix: 650 x 650, Tiles: 15, Off by at most: (\S+)\n"
+            r"Tiles on workers: [\d.]+ s, NumPy alone: [\d.]+ s\n",
+            outcome.out,
+        )
+        assert found is not None, outcome
+        assert float(found[1]) < 1e-12
