@@ -32,6 +32,8 @@ class Settings:
         trust: Whether to use a journal that another user could have written.
         max_failures: How many tasks, and items of maps, may fail in the run; None for
             any number.
+        node_memory: Bytes that the workers of a host may keep of results; None for half
+            of what the job may use there.
         time_limit: Seconds from the start of rank 0 until the job is ended by force,
             if the batch system does not tell.
         margin: Seconds before that when everything should be finished; None for what
@@ -52,6 +54,7 @@ class Settings:
     journal_errors: str = "stop"
     trust: bool = False
     max_failures: int | None = None
+    node_memory: int | None = None
     time_limit: float | None = None
     margin: float | None = None
     grace: float = 10.0

@@ -12,11 +12,13 @@ from mpitasks.scheduler.events import (
     DrainRequested,
     EndSet,
     InputReady,
+    MemoryChanged,
     QueueCancelled,
     Task,
     TaskState,
 )
 from mpitasks.scheduler.locality import BYTES_PER_SECOND
+from mpitasks.task_spec import TaskSpec
 
 QUEUED = TaskState.QUEUED
 SECOND = int(BYTES_PER_SECOND)  # bytes that it takes a second to move
@@ -149,3 +151,50 @@ def test_with_no_worker_left_a_task_is_lost(driver: Driver) -> None:
     for rank in (1, 2, 0):
         driver.lose(rank)
     assert task.state is TaskState.FAILED
+
+
+KEEPS = TaskSpec(keep=True)
+
+
+def running(driver: Driver) -> list[Task]:
+    return [task for batches in driver.batches.values() for b in batches for task in b]
+
+
+def test_with_memory_full_nothing_more_is_kept_while_others_run(driver: Driver) -> None:
+    driver.handle(MemoryChanged(is_full=True))
+    plain = driver.tasks(2, function=98)
+    producers = driver.tasks(3, function=99, task_spec=KEEPS)
+    driver.submit(plain[0])
+    assert sent(driver.submit_one(producers[0])) == []
+    assert sent(driver.submit(*producers[1:], plain[1])) == [(1, plain[1])]
+    assert driver.scheduler.outstanding == 5
+    actions = driver.handle(MemoryChanged(is_full=False))
+    assert {task for _, task in sent(actions)} <= set(producers)
+    assert sent(actions)
+
+
+def test_with_nothing_else_to_run_a_call_is_let_through(driver: Driver) -> None:
+    driver.handle(MemoryChanged(is_full=True))
+    producers = driver.tasks(3, function=99, task_spec=KEEPS)
+    driver.submit(*producers)
+    for count in (1, 2, 3):
+        assert len(running(driver)) == 1, count
+        ((rank, _),) = [(r, b) for r, b in driver.batches.items() if b]
+        driver.finish(rank, seconds=10.0)
+    assert driver.scheduler.outstanding == 0
+
+
+def test_what_needs_kept_results_goes_on(driver: Driver) -> None:
+    driver.handle(MemoryChanged(is_full=True))
+    task = driver.task(inputs=[0], task_spec=KEEPS)
+    driver.submit(task)
+    assert sent(supply(driver, task, (2, 100))) == [(2, task)]
+
+
+def test_near_the_end_calls_that_keep_wait_all_the_same(driver: Driver) -> None:
+    driver.handle(EndSet(1e9))
+    driver.handle(MemoryChanged(is_full=True))
+    driver.submit(driver.task(function=98))
+    producer = driver.task(function=99, task_spec=KEEPS)
+    assert sent(driver.submit(producer)) == []
+    assert sent(driver.handle(MemoryChanged(is_full=False)))[0][1] is producer

@@ -34,6 +34,7 @@ from mpitasks.scheduler.events import (
     InputFailed,
     InputGone,
     InputReady,
+    MemoryChanged,
     Place,
     QueueCancelled,
     Revoke,
@@ -61,7 +62,13 @@ PLACES = st.one_of(
     st.tuples(st.integers(0, 5), st.sampled_from([1 << 20, 10 << 30, 1 << 40])),
 )
 TERMS = st.sampled_from(
-    [None, TaskSpec("named"), TaskSpec(timeout=5.0), TaskSpec(isolate=True)]
+    [
+        None,
+        TaskSpec("named"),
+        TaskSpec(timeout=5.0),
+        TaskSpec(isolate=True),
+        TaskSpec(keep=True),
+    ]
 )
 NBYTES = st.sampled_from([0, 100, 3 << 20, 9 << 20])
 
@@ -259,6 +266,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         told = [task for action in only(kind, actions) for task in action.tasks]
         assert told == users
         self.perform(actions)
+
+    @rule(is_full=st.booleans())
+    def change_memory(self, *, is_full: bool) -> None:
+        self.perform(self.driver.handle(MemoryChanged(is_full)))
 
     @property
     def waiting(self) -> list[Task]:

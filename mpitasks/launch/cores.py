@@ -14,7 +14,14 @@ from collections.abc import Iterator, Sequence
 
 from mpitasks.records import dataclass
 
-__all__ = ["Place", "cpu_quota", "fair_shares", "usable_cores"]
+__all__ = [
+    "Place",
+    "cpu_quota",
+    "fair_shares",
+    "group_folders",
+    "lines_of",
+    "usable_cores",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +71,30 @@ def cpu_quota(root: str = "/") -> float | None:
     Args:
         root: Where ``proc`` and ``sys`` are.
     """
-    limits = []
+    limits = [
+        _limit_v2(folder) if version == 2 else _limit_v1(folder)
+        for version, folder in group_folders("cpu", root)
+    ]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def group_folders(controller: str, root: str = "/") -> Iterator[tuple[int, str]]:
+    """Give the control groups of this process, as their version and their folder.
+
+    Args:
+        controller: What they control, as "cpu".
+        root: Where ``proc`` and ``sys`` are.
+    """
     with contextlib.suppress(OSError):
-        for line in _lines(os.path.join(root, "proc/self/cgroup")):
+        for line in lines_of(os.path.join(root, "proc/self/cgroup")):
             _, controllers, path = line.split(":", 2)
             mount = os.path.join(root, "sys/fs/cgroup")
             if not controllers:
-                limits += [_limit_v2(folder) for folder in _upwards(mount, path)]
-            elif "cpu" in controllers.split(","):
-                mount = os.path.join(mount, "cpu")
-                limits += [_limit_v1(folder) for folder in _upwards(mount, path)]
-    return min((limit for limit in limits if limit), default=None)
+                for folder in _upwards(mount, path):
+                    yield 2, folder
+            elif controller in controllers.split(","):
+                for folder in _upwards(os.path.join(mount, controller), path):
+                    yield 1, folder
 
 
 def _upwards(mount: str, path: str) -> Iterator[str]:
@@ -92,19 +112,20 @@ def _upwards(mount: str, path: str) -> Iterator[str]:
 
 def _limit_v2(folder: str) -> float | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
-        quota, period = _lines(os.path.join(folder, "cpu.max"))[0].split()
+        quota, period = lines_of(os.path.join(folder, "cpu.max"))[0].split()
         return int(quota) / int(period)  # "max" is no number: no limit
     return None
 
 
 def _limit_v1(folder: str) -> float | None:
     with contextlib.suppress(OSError, ValueError, IndexError, ZeroDivisionError):
-        quota = int(_lines(os.path.join(folder, "cpu.cfs_quota_us"))[0])
-        period = int(_lines(os.path.join(folder, "cpu.cfs_period_us"))[0])
+        quota = int(lines_of(os.path.join(folder, "cpu.cfs_quota_us"))[0])
+        period = int(lines_of(os.path.join(folder, "cpu.cfs_period_us"))[0])
         return quota / period if quota > 0 else None
     return None
 
 
-def _lines(path: str) -> list[str]:
+def lines_of(path: str) -> list[str]:
+    """Return the lines of a file of the kernel's."""
     with open(path, encoding="ascii", errors="replace") as file:
         return file.read().splitlines()

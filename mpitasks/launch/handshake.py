@@ -17,13 +17,21 @@ from mpitasks import walltime
 from mpitasks.errors import LaunchError
 from mpitasks.launch.cores import Place, cpu_quota, fair_shares, usable_cores
 from mpitasks.launch.environment import local_place
+from mpitasks.launch.node_limit import node_limit
 from mpitasks.launch.threads import asked_threads, loaded_threads
 from mpitasks.wire.messages import Hello, Welcome
 from mpitasks.wire.node_memory import is_attachable
 from mpitasks.wire.processes import machine
 from mpitasks.wire.wakeup import SECRET_BYTES
 
-__all__ = ["check_hellos", "near_ranks", "own_hello", "warnings_of", "welcomes_of"]
+__all__ = [
+    "check_hellos",
+    "near_ranks",
+    "own_hello",
+    "room_for_results",
+    "warnings_of",
+    "welcomes_of",
+]
 
 
 def own_hello(rank: int, library: str) -> Hello:
@@ -40,6 +48,7 @@ def own_hello(rank: int, library: str) -> Hello:
         machine=machine(),
         quota=cpu_quota(),
         threads=asked_threads(os.environ) or loaded_threads(len(cores)),
+        memory=node_limit(os.environ),
         place=local_place(),
     )
 
@@ -112,6 +121,23 @@ def _peers_of(own: Hello, hellos: Sequence[Hello]) -> list[tuple[int, int]]:
     ring = [(hello.rank, hello.pid) for hello in hellos if hello.machine == own.machine]
     at = ring.index((own.rank, own.pid))
     return (ring[at + 1 :] + ring[:at])[:2]
+
+
+def room_for_results(
+    hellos: Sequence[Hello], limit: int | None
+) -> dict[int, tuple[str, int | None]]:
+    """Return on which host each rank is, and how much the ranks there may keep.
+
+    Args:
+        hellos: Who was heard.
+        limit: Bytes for each host; None for half of what the job may use there.
+    """
+    least: dict[str, int | None] = {}
+    for host, here in _by_host(hellos):
+        known = [hello.memory for hello in here if hello.memory is not None]
+        half = min(known) // 2 if known else None
+        least[host] = half if limit is None else limit
+    return {hello.rank: (hello.host, least[hello.host]) for hello in hellos}
 
 
 def warnings_of(hellos: Sequence[Hello]) -> list[str]:

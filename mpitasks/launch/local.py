@@ -22,6 +22,7 @@ from mpitasks.launch.early_stop import begin
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.exit import tell_end
 from mpitasks.launch.job_end import foresee
+from mpitasks.launch.node_limit import node_limit
 from mpitasks.launch.output import flush
 from mpitasks.master.event_loop import EventLoop
 from mpitasks.runner import context
@@ -61,6 +62,10 @@ def start_local() -> Session:
         near=[worker_end.rank] if is_attachable(os.getpid()) else [],
         max_failures=settings().max_failures,
     )
+    limit = settings().node_memory
+    if limit is None and (whole := node_limit(os.environ)) is not None:
+        limit = whole // 2
+    event_loop.engine.kept.bound({worker_end.rank: (host, limit)})
     thread = threading.Thread(
         target=_serve, args=(worker, event_loop), name="mpitasks-worker", daemon=True
     )

@@ -189,6 +189,13 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="end a task whose process holds more, as 2G; includes --isolate",
     )
+    group.add_argument(
+        "--node-memory",
+        type=parse_size,
+        metavar="SIZE",
+        help="how much the workers of a host may keep of results, as 20G (half of what "
+        "the job may use there; see docs/data.md)",
+    )
 
 
 def _add_ending(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,7 @@ from mpitasks.launch.handshake import (
     check_hellos,
     near_ranks,
     own_hello,
+    room_for_results,
     warnings_of,
     welcomes_of,
 )
@@ -207,6 +208,7 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
             threads=mpi.threads_allowed(),
             max_failures=settings.max_failures,
         )
+        event_loop.engine.kept.bound(room_for_results(hellos, settings.node_memory))
         failure_policy.look_out(
             event_loop,
             hellos,

@@ -24,7 +24,7 @@ from mpitasks.master import lost_tasks
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
-from mpitasks.master.kept_results import KeptResults
+from mpitasks.master.kept_results import FULL, KeptResults
 from mpitasks.master.lineage import Lineage, recipe_of
 from mpitasks.master.passing import Passing
 from mpitasks.scheduler.events import (
@@ -37,6 +37,7 @@ from mpitasks.scheduler.events import (
     Fail,
     GiveUp,
     InputFailed,
+    MemoryChanged,
     Rank,
     RankLost,
     Report,
@@ -126,6 +127,7 @@ class Engine:
         self.transport = transport
         self.scheduler = Scheduler(self.own_ids)
         self.kept = KeptResults(near)
+        self._is_full = self._told_full = False
         self.completion = Completion(self.own_ids, self.kept, max_failures)
         self.inbox: deque[Task] = deque()
         self.polls = 0
@@ -218,6 +220,8 @@ class Engine:
             if self.kept.released:
                 for rank, ids in self.kept.take_released().items():
                     self.transport.send(rank, messages.Release(ids))
+            if self.kept.is_full is not self._is_full:
+                self._change_memory()
             arrived = self.transport.poll()
             if arrived is not None:
                 rank, message = arrived
@@ -321,6 +325,14 @@ class Engine:
                     self.completion.fail(action.tasks, lambda _: known)
         if interrupt is not None:
             raise interrupt
+
+    def _change_memory(self) -> None:
+        """Let the scheduler know that more may be kept, or no more."""
+        self._is_full = self.kept.is_full
+        if self._is_full and not self._told_full:
+            self._told_full = True
+            print(FULL, file=sys.stderr, flush=True)
+        self._handle(MemoryChanged(self._is_full))
 
     def _look_at_clock(self) -> bool:
         """Tell the scheduler if its deadline has come; return whether it has."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import DataLost
@@ -39,7 +39,15 @@ if TYPE_CHECKING:
             """Return what it came to."""
 
 
-__all__ = ["KeptResult", "KeptResults", "mark_last_uses"]
+__all__ = ["FULL", "KeptResult", "KeptResults", "mark_last_uses"]
+
+
+FULL = (
+    "mpitasks: workers keep as many results as --node-memory allows (half of what the "
+    "job may use on a host, if it is not given): calls that would keep more wait until "
+    "some are dropped"
+)
+"""What is said when that is so for the first time."""
 
 
 class KeptResult(Special):
@@ -156,7 +164,7 @@ class KeptResult(Special):
 
     # At the end of the interpreter the module's names are gone.
     def __del__(self) -> None:
-        self.owner.released.append((self.at.rank, self.at.id))
+        self.owner.released.append((self.at.rank, self.at.id, self.at.nbytes))
 
 
 def mark_last_uses(payload: Any, rank: Rank, *, may_need_again: bool) -> None:
@@ -184,8 +192,8 @@ class KeptResults:
         near: Workers whose memory may be readable here.
 
     Attributes:
-        released: Workers, and results of theirs that are needed no longer. Whoever lets
-            go of a result appends to it, under any lock.
+        released: Workers, results of theirs that are needed no longer, and the bytes of
+            these. Whoever lets go of a result appends to it, under any lock.
         recipe_of: Returns how a call is run again if its result is lost; None if the
             run ends with a rank.
         ask: Asks a worker for a result, and returns when its answer is there, or the
@@ -198,7 +206,10 @@ class KeptResults:
         self._unreadable: set[Rank] = set()
         self._gone: dict[Rank, str] = {}
         self._has_ended = False
-        self.released: deque[tuple[Rank, int]] = deque()
+        self.released: deque[tuple[Rank, int, int]] = deque()
+        self._rooms: Mapping[Rank, tuple[str, int | None]] = {}
+        self._used: dict[str, int] = {}  # bytes by host
+        self._full: set[str] = set()  # hosts where as much is kept as may be
         self.ask: Callable[[KeptResult], object] = lambda kept: None
         self.recipe_of: Callable[[Task], Any] | None = None
 
@@ -213,6 +224,7 @@ class KeptResults:
         else:
             kept.revive(at)
             call.revives = None
+        self._count(at.rank, at.nbytes)
         self._alive.setdefault(at.rank, weakref.WeakValueDictionary())[at.id] = kept
         kept.lost = self._gone.get(at.rank)
         return kept.outcome
@@ -226,10 +238,28 @@ class KeptResults:
         """Return what workers are to let go of, and forget it."""
         released: dict[Rank, list[int]] = {}
         while self.released:
-            rank, id = self.released.popleft()
+            rank, id, nbytes = self.released.popleft()
+            self._count(rank, -nbytes)
             if rank not in self._gone and not self._has_ended:
                 released.setdefault(rank, []).append(id)
         return released
+
+    def bound(self, rooms: Mapping[Rank, tuple[str, int | None]]) -> None:
+        """Say on which host each rank is, and how many bytes are to be kept there."""
+        self._rooms = rooms
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the workers of a host keep as much as they may."""
+        return bool(self._full)
+
+    def _count(self, rank: Rank, nbytes: int) -> None:
+        host, limit = self._rooms.get(rank, ("", None))
+        used = self._used[host] = self._used.get(host, 0) + nbytes
+        if limit is not None and used >= limit:
+            self._full.add(host)
+        else:
+            self._full.discard(host)
 
     def end(self) -> None:
         """The workers are told to stop: whatever they keep, they let go of."""

@@ -37,8 +37,10 @@ __all__ = [
     "InputFailed",
     "InputGone",
     "InputReady",
+    "MemoryChanged",
     "ObjectId",
     "OutcomesArrived",
+    "Place",
     "QueueCancelled",
     "Rank",
     "RankLost",
@@ -461,6 +463,17 @@ class OutcomesArrived:
 
 
 @dataclass(slots=True)
+class MemoryChanged:
+    """Workers keep as many results as they may; or less again.
+
+    Attributes:
+        is_full: Which of the two.
+    """
+
+    is_full: bool
+
+
+@dataclass(slots=True)
 class EndSet:
     """Whatever is started from now on should be finished by `at`."""
 
@@ -496,6 +509,7 @@ Event = (
     | RunningAbandoned
     | TaskSucceeded
     | OutcomesArrived
+    | MemoryChanged
     | EndSet
     | DrainRequested
     | StopRequested

@@ -76,6 +76,7 @@ from mpitasks.scheduler.events import (
     InputFailed,
     InputGone,
     InputReady,
+    MemoryChanged,
     OutcomesArrived,
     QueueCancelled,
     Rank,
@@ -102,10 +103,11 @@ from mpitasks.scheduler.events import (
 from mpitasks.scheduler.job_end import JobEnd
 from mpitasks.scheduler.statistics import Statistics
 from mpitasks.scheduler.transitions import TaskInput, WorkerInput
-from mpitasks.scheduler.watchdog import isolated, limit_of
+from mpitasks.scheduler.watchdog import isolated, limit_of, produces
 
 if TYPE_CHECKING:
     from mpitasks.scheduler.available_workers import WorkerRecord
+    from mpitasks.scheduler.policy import ReadyQueue
 
 __all__ = ["Scheduler"]
 
@@ -144,6 +146,7 @@ class Scheduler:
         self._available_workers = self._assignments.available_workers
         self._ending: JobEnd | None = None  # None while there is no end in sight
         self._now = -math.inf
+        self._is_full = False  # whether workers keep as many results as they may
         self._dated = False  # whether there ever was a task with a time of any kind
         self.deadline = math.inf
         self._succeeded = 0
@@ -169,6 +172,7 @@ class Scheduler:
                 RunningAbandoned: self._running_abandoned,
                 TaskSucceeded: self._task_succeeded,
                 OutcomesArrived: self._outcomes_arrived,
+                MemoryChanged: self._memory_changed,
                 EndSet: self._end_set,
                 DrainRequested: self._drain_requested,
                 StopRequested: self._stop_requested,
@@ -306,7 +310,7 @@ class Scheduler:
         for task in self._near.tasks():
             assert task.state is TaskState.QUEUED, task.state
         assert (self._queue.items > 0) == (self._queue.head() is not None)
-        if self._ending is None:
+        if self._ending is None and not self._is_full:
             idle = self._available_workers.pick_idle()
             assert idle is None or not self._queue.items, "an idle worker beside work"
 
@@ -369,6 +373,10 @@ class Scheduler:
         self._assignments.stick(worker, self._now)
         self._dated = True
 
+    def _memory_changed(self, event: MemoryChanged, actions: list[Action]) -> None:
+        self._is_full = event.is_full
+        self._queue.recall()
+
     def _end_set(self, event: EndSet, actions: list[Action]) -> None:
         self._foresee_end().at = event.at
         self._backlog.scatter()
@@ -403,6 +411,7 @@ class Scheduler:
         if (
             not self._queue.items
             and not task.data
+            and not (self._is_full and produces(task))
             and (task.task_spec is None or limit_of(task) is None)
             and (ending is None or ending.fits(task, self._now))
         ):
@@ -520,6 +529,17 @@ class Scheduler:
         """
         return self._now if self._ending is None else -math.inf
 
+    def _has_room(self, queue: ReadyQueue) -> bool:
+        """Whether the head of the queue may be sent, with as much kept as may be.
+
+        Calls that would keep more are set aside. If there is nothing else, and nothing
+        runs that could let go of something, one of them goes all the same.
+        """
+        while (head := queue.head()) is not None and produces(head):
+            if not queue.set_aside():
+                return not (self._assignments.assigned or self._near)
+        return True
+
     def _assign_near(self, actions: list[Action]) -> None:
         """Give workers the tasks that wait for them; let others have the rest."""
         near = self._near
@@ -550,6 +570,8 @@ class Scheduler:
             and (worker := self._available_workers.pick(queue.items)) is not None
         ):
             if ending and not ending.choose(queue, self._now + sum(worker.batches)):
+                return
+            if self._is_full and not self._has_room(queue):
                 return
             batch = self._backlog.take_batch(
                 self._profiles, self._available_workers.used

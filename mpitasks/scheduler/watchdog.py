@@ -14,6 +14,8 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
+from mpitasks.scheduler.events import Bulk
+
 if TYPE_CHECKING:
     from mpitasks.scheduler.available_workers import WorkerRecord
     from mpitasks.scheduler.events import Rank, Task
@@ -25,6 +27,7 @@ __all__ = [
     "Watchdog",
     "isolated",
     "limit_of",
+    "produces",
 ]
 
 REPORT_SECONDS = 2.0
@@ -47,6 +50,16 @@ def limit_of(task: Task) -> float | None:
 def isolated(task: Task) -> bool:
     """Return whether a task runs in a process that can be ended."""
     return task.task_spec is not None and task.task_spec.isolate
+
+
+def produces(entry: Task | Bulk) -> bool:
+    """Return whether a task keeps its result, and needs none that is kept.
+
+    Those that need some let go of them: they go on when memory is short.
+    """
+    if entry.task_spec is None or not entry.task_spec.keep or isinstance(entry, Bulk):
+        return False
+    return not entry.data
 
 
 class Watchdog:

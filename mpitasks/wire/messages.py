@@ -118,6 +118,8 @@ class Hello:
     """How many cores' time its control group has, if that is limited."""
     threads: int | None = None
     """How many threads BLAS or OpenMP would start in it, if that is settled."""
+    memory: int | None = None
+    """How many bytes the job may use on its host, if that is known."""
     place: tuple[int, int] | None = None
     """Its rank among those of its host and their number, if the launcher tells."""
 

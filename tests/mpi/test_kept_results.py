@@ -278,3 +278,45 @@ def test_what_cannot_be_made_again_is_named(openmpi: Mpi, launch: Launch) -> Non
     assert outcome.code == 0, outcome
     told = "('DataLost', True)"
     assert outcome.out == f"{told} {told} ()\n", outcome
+
+
+BOUNDED = """
+import numpy as np
+import mpitasks as mt
+
+NBYTES = 8 << 20
+
+def make(value):
+    return np.full(NBYTES // 8, float(value))
+
+def total(*arrays):
+    return sum(float(array[-1]) for array in arrays)
+
+def most(_):
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) << 10 for line in status if "VmHWM" in line)
+    return mt.current_task().rank, peak
+
+if __name__ == "__main__":
+    with mt.Executor() as ex:
+        keep = ex.with_options(keep=True)
+        ex.submit(total, keep.submit(make, 0)).result()
+        before = dict(ex.map(most, range(40), chunksize=1))
+        sums = [ex.submit(total, keep.submit(make, value)) for value in range(80)]
+        print(sum(future.result() for future in sums))
+        grown = dict(ex.map(most, range(40), chunksize=1))
+        peaks = [grown[rank] - before.get(rank, 0) for rank in grown]
+        print(sum(peaks) < 40 * NBYTES)
+        # More than may be kept, and nothing can be dropped before: it goes on.
+        parts = [keep.submit(make, value) for value in range(20)]
+        print(ex.submit(total, *parts).result())
+"""
+
+
+def test_producers_wait_while_memory_is_full(mpi: Mpi, launch: Launch) -> None:
+    script = launch.script(BOUNDED)
+    outcome = launch(mpi.runner(3, "--node-memory", "64M", script), seconds=60)
+    assert outcome.code == 0, outcome
+    assert outcome.out == "3160.0\nTrue\n190.0\n", outcome
+    told = [line for line in outcome.said if "--node-memory allows" in line]
+    assert len(told) == 1, outcome
