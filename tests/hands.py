@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from mpitasks.api import session
@@ -33,14 +34,14 @@ class Hands:
         openings: What each was told last of the Executors, as far as was looked.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, near: Container[int] = ()) -> None:
         mailboxes = {rank: _Mailbox() for rank in range(workers + 1)}
         self.ends = {
             rank: LocalTransport(rank, mailboxes) for rank in range(1, workers + 1)
         }
         self.openings: dict[int, Opening] = {}
         self.event_loop = EventLoop(
-            LocalTransport(0, mailboxes), self.ends, threads=False
+            LocalTransport(0, mailboxes), self.ends, near=near, threads=False
         )
         session.install(Session(self.event_loop))
 
