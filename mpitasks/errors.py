@@ -128,7 +128,13 @@ if TYPE_CHECKING:
         """The worker rank that held the task is gone."""
 
     class InitializerError(MpiTasksError, concurrent.futures.BrokenExecutor):
-        """The Executor's initializer raised on the worker; that is the cause."""
+        """The Executor's initializer raised on the worker; that is the cause.
+
+        Attributes:
+            definition: The number of the initializer in the run.
+        """
+
+        definition: int | None = None
 
 else:
     _BROKEN = {
@@ -148,6 +154,8 @@ else:
         from concurrent.futures import BrokenExecutor
 
         body = {"__doc__": _BROKEN[name], "__module__": __name__}
+        if name == "InitializerError":
+            body["definition"] = None
         made = type(name, (MpiTasksError, BrokenExecutor), body)
         return globals().setdefault(name, made)  # of two threads, the first
 

@@ -128,3 +128,16 @@ def test_a_refused_limit_leaves_no_executor_open(hands: Hands, count: Any) -> No
         Executor(count)
     with Executor() as executor:
         assert executor.num_workers == 3
+
+
+def test_it_is_told_where_clients_look(hands: Hands) -> None:
+    """dask looks for the one, and dynesty for the other."""
+    executor = Executor(2)
+    assert executor._max_workers == 2
+    assert executor._processes == 2
+
+
+def test_arguments_are_in_the_order_of_a_process_pool(hands: Hands) -> None:
+    executor = Executor(2, None, print, ("ready",))
+    (initializer,) = executor._handle.set_up.initializers
+    assert b"ready" in initializer.frame

@@ -6,12 +6,13 @@ import concurrent.futures
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpitasks.api import early_traceback, filling, reducing, session
 from mpitasks.api.stream import Stream
 from mpitasks.errors import (
     ConfigurationError,
+    InitializerError,
     OptionError,
     SerializationError,
     Stopped,
@@ -29,6 +30,7 @@ from mpitasks.wire.messages import VALUE
 from mpitasks.wire.outcomes import Encoded, Failure, Found
 
 if TYPE_CHECKING:
+    from mpitasks.api.session import ExecutorHandle
     from mpitasks.journal.rows import Entry
     from mpitasks.master.functions import Function
 
@@ -56,6 +58,13 @@ class Executor(concurrent.futures.Executor):
         max_workers: Use only so many of the workers, those of the lowest ranks; None
             for all there are. The number that it comes to is `num_workers`. While
             several Executors are open, all use as many as the one that wants most.
+        mp_context: Taken, as by `concurrent.futures.ProcessPoolExecutor`, and not used:
+            the workers are there already.
+        initializer: Each process that runs tasks of this Executor calls it once, before
+            the first of them; so does one that takes the place of another, and the
+            child that isolated tasks run in. If it raises, the Executor is broken:
+            what waits and what is submitted later fails with `InitializerError`.
+        initargs: The arguments that it is called with.
         journal: A file for finished results: when the same script runs again, they
             come from there, and only what is missing is computed. None for the one
             of the command line's ``--journal``, if there is one. See
@@ -76,11 +85,6 @@ class Executor(concurrent.futures.Executor):
         trust: Use a `journal` that another user owns or could write. Its results are
             pickles, and so could run any code of theirs here. None for what the command
             line says. See ``docs/resume.md``.
-        initializer: Each process that runs tasks of this Executor calls it once, before
-            the first of them; so does one that takes the place of another, and the
-            child that isolated tasks run in. If it raises, the tasks fail with
-            `InitializerError`.
-        initargs: The arguments that it is called with.
         **options: Defaults for the tasks; see `with_options`.
 
     Raises:
@@ -96,9 +100,16 @@ class Executor(concurrent.futures.Executor):
         ...     squares = list(executor.map(math.sqrt, range(100)))
     """
 
+    # As all views have them; those of one that was unpickled are these.
+    _options = DEFAULTS
+    _handle: ExecutorHandle
+
     def __init__(
         self,
         max_workers: int | None = None,
+        mp_context: object = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
         *,
         journal: str | os.PathLike[str] | None = None,
         seed: int | None = None,
@@ -106,8 +117,6 @@ class Executor(concurrent.futures.Executor):
         keep_failures: bool | None = None,
         journal_errors: str | None = None,
         trust: bool | None = None,
-        initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
         **options: Any,
     ) -> None:
         if max_workers is not None:
@@ -143,6 +152,16 @@ class Executor(concurrent.futures.Executor):
     def num_workers(self) -> int:
         """How many workers take tasks: up to all ranks but rank 0; 1 in one process."""
         return self._handle.event_loop.num_workers
+
+    @property
+    def _max_workers(self) -> int:
+        """The same, where clients of the standard library's executors look for it."""
+        return self.num_workers
+
+    @property
+    def _processes(self) -> int:
+        """The same, where clients of `multiprocessing.pool.Pool` look for it."""
+        return self.num_workers
 
     def with_options(self, **options: Any) -> Executor:
         """Return a view of this executor whose tasks have other options.
@@ -195,7 +214,7 @@ class Executor(concurrent.futures.Executor):
                 if found is not None:
                     return found
             call = Call(id, target, args, kwargs, self._options, event_loop, handle)
-        except SerializationError as error:
+        except (SerializationError, InitializerError) as error:
             return self._unsent(error)
         if entry is not None:
             call.entry = entry
@@ -260,8 +279,8 @@ class Executor(concurrent.futures.Executor):
         if not future.wait(timeout):
             raise concurrent.futures.TimeoutError
 
-    def _unsent(self, error: SerializationError) -> Future:
-        """Return the future of a call that cannot be pickled."""
+    def _unsent(self, error: SerializationError | InitializerError) -> Future:
+        """Return the future of a call that cannot be sent."""
         if self._options.label is not None:
             error.args = (f"task {self._options.label!r}: {error}",)
         future = Future(self._handle.event_loop)
@@ -579,8 +598,18 @@ class Executor(concurrent.futures.Executor):
             early_traceback.tell_and_wait(handle, error)
         self.shutdown(wait=not interrupted, cancel_futures=interrupted)
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"an Executor cannot be sent to a worker; {session.IN_TASK}")
+    def __copy__(self) -> Executor:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Executor:
+        return self  # as a file or a lock in what is copied would be
+
+    def __reduce__(self) -> Any:
+        """Be something that refuses to be used, wherever it is unpickled.
+
+        Objects that carry an Executor along can be arguments of tasks then.
+        """
+        return _unpickled, (type(self),)
 
     def _find(
         self,
@@ -667,6 +696,12 @@ class Executor(concurrent.futures.Executor):
                 handle.journal, met, handle.event_loop, target, items, **kinds
             )
         return Stream(handle, job, timeout)
+
+
+def _unpickled(kind: type[Executor]) -> Executor:
+    executor = object.__new__(kind)
+    executor._handle = session.NO_HANDLE
+    return executor
 
 
 def _number(name: str, value: Any, least: int) -> int:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "NO_HANDLE",
     "ExecutorHandle",
     "Session",
     "configure",
@@ -133,6 +134,21 @@ class ExecutorHandle:
         if self.owns and self.journal is not None:
             self.owns = False
             open_journals.close_journal(self.journal)
+
+
+class _NoHandle:
+    """What an Executor has in the place of its handle where it was unpickled."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)  # the interpreter, or a pickler, asks
+        raise RuntimeError(f"this is a copy of an Executor: {IN_TASK}")
+
+    def __reduce__(self) -> str:
+        return "NO_HANDLE"
+
+
+NO_HANDLE: Any = _NoHandle()
 
 
 class Session:

@@ -121,6 +121,7 @@ class Stream:
         while not job.source.is_exhausted and job.wanted:
             if self._handle.closed:
                 refuse_submit()
+            self._handle.set_up.check()
             count = job.pull(limit)
             if count or job.aside:
                 self._event_loop.extend(job, count)

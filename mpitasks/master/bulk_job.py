@@ -62,8 +62,8 @@ class BulkJob:
         aside: Items that need results of other tasks and have no task yet, by numbers.
         waiting: The tasks of those that have.
         closed: Whether its results are no longer wanted.
-        halted: Makes the error that ends it early, if too many of its items failed. The
-            consuming thread calls it: it may decode an outcome.
+        halted: Makes the error that ends it early, if too many of its items failed, or
+            the initializer. The consuming thread calls it: it may decode an outcome.
     """
 
     __slots__ = (
@@ -503,6 +503,15 @@ class BulkJob:
             self.deliver(task.start, [Failure(CancelledError())], mixed=True)
             return
         self._dropped += task.count
+        self.results.wake()
+
+    def halt(self, reason: Callable[[], BaseException]) -> None:
+        """End it early.
+
+        Args:
+            reason: Makes the error that the consuming thread gets.
+        """
+        self.halted = self.halted or reason
         self.results.wake()
 
     def give(self, task: Task, outcome: Any) -> None:

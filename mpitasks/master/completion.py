@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpitasks.errors import DataLost, TooManyFailures
+from mpitasks.errors import DataLost, InitializerError, TooManyFailures
 from mpitasks.master import future, lost_tasks
 from mpitasks.master.retry import Again, next_attempt
 from mpitasks.wire.diagnose import describe
@@ -23,6 +23,7 @@ from mpitasks.wire.outcomes import Encoded, Failure, error_of, has_failed, undec
 
 if TYPE_CHECKING:
     from mpitasks.master.bulk_job import BulkJob
+    from mpitasks.master.functions import Initializer
     from mpitasks.master.kept_results import KeptResults
     from mpitasks.master.payloads import Payload
     from mpitasks.scheduler.events import Task, TaskId
@@ -72,6 +73,7 @@ class Completion:
         retries: How many further attempts there were.
         undecided: Tasks whose failures wait for the decision whether they are final.
         excess: Set when more failed than may.
+        broken: Initializers that have failed; whoever takes them empties it.
         failed: Told of each failure that is final, and whose it is, if there is a
             journal; returns what records it. Called without the lock; what it returns,
             under it.
@@ -95,6 +97,7 @@ class Completion:
         self.again: list[Again] = []
         self.undecided: set[Task] = set()
         self.excess: Excess | None = None
+        self.broken: list[Initializer] = []
         self.failed: Callable[[Task, BaseException], Step] | None = None
         self.defer: Callable[[Step], None] = lambda step: step()
         self.enter: Callable[[Step], None] = lambda step: step()
@@ -269,6 +272,7 @@ class Completion:
             or payload.options.retries > 0
             or (self.run_again is not None and bool(task.data))
             or payload.history(task) is not None
+            or payload.target_of(task).initializer is not None
         )
 
     def _decide_later(
@@ -289,14 +293,16 @@ class Completion:
         again: Again | None = None
         note: Step | None = None
         lacks_input = False
+        broken: Initializer | None = None
         try:
             error = error_of(outcome)
             lacks_input = isinstance(error, DataLost) and bool(task.data)
-            if task.payload.wanted and not lacks_input:
+            broken = _broken_by(task, error)
+            if broken is None and task.payload.wanted and not lacks_input:
                 again = next_attempt(
                     task, error, self._ids, crashed=crashed, alone=alone
                 )
-            if again is None and self.failed is not None:
+            if broken is None and again is None and self.failed is not None:
                 note = self.failed(task, error)
             outcome = Failure(error)
         except BaseException as wrong:  # of a class in `retry_on` that decides itself
@@ -305,7 +311,7 @@ class Completion:
             outcome = Failure(wrong)
         finally:  # also if it was interrupted: then this is final
             step = functools.partial(self._decided, task, outcome, again, note)
-            self.enter(functools.partial(step, lacks_input=lacks_input))
+            self.enter(functools.partial(step, lacks_input=lacks_input, broken=broken))
 
     def _decided(
         self,
@@ -315,11 +321,15 @@ class Completion:
         note: Step | None,
         *,
         lacks_input: bool,
+        broken: Initializer | None,
     ) -> None:
         self.undecided.discard(task)
         if lacks_input and self.run_again is not None and self.run_again(task):
             self.retries += 1  # so that it does not count as failed
             return
+        if broken is not None and broken.failure is None:
+            broken.failure = outcome.error
+            self.broken.append(broken)
         if again is not None:
             self.again.append(again)
             self.retries += 1
@@ -333,6 +343,14 @@ class Completion:
         self.failures += items
         if self._max_failures is not None and self.failures > self._max_failures:
             self.excess = Excess(self._max_failures, self.failures, outcome)
+
+
+def _broken_by(task: Task, error: BaseException) -> Initializer | None:
+    """Return the initializer of a task if it, and not the task, has raised."""
+    initializer = task.payload.target_of(task).initializer
+    if initializer is None or not isinstance(error, InitializerError):
+        return None
+    return initializer if error.definition == initializer.id else None
 
 
 def _single(chunk: Task, at: int) -> Task:

@@ -11,6 +11,7 @@ done: the journal is one. A listener runs no user code either.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import sys
@@ -31,7 +32,9 @@ from mpitasks.scheduler.events import (
     Action,
     Assign,
     Bulk,
+    BulkCancelled,
     Cancelled,
+    CancelRequested,
     Complete,
     Event,
     Fail,
@@ -47,6 +50,7 @@ from mpitasks.scheduler.events import (
     TaskId,
     TasksPostponed,
     TasksSubmitted,
+    TaskState,
     TaskSubmitted,
     TimePassed,
     WorkerJoined,
@@ -54,6 +58,7 @@ from mpitasks.scheduler.events import (
 )
 from mpitasks.scheduler.scheduler import Scheduler
 from mpitasks.wire import messages
+from mpitasks.wire.exceptions import twin
 from mpitasks.wire.messages import (
     Fetched,
     Goodbye,
@@ -67,6 +72,7 @@ from mpitasks.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from mpitasks.master.functions import Initializer
     from mpitasks.task_spec import Origin
     from mpitasks.wire.messages import LogSetup
     from mpitasks.wire.transport import Transport
@@ -296,6 +302,8 @@ class Engine:
         """Take a step of the completion's: what it decided without the lock."""
         try:
             step()
+            if self.completion.broken:
+                self._fail_broken()
             if self.completion.again:
                 self._try_again()
             if self._arrived:
@@ -441,6 +449,26 @@ class Engine:
             self.completion.fail([task], lambda t: lost_tasks.overdue_error(t, rank))
         else:
             self.completion.fail([task], lost_tasks.abandoned)
+
+    def _fail_broken(self) -> None:
+        """Send no more tasks that need an initializer which has failed."""
+        broken, self.completion.broken = self.completion.broken, []
+        self.functions.refuse(broken)
+        tasks = []
+        for entry in self.entries(undecided=False):
+            payload = entry.payload
+            initializer: Initializer | None = payload.target.initializer
+            if initializer is None or initializer not in broken:
+                continue
+            assert initializer.failure is not None
+            if not payload.is_call:
+                payload.halt(functools.partial(twin, initializer.failure))
+            if isinstance(entry, Bulk):
+                self._handle(BulkCancelled(entry))
+            elif entry.state is not TaskState.ASSIGNED:
+                tasks.append(entry)
+        if tasks:
+            self._handle(CancelRequested(tasks))
 
     def _try_again(self) -> None:
         """Hand the next attempts at failed tasks to the scheduler."""

@@ -23,7 +23,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpitasks.master.function_cache import Memory
 from mpitasks.master.script_state import (
@@ -38,6 +38,7 @@ from mpitasks.master.script_state import (
     watch_of,
 )
 from mpitasks.wire import codec, rebuild
+from mpitasks.wire.exceptions import twin
 from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
 from mpitasks.wire.script_setup import Start, changes
 
@@ -47,17 +48,31 @@ if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.script_pickle import ScriptPickler
 
-__all__ = ["Function", "Functions"]
+__all__ = ["Function", "Functions", "Initializer"]
 
 
 LARGE_BYTES = 64 << 10
 """A version of a global that weighs more is let go of as soon as there is another; of
 others some are kept, for a value that comes back."""
 
+D = TypeVar("D", bound=Definition)
+
 Latest = tuple[Any, Any, Callable[[], bool] | None]
 
 _NOTHING_YET: Latest = (object(), None, None)
 """What nobody can submit: None is something that one can, and gets a TypeError for."""
+
+
+class Initializer(Definition):
+    """What each process calls before it runs tasks of an Executor, as it is sent.
+
+    Attributes:
+        failure: What it raised in a process, as the task there reported it. From then
+            on its Executor is broken.
+    """
+
+    __slots__ = ("failure",)
+    failure: BaseException | None
 
 
 class Function(Definition):
@@ -87,6 +102,14 @@ class Function(Definition):
         self.names: frozenset[str] = frozenset()
         self.epoch = owner.epoch
         self._variants: dict[frozenset[str], Known] = {}
+
+    @property
+    def initializer(self) -> Initializer | None:
+        """What is called first in each process, if anything is."""
+        for need in self.needs:
+            if type(need) is Initializer:
+                return need
+        return None
 
     def including(self, names: Iterable[str], *, whole: bool = False) -> Function:
         """Return the same function for calls whose arguments refer to some globals.
@@ -150,13 +173,24 @@ class SetUp:
 
     __slots__ = ("__weakref__", "by_object", "fresh", "initializers", "latest")
 
-    def __init__(self, initializers: tuple[Definition, ...] = ()) -> None:
+    def __init__(self, initializers: tuple[Initializer, ...] = ()) -> None:
         self.initializers = initializers
         self.fresh = True
         self.by_object: weakref.WeakKeyDictionary[Any, Known] = (
             weakref.WeakKeyDictionary()
         )
         self.latest: Latest = _NOTHING_YET
+
+    def check(self) -> None:
+        """Refuse functions once the initializer has failed in a process.
+
+        Raises:
+            InitializerError: It has.
+        """
+        for each in self.initializers:
+            if each.failure is not None:
+                self.latest = _NOTHING_YET  # or the next submit would not come here
+                raise twin(each.failure)
 
 
 class Functions:
@@ -199,10 +233,18 @@ class Functions:
         set_up = self.plain
         if initializer is not None:
             call = initializer, initargs
-            set_up = SetUp((self._define(INITIALIZER, call, self._surroundings),))
+            made = self._define(Initializer, INITIALIZER, call, self._surroundings)
+            made.failure = None
+            set_up = SetUp((made,))
             self._set_ups.add(set_up)
         set_up.fresh = True
         return set_up
+
+    def refuse(self, broken: list[Initializer]) -> None:
+        """Register nothing more that needs one of these, which have failed."""
+        for set_up in list(self._set_ups):
+            if any(each in broken for each in set_up.initializers):
+                set_up.latest = _NOTHING_YET
 
     def _look_around(self) -> None:
         """Look what the script has changed around itself, for workers to follow."""
@@ -212,7 +254,8 @@ class Functions:
         self._found = found
         self._surroundings = ()
         if found:
-            self._surroundings = (self._define(SURROUNDINGS, found, ()),)
+            made = self._define(Definition, SURROUNDINGS, found, ())
+            self._surroundings = (made,)
         for set_up in list(self._set_ups):
             set_up.latest = _NOTHING_YET
             set_up.by_object.clear()
@@ -255,6 +298,7 @@ class Functions:
 
         Raises:
             SerializationError: It cannot be pickled.
+            InitializerError: What it needs first has failed.
         """
         set_up = set_up or self.plain
         if set_up.fresh:
@@ -265,10 +309,12 @@ class Functions:
             set_up.latest = _NOTHING_YET  # it may be this function, as it was
             if watched:
                 set_up.by_object[function] = known
-            return known.function
-        watch = known.watch
-        same = None if watch is None else watch.same
-        set_up.latest = function, known.function, same
+        else:
+            watch = known.watch
+            same = None if watch is None else watch.same
+            set_up.latest = function, known.function, same
+        if set_up.initializers:
+            set_up.check()  # behind the line above: it may fail at this moment
         return known.function
 
     def widen(self, entry: Function, names: frozenset[str], *, whole: bool) -> Known:
@@ -315,12 +361,16 @@ class Functions:
         return self._known(entry, names, [notes], tracked, function), watched
 
     def _define(
-        self, name: str, value: Any, before: tuple[Definition, ...]
-    ) -> Definition:
+        self,
+        kind: type[D],
+        name: str,
+        value: Any,
+        before: tuple[Definition, ...],
+    ) -> D:
         """Return what a process is set up by, before it runs tasks."""
         what = "the initializer" if name == INITIALIZER else "what the script has set"
         frame, buffers, notes = codec.encode_noting(value, what, kept=True)
-        made = Definition(next(self.ids), name, frame, copies_of(buffers), self.dropped)
+        made = kind(next(self.ids), name, frame, copies_of(buffers), self.dropped)
         names = () if notes is None else notes.names
         tracked = self._globals.resolve(names, WHOLE).values()
         made.needs = (*before, *[each.definition for each in tracked])

@@ -20,6 +20,7 @@ from mpitasks.scheduler.events import Task, TaskState
 from mpitasks.wire import codec
 from mpitasks.wire.inputs import Collector, Reference, collecting
 from mpitasks.wire.messages import CALL, CALL_PLAIN
+from mpitasks.wire.outcomes import repeated
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -366,7 +367,11 @@ class Call(Future):
             self.named = self.name_of(self._task)
 
     def drop(self, task: Task) -> None:
-        """The call will not be run."""
+        """The call will not be run: it was cancelled, or its Executor is broken."""
+        initializer = self.target.initializer
+        if initializer is not None and initializer.failure is not None:
+            self.give(task, repeated(initializer.failure))
+            return
         self._let_go_of_inputs()
         self._settle_cancelled()
 

@@ -414,10 +414,13 @@ class FunctionTable(dict[int, Callable[..., Any]]):
         if raised is not None:
             from mpitasks.errors import InitializerError
 
-            raise InitializerError(
+            failure = InitializerError(
                 f"the initializer of the Executor failed on this worker: "
                 f"{describe(raised)}"
-            ) from raised
+            )
+            failure.definition = initializer.id
+            failure.__context__ = raised  # on rank 0 its cause is the traceback as text
+            raise failure from raised
 
     def _load(self, name: str) -> Any:
         need = self._pending.pop(name)

@@ -47,6 +47,7 @@ __all__ = [
     "form_bytes",
     "has_failed",
     "not_run",
+    "repeated",
     "split_items",
     "undecoded",
 ]
@@ -200,6 +201,24 @@ def not_run(outcome: Any, cause: Name, named: Name) -> Encoded:
         first = outcome._payload
         outcome, cause = first.outcome, first.cause
     return Encoded(ERROR, NotRun(outcome, cause, named), [])
+
+
+class _Repeated(Special):
+    """Stands for the payload of an outcome that several tasks have."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def fetch(self) -> Failure:
+        """Return the exception: whoever asks for it gets one of their own."""
+        return Failure(twin(self.error))
+
+
+def repeated(error: BaseException) -> Encoded:
+    """Return the outcome of one of several tasks that end with the same exception."""
+    return Encoded(ERROR, _Repeated(error), [])
 
 
 def has_failed(outcome: Any) -> bool:

@@ -6,6 +6,7 @@ script; failing ones fail the futures.
 
 import os
 import sys
+from concurrent.futures import BrokenExecutor
 
 import numpy as np
 
@@ -52,6 +53,14 @@ if __name__ == "__main__":
     with mt.Executor(initializer=set_up, initargs=(np.arange(3.0), 3)) as ex:
         check("second", {v[0] for v in ex.map(use, [2] * 20)}, {6.0})
     for f in (broken, leave):
+        with mt.Executor(initializer=f) as ex:
+            futures = [ex.submit(use, i) for i in range(500)]
+            kinds = {type(future.exception(timeout=120)) for future in futures}
+            check(f"{f.__name__}, all", kinds, {mt.InitializerError})
+            try:
+                check("map", list(ex.map(use, range(10))), None)
+            except mt.InitializerError as e:
+                check("map", isinstance(e, BrokenExecutor), True)
         try:
             with mt.Executor(initializer=f) as ex:
                 e = ex.submit(use, 1).exception(timeout=120)

@@ -116,7 +116,7 @@ with mt.Executor() as ex:
     check("in a reduction", ex.map_reduce(lambda i: i, [1, 2], lambda x, y: x + y), 3)
     later = ex.submit(np.add, array, other)
     check("an input of an input", ex.submit(pick, later, 2).result(), 3.0)
-    for bad in (lambda: ex.share(i for i in ()), lambda: ex.share([ex.submit])):
+    for bad in (lambda: ex.share(i for i in ()), lambda: ex.share([(i for i in ())])):
         try:
             bad()
         except mt.SerializationError as error:
