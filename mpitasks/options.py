@@ -40,6 +40,9 @@ class TaskOptions:
             nothing but the task.
         memory_limit: Bytes of resident memory that an isolated task may hold, or text
             such as "2G", as on the command line.
+        max_tasks_per_child: How many tasks a child process runs before a fresh one
+            takes its place, for what leaks memory or handles; a chunk counts as one
+            task. None for any number. For isolated tasks.
         max_crashes: How many times a task may lose its rank before it fails with
             `mpitasks.WorkerLost`, where the MPI survives such a loss. What was lost
             together counts once for each; then they run one by one.
@@ -71,6 +74,7 @@ class TaskOptions:
     timeout: float | None = None
     isolate: bool = False
     memory_limit: int | None = None
+    max_tasks_per_child: int | None = None
     max_crashes: int = 3
     max_failures: int | None = None
     fail_fast: bool = False
@@ -106,8 +110,19 @@ class TaskOptions:
                 "memory_limit needs isolate=True: only a task in a process of its own "
                 "can be watched and ended without its rank"
             )
+        if self.max_tasks_per_child is not None and not self.isolate:
+            raise OptionError(
+                "max_tasks_per_child needs isolate=True: only a task in a process of "
+                "its own can have a fresh one"
+            )
         task_spec = TaskSpec(
-            self.label, 1, self.timeout, self.isolate, self.memory_limit, self.keep
+            self.label,
+            1,
+            self.timeout,
+            self.isolate,
+            self.memory_limit,
+            self.keep,
+            self.max_tasks_per_child,
         )
         self._set("task_spec", None if task_spec == TaskSpec() else task_spec)
 
@@ -149,7 +164,8 @@ class TaskOptions:
                     f"unknown option {name!r}; the options are {', '.join(known)}"
                 )
         if changes.get("isolate") is False:
-            changes.setdefault("memory_limit", None)  # it came with the isolation
+            for name in ("memory_limit", "max_tasks_per_child"):
+                changes.setdefault(name, None)  # they came with the isolation
         return dataclasses.replace(self, **changes)
 
 
@@ -157,6 +173,7 @@ _INTEGERS: dict[str, int | None] = {
     "chunksize": 1,
     "priority": None,
     "retries": 0,
+    "max_tasks_per_child": 1,
     "max_crashes": 1,
     "max_failures": 0,
 }

@@ -23,6 +23,7 @@ class TaskSpec(NamedTuple):
         isolate: Whether it runs in a child process of its rank.
         memory_limit: Bytes that the child may hold.
         keep: Whether a large result stays with the worker.
+        max_tasks_per_child: How many tasks the child may run before it is replaced.
     """
 
     label: str | None = None
@@ -31,6 +32,7 @@ class TaskSpec(NamedTuple):
     isolate: bool = False
     memory_limit: int | None = None
     keep: bool = False
+    max_tasks_per_child: int | None = None
 
 
 class Origin(NamedTuple):

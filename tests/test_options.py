@@ -16,6 +16,12 @@ from mpitasks.options import DEFAULTS, TaskOptions
 from mpitasks.task_spec import TaskSpec
 
 
+def test_what_came_with_the_isolation_goes_with_it() -> None:
+    made = TaskOptions(isolate=True, memory_limit=1 << 20, max_tasks_per_child=3)
+    assert made.task_spec == TaskSpec(None, 1, None, True, 1 << 20, False, 3)
+    assert made.replace(isolate=False) == DEFAULTS
+
+
 def test_the_defaults() -> None:
     assert TaskOptions() == DEFAULTS
     assert (DEFAULTS.chunksize, DEFAULTS.label, DEFAULTS.priority) == (None, None, 0)
@@ -33,6 +39,7 @@ def test_the_defaults() -> None:
         {"retries": 2, "retry_on": OSError, "retry_delay": 0},
         {"retry_on": (OSError, KeyError), "timeout": 0.5},
         {"isolate": True, "memory_limit": 1 << 30},
+        {"isolate": True, "max_tasks_per_child": 1},
         {"max_failures": 0, "fail_fast": True, "return_exceptions": True},
         {"max_crashes": 1},
     ],
@@ -57,6 +64,15 @@ def test_good_values(options: dict[str, Any]) -> None:
         ({"priority": False}, "priority must be an integer, not False"),
         ({"retries": -1}, "retries must be at least 0, not -1"),
         ({"retries": None}, "retries must be an integer, not None"),
+        (
+            {"max_tasks_per_child": 5},
+            "max_tasks_per_child needs isolate=True: only a task in a process of its "
+            "own can have a fresh one",
+        ),
+        (
+            {"max_tasks_per_child": 0, "isolate": True},
+            "max_tasks_per_child must be at least 1, not 0",
+        ),
         ({"max_crashes": 0}, "max_crashes must be at least 1, not 0"),
         ({"max_failures": -1}, "max_failures must be at least 0, not -1"),
         ({"timeout": 0}, "timeout must be more than 0 seconds; None is no limit"),

@@ -67,6 +67,27 @@ def test_a_task_runs_in_one_process_that_stays(box: Sandboxed) -> None:
     assert [box.call(pid) for _ in range(3)] == [first] * 3
 
 
+def test_a_child_is_replaced_after_so_many_tasks(box: Sandboxed) -> None:
+    ids = [box.call(pid, max_tasks=2) for _ in range(5)]
+    assert [ids.index(each) for each in ids] == [0, 0, 2, 2, 4]
+    assert not any(alive(number) for number in ids[:4])
+    assert box.call(pid) == ids[4]  # who does not ask gets no other
+    fresh = box.call(pid, max_tasks=2)
+    assert fresh != ids[4]
+    assert set(box.map(misbehaving.pid_of, range(20), max_tasks=2)) == {fresh}
+    assert box.map(misbehaving.pid_of, range(1), max_tasks=2) != [fresh]
+
+
+def test_a_child_that_is_replaced_leaves_by_itself(
+    box: Sandboxed, tmp_path: Path
+) -> None:
+    path = tmp_path / "left"
+    box.call(misbehaving.write_at_exit, str(path), max_tasks=1)
+    assert not path.exists()
+    box.call(identity, 1, max_tasks=1)
+    assert path.read_text() == "left"
+
+
 @pytest.mark.parametrize(
     ("task", "args", "number", "code"),
     [

@@ -320,6 +320,8 @@ def test_calls_that_are_alike_run_together() -> None:
     assert visited(calls, {**specs, 3: again}) == [0, 1, 2, 3, 4, 5]
     other = tuple(TaskSpec("other", isolate=True))
     assert visited(calls, {**specs, 3: other}) == [0, 1, 2]
+    counted = tuple(TaskSpec("fit", isolate=True, max_tasks_per_child=9))
+    assert visited(calls, dict.fromkeys(range(6), counted)) == [0]  # each one counts
     del specs[2]
     assert visited(calls, specs) == [0, 1]
     specs[2] = ISOLATED

@@ -63,6 +63,7 @@ class Child:
         channel: The way to it; does not block.
         progress page: Where it says how far it is.
         known: Ids of the functions that it has.
+        requests: How many it was sent.
         has_numpy: Whether NumPy is loaded there, as far as is known.
         hung_up: Whether it closed its end of the channel.
         logs: How it was told to set up `logging`.
@@ -77,6 +78,7 @@ class Child:
         self.channel = channel
         self.page = page
         self.known: set[int] = set()
+        self.requests = 0
         self.has_numpy = False
         self.logs: LogSetup | None = None
         self.hung_up = False
@@ -240,11 +242,15 @@ class Children:
             self._abandon()
             return ChildExit(None)
 
+    def retire(self, child: Child) -> None:
+        """Let the child end by itself, if it is quick; `end` it then in any case."""
+        child.channel.close()
+        self._await_exit(child)
+
     def close(self, child: Child | None = None) -> None:
         """End the server, and the child: by itself, if it is quick."""
         if child is not None:
-            child.channel.close()
-            self._await_exit(child)
+            self.retire(child)
         self._abandon()
 
     def _await_exit(self, child: Child) -> None:

@@ -62,6 +62,7 @@ class SandboxRequest:
         label: The task's name.
         timeout: Seconds that the call, or each item, may take.
         memory_limit: Bytes that the child may hold.
+        max_tasks: How many requests the child may have had, with this one.
         task: What `current_task` and `rng` need to know in the child; each call that
             runs together with others has its own.
     """
@@ -74,6 +75,7 @@ class SandboxRequest:
     label: str | None = None
     timeout: float | None = None
     memory_limit: int | None = None
+    max_tasks: int | None = None
     task: Any = None
 
 
@@ -105,6 +107,7 @@ def make_order(
         label=task_spec.label,
         timeout=task_spec.timeout,
         memory_limit=task_spec.memory_limit,
+        max_tasks=task_spec.max_tasks_per_child,
         task=(task_id, task_spec.attempt, task_spec.label, *own, places),
     )
 

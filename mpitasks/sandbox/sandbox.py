@@ -187,6 +187,7 @@ class Sandbox:
         """Send what is left to a child, and follow it until it is done or dead."""
         self._began = time.monotonic()
         child = self._fit_child(run.order, watch)
+        child.requests += 1
         child.page.reset(len(run.items), run.total)
         child.page.tell_job_end(*walltime.known())
         fields, buffers = run.request(child.known, self._forget)
@@ -225,9 +226,17 @@ class Sandbox:
             self._began = 0.0
 
     def _fit_child(self, order: SandboxRequest, watch: Watch) -> Child:
-        """Return a living child, and a fresh one if memory is to be watched."""
+        """Return a living child, a fresh one if it must be."""
         child = self._child
         limit = order.memory_limit
+        if (
+            child is not None
+            and order.max_tasks is not None
+            and child.requests >= order.max_tasks
+        ):
+            self._children.retire(child)
+            self._end(child)
+            child = None
         if child is not None and (
             child.dead()
             # What earlier tasks left there does not count as this one's.

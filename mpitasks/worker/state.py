@@ -346,8 +346,8 @@ class WorkerState:
         start = self._at - 1
         self._inside = 1
         first = self._calls[start]
-        if _is_simple(first):
-            spec = self.spec_of(first)
+        spec = self.spec_of(first)
+        if _is_simple(first) and spec.max_tasks_per_child is None:
             for call in self._calls[start + 1 : start + most]:
                 if call[1] != first[1] or not _is_simple(call):
                     break
