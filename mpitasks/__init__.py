@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mpitasks import slurm
     from mpitasks.api.executor import Executor
+    from mpitasks.api.pool import Pool
     from mpitasks.api.waiting import as_completed, wait
     from mpitasks.errors import (
         ConfigurationError,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Executor": "mpitasks.api.executor",
     "Future": "mpitasks.master.future",
+    "Pool": "mpitasks.api.pool",
     "CurrentTask": "mpitasks.runner.current_task",
     "TaskOptions": "mpitasks.options",
     "as_completed": "mpitasks.api.waiting",
@@ -101,6 +103,7 @@ __all__ = [
     "LaunchError",
     "MpiTasksError",
     "OptionError",
+    "Pool",
     "RemoteError",
     "RemoteTraceback",
     "SerializationError",

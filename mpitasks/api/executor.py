@@ -582,6 +582,12 @@ class Executor(concurrent.futures.Executor):
                 handle.event_loop.abandon_running(handle)
             handle.close_journal()
 
+    def _drop(self) -> None:
+        """Take no more calls, and wait for none; for `Pool.terminate`."""
+        self.shutdown(wait=False, cancel_futures=True)
+        if not self._handle.event_loop.is_shut:
+            self._handle.event_loop.abandon_running(self._handle)
+
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         """Shut down, waiting for what is outstanding; if interrupted, not waiting.
 

@@ -47,6 +47,7 @@ __all__ = [
     "installed",
     "peek",
     "refuse_after_end",
+    "refuse_copy",
     "refuse_submit",
     "settings",
     "uninstall",
@@ -142,7 +143,7 @@ class _NoHandle:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)  # the interpreter, or a pickler, asks
-        raise RuntimeError(f"this is a copy of an Executor: {IN_TASK}")
+        refuse_copy("an Executor")
 
     def __reduce__(self) -> str:
         return "NO_HANDLE"
@@ -328,6 +329,15 @@ def refuse_submit() -> NoReturn:
     if forks.forked():
         forks.refuse()
     raise ExecutorClosedError("cannot schedule new futures after shutdown")
+
+
+def refuse_copy(of: str) -> NoReturn:
+    """Say why what was unpickled, in a task or afterwards, is of no use.
+
+    Raises:
+        RuntimeError: Always.
+    """
+    raise RuntimeError(f"this is a copy of {of}: {IN_TASK}")
 
 
 IN_TASK = (

@@ -19,6 +19,7 @@ from mpitasks.wire.outcomes import Deferred, Failure
 if TYPE_CHECKING:
     from mpitasks.api.session import ExecutorHandle
     from mpitasks.master.bulk_job import BulkJob
+    from mpitasks.master.event_loop import EventLoop
 
 __all__ = ["Stream"]
 
@@ -47,6 +48,21 @@ class Stream:
         self._window: Callable[[], int] | None = None
         self._largest = 1
 
+    @property
+    def job(self) -> BulkJob:
+        """The job."""
+        return self._job
+
+    @property
+    def event_loop(self) -> EventLoop:
+        """The run's."""
+        return self._event_loop
+
+    @property
+    def num_workers(self) -> int:
+        """How many workers take tasks."""
+        return max(self._event_loop.num_workers, 1)
+
     def start(self, window: Callable[[], int] | None) -> None:
         """Take the first items in and let workers have them.
 
@@ -62,7 +78,7 @@ class Stream:
 
     def window_for_workers(self) -> int:
         """As many items as keep the workers busy, whatever their number."""
-        return CHUNKS_PER_WORKER * self._largest * max(self._event_loop.num_workers, 1)
+        return CHUNKS_PER_WORKER * self._largest * self.num_workers
 
     def values(self) -> Generator[Any, None, None]:
         """Yield the results, in the order of the job."""
@@ -99,7 +115,7 @@ class Stream:
             if not job.results.has_news():
                 raise CancelledError
             chunk = job.results.take()
-            self._largest = max(self._largest, len(chunk[1]))
+            self.note(chunk)
             if self._event_loop.settle_logs is not None:
                 self._event_loop.settle_logs()
             yield chunk
@@ -119,21 +135,38 @@ class Stream:
             if limit < 1:
                 return
         while not job.source.is_exhausted and job.wanted:
-            if self._handle.closed:
-                refuse_submit()
-            self._handle.set_up.check()
-            count = job.pull(limit)
-            if count or job.aside:
-                self._event_loop.extend(job, count)
+            self.feed(limit)
             if limit is not None:
                 return
             if not job.source.is_exhausted:
                 self._event_loop.nudge()  # it may take long until all is pulled
 
-    def _end_job(self) -> None:
-        if not self._job.exhausted and not self._event_loop.is_shut:
-            self._job.close()
+    def feed(self, limit: int | None) -> None:
+        """Take items in, up to `limit`, and let workers have them; None for all.
+
+        It takes fewer if the workers should first have what there is.
+        """
+        job = self._job
+        if self._handle.closed:
+            refuse_submit()
+        self._handle.set_up.check()
+        count = job.pull(limit)
+        if count or job.aside:
+            self._event_loop.extend(job, count)
+
+    def note(self, run: tuple[int, list[Any], bool]) -> None:
+        """Results were taken from the job: learn how many come at a time."""
+        self._largest = max(self._largest, len(run[1]))
+
+    def cancel(self) -> None:
+        """Send no more, and let go of everything: the results are not wanted."""
+        self._job.close()
+        if not self._event_loop.is_shut:
             self._event_loop.cancel_bulk(self._job)
+
+    def _end_job(self) -> None:
+        if not self._job.exhausted:
+            self.cancel()
 
     def _unwrapped(self, values: list[Any]) -> Iterator[Any]:
         """Yield the values, keeping none that was yielded.

@@ -550,6 +550,8 @@ class BulkJob:
             self._targets.pop(start, None)
             self.waiting.pop(start, None)
         self._delivered += len(values)  # last: then it may count as abandoned
+        if self.bulk.cancelled:
+            self.results.wake()
 
     def _count_failures(self, values: list[Any]) -> None:
         failures = [value for value in values if has_failed(value)]

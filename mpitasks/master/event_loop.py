@@ -369,6 +369,7 @@ class EventLoop:
         for entry in self._entries_of(owner, undecided=False):
             if isinstance(entry, Bulk):
                 self._handle_now(BulkCancelled(entry))
+                entry.payload.results.wake()
             elif isolated or entry.state is not TaskState.ASSIGNED:
                 tasks.append(entry)
         self._handle_now(CancelRequested(tasks))

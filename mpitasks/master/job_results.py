@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["JobResults"]
@@ -23,9 +24,11 @@ class JobResults:
 
     Attributes:
         taken: How many results were handed out.
+        listener: Called when results have come, or none will come any more, by the
+            thread that puts them in: under the event loop's lock, perhaps.
     """
 
-    __slots__ = ("_arrived", "_in_order", "_news", "taken")
+    __slots__ = ("_arrived", "_in_order", "_news", "listener", "taken")
 
     def __init__(self, *, ordered: bool) -> None:
         self.taken = 0
@@ -35,6 +38,7 @@ class JobResults:
             None if ordered else deque()
         )
         self._news = threading.Event()
+        self.listener: Callable[[], None] | None = None
 
     def put(self, start: int, values: list[Any], *, mixed: bool) -> None:
         """Take results in, and wake the consumer.
@@ -48,7 +52,7 @@ class JobResults:
             self._arrived[start] = values, mixed
         else:
             self._in_order.append((start, values, mixed))
-        self._news.set()
+        self.wake()
 
     def has_news(self) -> bool:
         """Whether `take` would return results."""
@@ -76,8 +80,11 @@ class JobResults:
             self._in_order.clear()
 
     def wake(self) -> None:
-        """Wake the consumer: no more results may come."""
+        """Wake the consumer: results have come, or none may come any more."""
         self._news.set()
+        listener = self.listener  # the consumer may take it away
+        if listener is not None:
+            listener()
 
     def block(self, seconds: float) -> None:
         """Sleep until results arrive, at most this long; another thread drives."""

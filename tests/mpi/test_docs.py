@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -24,6 +25,11 @@ COMPLETE = re.compile(
     r"^```python complete\n(.*?)^```\n(?:```text\n(.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
+# The same, for a package that need not be there.
+NEEDS = re.compile(
+    r"^```python needs (\w+)\n(.*?)^```\n(?:```text\n(.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
@@ -33,6 +39,14 @@ def complete_blocks() -> list[object]:
         pytest.param(*block.groups(), id=f"{page.stem}-{number}")
         for page in PAGES
         for number, block in enumerate(COMPLETE.finditer(page.read_text()), start=1)
+    ]
+
+
+def blocks_with_needs() -> list[object]:
+    return [
+        pytest.param(*block.groups(), id=f"{page.stem}-{block[1]}")
+        for page in PAGES
+        for block in NEEDS.finditer(page.read_text())
     ]
 
 
@@ -55,6 +69,17 @@ def test_script_runs_on_ranks(
 ) -> None:
     script = launch.script(text)
     outcome = launch(any_mpi.runner(3, script))
+    assert outcome.code == 0, outcome
+    assert prints is None or outcome.out == prints
+
+
+@pytest.mark.parametrize(("package", "text", "prints"), blocks_with_needs())
+def test_script_that_needs_a_package_runs_on_ranks(
+    any_mpi: Mpi, launch: Launch, package: str, text: str, prints: str | None
+) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not there")
+    outcome = launch(any_mpi.runner(3, launch.script(text)))
     assert outcome.code == 0, outcome
     assert prints is None or outcome.out == prints
 

@@ -85,6 +85,7 @@ OTHERWISE = [
     "language",
     "main_of_worker",
     "pickling_hooks_in_maps",
+    "pool_journalled",
     "rebound_while_queued",
     "reductions",
     "results_reused",

@@ -18,6 +18,7 @@ import contract_futures
 import contract_lifecycle
 import contract_map
 import contract_options
+import contract_pool
 import contract_values
 import contract_waiting
 import support
@@ -33,6 +34,7 @@ MODULES = [
     contract_values,
     contract_errors,
     contract_failures,
+    contract_pool,
 ]
 
 
