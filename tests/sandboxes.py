@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mpitasks.runner.mirror import Sent
+from mpitasks.runner.sent import Sent
 from mpitasks.sandbox.request import SandboxRequest
 from mpitasks.sandbox.sandbox import Sandbox
 from mpitasks.wire import codec

@@ -52,19 +52,21 @@ class Stage:
     @contextmanager
     def on_rank_0(self) -> Iterator[None]:
         """Be the script's side."""
-        with self._on(self.script, self.own):
+        with self._on(self.script, lambda: self.own):
             yield
 
     @contextmanager
     def on_worker(self) -> Iterator[None]:
         """Be the worker's side."""
-        with self._on(self.worker.main, self.worker.side):
+        with self._on(self.worker.main, lambda: self.worker.side):
             yield
 
     @contextmanager
-    def _on(self, main: types.ModuleType, side: rebuild.Side) -> Iterator[None]:
+    def _on(
+        self, main: types.ModuleType, side: Callable[[], rebuild.Side]
+    ) -> Iterator[None]:
         sys.modules["__main__"] = main
-        rebuild.set_side(lambda: side)
+        rebuild.set_side(side)
         try:
             yield
         finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -836,9 +838,67 @@ def other(): return N
     on.open(on.init, (5,))
     assert [on.call(on.get), on.call(on.get), on.call(on.other)] == [5, 5, 5]
     on.open()
-    assert on.call(on.get) == 5
+    assert on.call(on.get) == 0  # what an initializer sets is its Executor's own
     on.open(on.init, (2,))
-    assert on.call(on.other) == 7
+    assert on.call(on.other) == 2
+
+
+def test_what_an_initializer_sets_is_seen_by_its_tasks_only(stage: Make) -> None:
+    on = stage("""
+N, TABLE = 0, {"n": 0}
+class Config:
+    n = 0
+def init(n):
+    global N
+    N = TABLE["n"] = Config.n = n
+def get(): return N, TABLE["n"], Config.n
+def changed(): TABLE["n"] += 10; return get()
+""")
+    set_ups = []
+    for args in ((1,), (2,)):
+        on.open(on.init, args)
+        set_ups.append(on.set_up)
+    on.open()
+    set_ups.append(on.set_up)
+    for round in (0, 10):
+        for n, set_up in zip((1, 2, 0), set_ups, strict=True):
+            on.set_up = set_up
+            assert on.call(on.get) == (n, n + round, n)
+            assert on.call(on.changed) == (n, n + round + 10, n)
+    on.run("N = 7; TABLE = {'n': 7}")  # until the script has another value
+    for n, set_up in zip((1, 2, 0), set_ups, strict=True):
+        on.set_up = set_up
+        assert on.call(on.get) == (7, 7, n)
+
+
+def test_what_an_initializer_has_set_goes_with_it(stage: Make) -> None:
+    on = stage("""
+import sys
+class Big: pass
+def init():
+    global BIG
+    BIG = Big()
+def get(): return type(BIG) is sys.modules["__main__"].Big
+""")
+    values, sent = [], []
+    for _ in range(2):
+        on.open(on.init)
+        assert on.call(on.get)
+        values.append(weakref.ref(on.worker.main.BIG))
+        own = on.set_up.initializers[0].id
+        sent.append([id for id, each in on.worker.sent.items() if each.space == own])
+    with on.on_worker():
+        on.worker.forget(sent[0])
+    gc.collect()
+    assert values[0]() is None
+    assert on.worker.main.BIG is values[1]()  # the other one is in its place still
+    assert on.call(on.get)
+    with on.on_worker():
+        on.worker.forget(sent[1])
+    gc.collect()
+    assert values[1]() is None
+    assert not hasattr(on.worker.main, "BIG")
+    assert not hasattr(on.script, "BIG")
 
 
 def test_an_initializer_that_fails_fails_each_task(stage: Make) -> None:

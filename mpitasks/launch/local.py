@@ -76,7 +76,9 @@ def start_local() -> Session:
     def in_task() -> bool:
         return threading.current_thread() is thread
 
-    sys.modules["__main__"] = Divided(sys.modules["__main__"], functions.main, in_task)
+    sys.modules["__main__"] = Divided(
+        sys.modules["__main__"], lambda: functions.main, in_task
+    )
     own = rebuild.side()
     rebuild.set_side(lambda: functions.side if in_task() else own)
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)

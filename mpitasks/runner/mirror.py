@@ -5,6 +5,10 @@ refers to (`mpitasks.master.script_state`), in the versions that the script had 
 call was submitted. They are put into the module by name. If a task sets a global, the
 next task sees that value, until the script has another value for it.
 
+Each initializer has a module ``__main__`` of its own, as each process pool has
+processes of its own: what it sets is seen by the tasks of its Executor, and by no
+others (`Space`).
+
 `FunctionTable` keeps what was sent. A function is unpickled when it is first needed. A
 rank never unpickles a function that only its child calls, since importing the modules
 of a function runs code, too.
@@ -15,122 +19,31 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import SerializationError
-from mpitasks.runner.pristine import Lender, changes, is_inert, kept
+from mpitasks.runner.pristine import changes, is_inert, kept
+from mpitasks.runner.sent import PLAIN, Sent
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.codec import Unsendable
 from mpitasks.wire.diagnose import describe
 from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
-from mpitasks.wire.node_memory import Block
 from mpitasks.wire.script_setup import apply
 
 if TYPE_CHECKING:
     from mpitasks.wire.codec import Buffer
-    from mpitasks.wire.node_memory import Mapping, Reference
 
 __all__ = [
     "Divided",
     "FunctionTable",
     "Mirror",
-    "Sent",
     "follow",
     "new_main",
     "script_main",
     "unpickle",
 ]
-
-
-class Sent:
-    """A definition as it was sent: see `mpitasks.wire.messages.Batch`."""
-
-    __slots__ = (
-        "_blocks",
-        "_lender",
-        "_mappings",
-        "_places",
-        "buffers",
-        "frame",
-        "head",
-        "id",
-        "name",
-        "needs",
-        "refers",
-    )
-
-    def __init__(
-        self,
-        id: int,
-        name: str | None,
-        frame: Any,
-        head: bytes | None,
-        buffers: list[Buffer],
-        needs: tuple[int, ...],
-        refers: tuple[str, ...],
-        places: Sequence[Reference | None] = (),
-    ) -> None:
-        self.id = id
-        self.name = name
-        self.frame = frame
-        self.head = head
-        self.buffers = buffers
-        self.needs = needs
-        self.refers = refers
-        self._lender: Lender | None = None
-        self._places = places or [None] * len(buffers)
-        self._blocks: dict[int, Block] = {}  # those that were attached
-        self._mappings: dict[int, Mapping] = {}  # and those that are mapped
-
-    def lend(self) -> list[Buffer]:
-        """Return the buffers in memory of their own, which nobody else changes.
-
-        Raises:
-            OSError: A block of rank 0 cannot be attached.
-        """
-        own = iter(self._lender_of_own().lend() if self.buffers else ())
-        return [
-            next(own) if place is None else self._block(at, place).private()
-            for at, place in enumerate(self._places)
-        ]
-
-    def shared(self) -> list[Buffer]:
-        """Return the buffers as all see them, read-only.
-
-        Raises:
-            OSError: A block of rank 0 cannot be attached.
-        """
-        own = iter(self._lender_of_own().shared() if self.buffers else ())
-        return [
-            memoryview(next(own) if place is None else self._mapped(at, place))
-            for at, place in enumerate(self._places)
-        ]
-
-    def _lender_of_own(self) -> Lender:
-        if self._lender is None:
-            self._lender = Lender(self.buffers)
-            self.buffers = self._lender.shared()
-        return self._lender
-
-    def _block(self, at: int, place: Reference) -> Block:
-        block = self._blocks.get(at)
-        if block is None:
-            block = self._blocks[at] = Block.attached(place)
-        return block
-
-    def _mapped(self, at: int, place: Reference) -> Mapping:
-        mapped = self._mappings.get(at)
-        if mapped is None:
-            mapped = self._mappings[at] = self._block(at, place).shared()
-        return mapped
-
-    def told(self) -> tuple[Any, ...]:
-        """Return it as it stands in a message, without its buffers."""
-        frames = self.frame, self.head
-        places = tuple(self._places)
-        return self.id, self.name, *frames, places, self.needs, self.refers
 
 
 class Mirror(ModuleType):
@@ -169,15 +82,18 @@ class Divided(ModuleType):
 
     Args:
         script: The script's.
-        mirror: The one that follows it.
+        mirror: Returns the one that follows it.
         in_task: Tells whether the calling thread runs tasks.
     """
 
     def __init__(
-        self, script: ModuleType, mirror: ModuleType, in_task: Callable[[], bool]
+        self,
+        script: ModuleType,
+        mirror: Callable[[], ModuleType],
+        in_task: Callable[[], bool],
     ) -> None:
         super().__init__("__main__")
-        object.__setattr__(self, "_own", lambda: mirror if in_task() else script)
+        object.__setattr__(self, "_own", lambda: mirror() if in_task() else script)
 
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute of the module that the thread has."""
@@ -198,6 +114,27 @@ class Divided(ModuleType):
         return dir(object.__getattribute__(self, "_own")())
 
 
+class Space:
+    """A module ``__main__``, and which versions of the script's globals are in it.
+
+    Attributes:
+        main: The module.
+        side: What is known there of classes.
+        versions: Ids of what is in it, by name; stale ones below zero.
+        changed: Globals that were changed by calls of functions that hold them.
+        failure: What its initializer raised; None if it did not, or there is none.
+    """
+
+    __slots__ = ("changed", "failure", "main", "side", "versions")
+
+    def __init__(self, main: ModuleType, side: rebuild.Side) -> None:
+        self.main = main
+        self.side = side
+        self.versions: dict[str, int] = {}
+        self.changed: set[str] = set()
+        self.failure: BaseException | None = None
+
+
 class FunctionTable(dict[int, Callable[..., Any]]):
     """Functions by their ids; those that were sent are loaded on demand.
 
@@ -211,24 +148,36 @@ class FunctionTable(dict[int, Callable[..., Any]]):
 
     def __init__(self, main: ModuleType | None = None) -> None:
         super().__init__()
-        self.main = new_main() if main is None else main
+        self._space = self._new_space(new_main() if main is None else main)
+        self._spaces = {PLAIN: self._space}  # by the ids of their initializers
+        self._around = -1  # the id of the surroundings that were applied
         self.sent: dict[int, Sent] = {}
-        self.side = rebuild.Side(
-            lambda: self.main,
+        self._pending: dict[str, Sent] = {}  # to be put into the module
+        self._replaced: dict[str, Any] = {}  # what was there before
+        self._begun: dict[str, Any] = {}  # functions and classes, not yet complete
+        self._beginning = 0
+        self.entered = -1
+
+    def _new_space(self, main: ModuleType) -> Space:
+        side = rebuild.Side(
+            lambda: main,
             follows=True,
             bind=self._bind,
             former=self._former,
             find=self._find,
             shared=self._shared,
         )
-        self._versions: dict[str, int] = {}  # ids of what is in the module
-        self._pending: dict[str, Sent] = {}  # to be put into the module
-        self._replaced: dict[str, Any] = {}  # what was there before
-        self._begun: dict[str, Any] = {}  # functions and classes, not yet complete
-        self._beginning = 0
-        self._changed: set[str] = set()  # by calls of functions that hold them
-        self.entered = -1
-        self._initialized: dict[int, BaseException | None] = {}  # what it raised
+        return Space(main, side)
+
+    @property
+    def side(self) -> rebuild.Side:
+        """What is known of classes in that module."""
+        return self._space.side
+
+    @property
+    def main(self) -> ModuleType:
+        """The module that the function sees which was entered last."""
+        return self._space.main
 
     def learn(self, told: tuple[Any, ...], buffers: list[Buffer]) -> None:
         """Take in what was sent.
@@ -239,20 +188,32 @@ class FunctionTable(dict[int, Callable[..., Any]]):
         """
         id, name, frame, head, places, needs, refers = told
         own = [buffers.pop() for place in places if place is None]
-        self.sent[id] = Sent(id, name, frame, head, own, needs, refers, places)
-        self._unload(id)
+        made = Sent(id, name, frame, head, own, needs, refers, places)
+        if name == INITIALIZER:
+            made.space = id
+        for need in needs[:2]:  # it stands at the beginning, behind the surroundings
+            if self.sent[need].name == INITIALIZER:
+                made.space = need
+        self.sent[id] = made
+        self._unload(made)
 
     def forget(self, ids: Iterable[int]) -> None:
         """Let go of what rank 0 does not need any more, or sends again if it does."""
         for each in ids:
             sent = self.sent.pop(each)
-            self._unload(each)
+            self._unload(sent)
             name = sent.name
-            if name is not None and self._versions.get(name) in (each, _stale(each)):
-                del self._versions[name]
-                self.main.__dict__.pop(name, None)
+            if name is not None:
+                for space in self._spaces.values():
+                    if space.versions.get(name) in (each, _stale(each)):
+                        del space.versions[name]
+                        space.main.__dict__.pop(name, None)
             if self.entered == each:
                 self.entered = -1
+            gone = self._spaces.pop(each, None) if name == INITIALIZER else None
+            if gone is not None and gone is self._space:
+                self.entered = -1
+                self._move(PLAIN)
 
     def needed(self, function_id: int) -> list[Sent]:
         """Return a function, behind all that it needs, as they came."""
@@ -288,14 +249,23 @@ class FunctionTable(dict[int, Callable[..., Any]]):
     def __missing__(self, function_id: int) -> Callable[..., Any]:
         sent = self.sent[function_id]
         held = self._held_by(sent)
-        if held and not held.isdisjoint(
-            self._changed.union(*map(changes, self.values()))
-        ):
+        if held and not held.isdisjoint(self._changed_here()):
             self._renew(held, sent)
         load = functools.partial(self._load_again, sent)
         function = kept(self._decode(sent), load, len(sent.frame), held)
         self[function_id] = function
         return function
+
+    def _changed_here(self) -> set[str]:
+        """Return the globals of this module that calls have changed."""
+        loaded = [changes(self[each]) for each in self._loaded_here()]
+        return self._space.changed.union(*loaded)
+
+    def _loaded_here(self) -> list[int]:
+        """Return the functions that are loaded in this module."""
+        here = self._space
+        spaces = self._spaces
+        return [each for each in self if spaces.get(self.sent[each].space) is here]
 
     def _load_again(self, sent: Sent) -> Callable[..., Any]:
         """Load a function anew, with the globals whose objects it holds."""
@@ -307,9 +277,12 @@ class FunctionTable(dict[int, Callable[..., Any]]):
                 self[sent.id] = own  # it was unloaded with all that hold the same
         return self._decode(sent)
 
-    def _unload(self, function_id: int) -> None:
+    def _unload(self, sent: Sent) -> None:
         """Forget a function as it was loaded, but not what its calls have changed."""
-        self._changed.update(changes(self.pop(function_id, None)))
+        loaded = self.pop(sent.id, None)
+        space = self._spaces.get(sent.space)
+        if loaded is not None and space is not None:
+            space.changed.update(changes(loaded))
 
     def _decode(self, sent: Sent) -> Callable[..., Any]:
         function: Callable[..., Any] = codec.decode_kept(sent.frame, sent.lend())
@@ -325,7 +298,7 @@ class FunctionTable(dict[int, Callable[..., Any]]):
         names = [*sent.refers]
         while names:
             name = names.pop()
-            version = self._versions.get(name, -1)
+            version = self._space.versions.get(name, -1)
             if version >= 0 and name not in held and not is_inert(main.get(name)):
                 held.add(name)
                 names += self.sent[version].refers
@@ -333,29 +306,77 @@ class FunctionTable(dict[int, Callable[..., Any]]):
 
     def _renew(self, names: set[str], function: Sent) -> None:
         """Put globals that a function needs into the module once more."""
-        self._changed -= names
-        self._versions.update((name, _stale(self._versions[name])) for name in names)
+        self._space.changed -= names
+        self._space.versions.update(
+            (name, _stale(self._space.versions[name])) for name in names
+        )
         self._enter(function)
 
     def _enter(self, function: Sent) -> None:
-        """Put the globals that a function needs into the module.
+        """Put the globals that a function needs into the module that it is to see.
 
         Before the first function of an Executor, call its initializer.
         """
         self.entered = -1
-        versions = self._versions
+        self._apply_surroundings(function)
+        self._move(function.space)
+        if self._space.failure is not None:
+            raise self._failed(function.space)
+        self._fill(function)
+
+    def _apply_surroundings(self, function: Sent) -> None:
+        """Follow what the script has changed around itself."""
+        if function.needs:
+            around = self.sent[function.needs[0]]
+            if around.name == SURROUNDINGS and around.id != self._around:
+                apply(codec.decode_kept(around.frame, around.lend()))
+                self._around = around.id
+
+    def _move(self, space: int) -> None:
+        """Have the module of an initializer in its place; when it is new, call that."""
+        found = self._spaces.get(space)
+        if found is self._space:
+            return
+        is_new = found is None
+        if found is None:
+            found = self._spaces[space] = self._new_space(new_main())
+        before, self._space = self._space, found
+        if sys.modules.get("__main__") is before.main:
+            sys.modules["__main__"] = found.main
+        if is_new:
+            self._initialize(self.sent[space])
+
+    def _initialize(self, initializer: Sent) -> None:
+        try:
+            self._fill(initializer)
+            function, args = codec.decode_kept(initializer.frame, initializer.lend())
+            function(*args)
+        except BaseException as error:
+            self._space.failure = error
+
+    def _failed(self, space: int) -> BaseException:
+        """Return what tasks raise whose initializer has failed."""
+        from mpitasks.errors import InitializerError
+
+        raised = self._space.failure
+        assert raised is not None
+        failure = InitializerError(
+            f"the initializer of the Executor failed on this worker: {describe(raised)}"
+        )
+        failure.definition = space
+        failure.__cause__ = raised
+        failure.__context__ = raised  # on rank 0 its cause is the traceback as text
+        return failure
+
+    def _fill(self, function: Sent) -> None:
+        """Put the globals that a function needs into this module."""
+        versions = self._space.versions
         needs = [self.sent[each] for each in function.needs]
         present = {need.name for need in needs}
         for name in function.refers:
             if name not in present and versions.pop(name, None) is not None:
                 self.main.__dict__.pop(name, None)  # the script has it no longer
-        if needs and needs[0].name == SURROUNDINGS:
-            around = needs.pop(0)
-            if versions.get(SURROUNDINGS) != around.id:
-                apply(codec.decode_kept(around.frame, around.lend()))
-                versions[SURROUNDINGS] = around.id
-        if needs and needs[0].name == INITIALIZER:
-            self._initialize(needs.pop(0))
+        needs = [need for need in needs if need.name not in (SURROUNDINGS, INITIALIZER)]
         self._pending = {
             need.name: need
             for need in needs
@@ -379,7 +400,7 @@ class FunctionTable(dict[int, Callable[..., Any]]):
 
     def _add_referring(self, needs: list[Sent]) -> None:
         """Load anew what holds objects that are to be replaced."""
-        pending, versions = self._pending, self._versions
+        pending, versions = self._pending, self._space.versions
         stale = {*pending}
         count = 0
         while count != len(stale):
@@ -395,32 +416,10 @@ class FunctionTable(dict[int, Callable[..., Any]]):
         for need in needs:
             if need.name in stale:
                 pending.setdefault(need.name, need)
-        for function_id in [*self]:
-            if not stale.isdisjoint(self.sent[function_id].refers):
-                self._unload(function_id)
-
-    def _initialize(self, initializer: Sent) -> None:
-        if initializer.id not in self._initialized:
-            self._initialized[initializer.id] = None
-            try:
-                self._enter(initializer)
-                function, args = codec.decode_kept(
-                    initializer.frame, initializer.lend()
-                )
-                function(*args)
-            except BaseException as error:
-                self._initialized[initializer.id] = error
-        raised = self._initialized[initializer.id]
-        if raised is not None:
-            from mpitasks.errors import InitializerError
-
-            failure = InitializerError(
-                f"the initializer of the Executor failed on this worker: "
-                f"{describe(raised)}"
-            )
-            failure.definition = initializer.id
-            failure.__context__ = raised  # on rank 0 its cause is the traceback as text
-            raise failure from raised
+        for function_id in self._loaded_here():
+            sent = self.sent[function_id]
+            if not stale.isdisjoint(sent.refers):
+                self._unload(sent)
 
     def _load(self, name: str) -> Any:
         need = self._pending.pop(name)
@@ -434,7 +433,7 @@ class FunctionTable(dict[int, Callable[..., Any]]):
                 f"{describe(error)}"
             ) from error
         self.main.__dict__[name] = value
-        self._versions[name] = need.id
+        self._space.versions[name] = need.id
         return value
 
     def _begin(self, name: str, head: bytes) -> Any:

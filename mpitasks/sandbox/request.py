@@ -23,7 +23,7 @@ from mpitasks.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from mpitasks.runner.mirror import Sent
+    from mpitasks.runner.sent import Sent
     from mpitasks.task_spec import TaskSpec
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.outcomes import Form
