@@ -59,12 +59,14 @@ class ItemFeed:
         job: The job.
         error: What the iterable raised, if it did.
         is_done: Whether all that will be taken from it was taken.
+        was_cut: Whether that is not all there was, since the pool was terminated.
     """
 
     def __init__(self, stream: Stream, at_once: int | None) -> None:
         self.job = stream.job
         self.error: BaseException | None = None
         self.is_done = False
+        self.was_cut = False
         self._stream = stream
         self._at_once = at_once
         self._hurried = False  # whether to take all, since nobody may fetch results
@@ -93,6 +95,7 @@ class ItemFeed:
     def stop(self) -> None:
         """Take no more items, and let go of all."""
         self._stopped = True
+        self.was_cut = not self.is_done
         self._stream.cancel()
         self._signs.put(None)
         self.job.results.wake()
@@ -233,6 +236,6 @@ class IMapIterator:
         error, feed.error = feed.error, None
         if error is not None:
             raise error
-        if job.results.taken < job.pulled:
+        if feed.was_cut or job.results.taken < job.pulled:
             raise CancelledError("the pool was terminated")
         raise StopIteration

@@ -119,7 +119,10 @@ class CallbackThread:
 
 def _take_steps(steps: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     while (step := steps.get()) is not None:
-        step()
+        try:
+            step()
+        except BaseException as error:  # of the user's, which `get` raises, too
+            _show(error)
         del step  # it may hold a large result
 
 
@@ -130,8 +133,12 @@ def _call(callback: Callback | None, value: Any) -> None:
     try:
         callback(value)
     except BaseException as error:
-        told = type(error), error, error.__traceback__, threading.current_thread()
-        threading.excepthook(threading.ExceptHookArgs(told))
+        _show(error)
+
+
+def _show(error: BaseException) -> None:
+    told = type(error), error, error.__traceback__, threading.current_thread()
+    threading.excepthook(threading.ExceptHookArgs(told))
 
 
 class ApplyResult:
@@ -282,7 +289,6 @@ class MapResult(ApplyResult):
         self._runs: list[tuple[int, list[Any], bool]] = []
         self._stream = stream
         self._job = stream.job
-        self._length = length
         self._started = False
         if length and self._has_callbacks():
             self._expect()
@@ -331,8 +337,9 @@ class MapResult(ApplyResult):
         with self._lock:
             while job.results.has_news():
                 self._runs.append(job.results.take())
-            whole = self._started and job.results.taken == job.pulled
-        return whole or job.halted is not None or (self._started and job.abandoned)
+            whole = job.results.taken == job.pulled
+        ended = whole or job.halted is not None or job.abandoned
+        return self._started and ended
 
     def _block(self, seconds: float) -> None:
         self._job.results.block(seconds)
@@ -370,8 +377,8 @@ class MapResult(ApplyResult):
         if job.results.taken < job.pulled:
             self._error = CancelledError("the pool was terminated")
             return
-        values: list[Any] = [None] * self._length
-        failed = self._length
+        values: list[Any] = [None] * job.pulled
+        failed = job.pulled
         error: BaseException | None = None
         for start, run, mixed in self._runs:
             if mixed:

@@ -373,6 +373,20 @@ def check_terminate_ends_isolated_tasks() -> None:
         assert other.map(double, range(20)) == [2 * n for n in range(20)]
 
 
+def check_terminate_cuts_iterators_off_with_an_error() -> None:
+    pool = mt.Pool()
+    values = pool.imap(double, itertools.count())
+    fetched = list(itertools.islice(values, 100))
+    assert fetched == [2 * n for n in range(100)]
+    whole = pool.imap(double, [1, 2])
+    assert list(whole) == [2, 4]
+    pool.terminate()
+    pool.join()
+    raises(CancelledError, lambda: list(values))
+    raises(CancelledError, lambda: list(values))
+    assert list(whole) == []
+
+
 def check_terminate_waits_for_no_task() -> None:
     pool = mt.Pool()
     gate = Gate()
