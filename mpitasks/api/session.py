@@ -145,9 +145,6 @@ class _NoHandle:
             raise AttributeError(name)  # the interpreter, or a pickler, asks
         refuse_copy("an Executor")
 
-    def __reduce__(self) -> str:
-        return "NO_HANDLE"
-
 
 NO_HANDLE: Any = _NoHandle()
 
