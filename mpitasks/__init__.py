@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         TransportError,
         WorkerLost,
     )
-    from mpitasks.launch.run import run
+    from mpitasks.launch.spmd import run
     from mpitasks.master.future import Future
     from mpitasks.options import TaskOptions
     from mpitasks.randomness import rng
@@ -57,7 +57,7 @@ _HOMES = {
     "as_completed": "mpitasks.api.waiting",
     "current_task": "mpitasks.runner.context",
     "rng": "mpitasks.randomness",
-    "run": "mpitasks.launch.run",
+    "run": "mpitasks.launch.spmd",
     "stopping": "mpitasks.walltime",
     "subprocess_environment": "mpitasks.subprocesses",
     "time_left": "mpitasks.walltime",

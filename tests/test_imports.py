@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"records", "errors", "options"},
     "walltime": set(),
     "randomness": {"errors", "task_spec"},
+    "around": set(),
     "reduction": set(),
     "row": set(),
     "subprocesses": set(),
@@ -89,6 +90,17 @@ ALLOWED: dict[str, set[str]] = {
         "settings",
         "randomness",
         "walltime",
+        *VOCABULARY,
+    },
+    "futures": {
+        "",
+        "futures",
+        "launch",
+        "api",
+        "master",
+        "runner",
+        "around",
+        "__main__",
         *VOCABULARY,
     },
     "slurm": {"slurm", "launch", "journal", "observe", *VOCABULARY},
@@ -329,7 +341,14 @@ CIRCLES = {
         )
     ),
     frozenset(EXCEPTION),
-    frozenset({"mpitasks", "mpitasks.launch.handshake", "mpitasks.launch.run"}),
+    frozenset(
+        {
+            "mpitasks",
+            "mpitasks.launch.handshake",
+            "mpitasks.launch.run",
+            "mpitasks.launch.spmd",
+        }
+    ),
     frozenset({"mpitasks.launch.hints", "mpitasks.launch.script"}),
 }
 

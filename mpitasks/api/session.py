@@ -48,6 +48,7 @@ __all__ = [
     "peek",
     "refuse_after_end",
     "refuse_copy",
+    "refuse_in_task",
     "refuse_submit",
     "settings",
     "uninstall",
@@ -394,6 +395,16 @@ def end() -> None:
     _over = True
 
 
+def refuse_in_task() -> None:
+    """Let no run begin on a worker, which serves one.
+
+    Raises:
+        ConfigurationError: This process is a worker.
+    """
+    if _worker_rank is not None:
+        raise ConfigurationError(IN_TASK)
+
+
 def refuse_after_end() -> None:
     """Let no run begin after the script.
 
@@ -422,8 +433,7 @@ def current() -> Session:
             leaves nobody to be one.
         ExecutorClosedError: The run is over.
     """
-    if _worker_rank is not None:
-        raise ConfigurationError(IN_TASK)
+    refuse_in_task()
     if forks.forked():
         forks.refuse()
     with _lock:

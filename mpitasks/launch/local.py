@@ -82,6 +82,7 @@ def start_local() -> Session:
     own = rebuild.side()
     rebuild.set_side(lambda: functions.side if in_task() else own)
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
+    context.provide_communicator(lambda: _own_communicator() if in_task() else None)
     session = Session(event_loop, in_task)
     session.current = lambda: worker.name_task() if in_task() else (None, None)
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
@@ -89,6 +90,13 @@ def start_local() -> Session:
     session.ending = begin(event_loop, settings(), _exit)
     _at_end_of_script(_finish, session)
     return session
+
+
+def _own_communicator() -> Any:
+    """Return the communicator of this process alone. Starts MPI."""
+    from mpitasks.wire.world import itself
+
+    return itself()
 
 
 def _serve(worker: Worker, event_loop: EventLoop) -> None:

@@ -1,7 +1,7 @@
 """Start and end of a run: every rank meets, rank 0 gets a session, the rest serve.
 
-`run` is for scripts started by a plain mpiexec; the command line
-(`mpitasks.launch.cli`) goes through the same two functions, `join` and `leave`.
+The command line (`mpitasks.launch.cli`) and programs that every rank runs
+(`mpitasks.launch.spmd`) go through the same two functions, `join` and `leave`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ import enum
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mpitasks import exit_codes, forks, randomness, walltime
+from mpitasks import forks, randomness, walltime
 from mpitasks.api import session as sessions
 from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.journal import open_journals
 from mpitasks.launch import signals
-from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.environment import (
     launch_hint,
     may_leave_ranks,
     refuse_lone_copy,
     survives_losses,
 )
-from mpitasks.launch.exit import bound_farewell, tell_end
+from mpitasks.launch.exit import tell_end
 from mpitasks.launch.handshake import (
     check_hellos,
     near_ranks,
@@ -38,21 +37,17 @@ from mpitasks.launch.handshake import (
 from mpitasks.launch.mpi_start import start_mpi
 from mpitasks.launch.output import empty_input, flush
 from mpitasks.launch.threads import limit_to_share
-from mpitasks.settings import Settings
 from mpitasks.subprocesses import hide_launch
-from mpitasks.wire import mpi_library
 from mpitasks.wire.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from mpitasks.api.executor import Executor
+    from mpitasks.settings import Settings
     from mpitasks.wire.messages import Welcome
     from mpitasks.worker.loop import Worker
 
-__all__ = ["Leaving", "Role", "finish", "join", "leave", "run"]
-
-T = TypeVar("T")
+__all__ = ["Leaving", "Role", "abort_with_traceback", "finish", "join", "leave"]
 
 
 FORWARD_SECONDS = 0.1
@@ -68,7 +63,7 @@ GOODBYE_SECONDS = 30.0
 """How long workers, which have nothing to do any more, get to say goodbye."""
 
 _warned: set[str] = set()
-"""What was said already: `run` may be called again and again."""
+"""What was said already: `join` may be called again and again."""
 
 
 class Role(enum.Enum):
@@ -79,76 +74,20 @@ class Role(enum.Enum):
     ALONE = "alone"  # there are no other ranks
 
 
-def run(main: Callable[[Executor], T]) -> T | None:
-    """Call ``main(executor)`` on rank 0 while the other ranks serve.
+def join(
+    settings: Settings, *, ran_script: bool = False, comm: Any = None, root: int = 0
+) -> Role:
+    """Meet the other ranks, if this process was launched by an MPI.
 
-    Collective: every rank of the world must call it, and it returns on every rank,
-    on rank 0 with what `main` returned, elsewhere with None. It is for a script that
-    is started as ``mpiexec -n 8 python script.py``; in a world of one, and in a
-    script started with ``python -m mpitasks``, it works as well.
-
-    Raises:
-        BaseException: On rank 0, whatever `main` raises.
-        ExecutorClosedError: The script has ended: not in a function that atexit calls.
-        LaunchError: Ranks are missing, or do not fit together.
-        ConfigurationError: The launcher does not fit the MPI library. Only the first
-            of the copies that it started raises this; the others end with code 78.
-    """
-    if forks.forked():
-        forks.refuse()
-    if sessions.installed():
-        return _call(main)
-    sessions.refuse_after_end()
-    try:
-        role = join(Settings(), ran_script=True)
-    except ConfigurationError as error:
-        raise_on_first(error, exit_codes.SET_UP)
-    except KeyboardInterrupt:
-        if mpi_library.is_up():  # the others wait for this rank, in MPI_Finalize too
-            _abort_with_traceback()
-        raise
-    if role is Role.WORKER:
-        bound_farewell()
-        return None
-    failed = True
-    try:
-        result = _call(main)
-        failed = False
-        return result
-    finally:
-        if (
-            role is Role.MASTER
-            and not forks.forked()
-            and leave(failed=failed) is not Leaving.CLEAN
-        ):
-            _abort_with_traceback()
-        bound_farewell()
-
-
-def _call(main: Callable[[Executor], T]) -> T:
-    """Call ``main(executor)``; wait for what it left undone, unless it raises."""
-    from mpitasks.api.executor import Executor
-
-    executor = Executor()
-    try:
-        result = main(executor)
-    except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
-    executor.shutdown()
-    return result
-
-
-def join(settings: Settings, *, ran_script: bool = False) -> Role:
-    """Meet the other ranks of the world, if this process was launched by an MPI.
-
-    On rank 0 this installs the session and returns. On any other rank it serves
-    until rank 0 lets it go. MPI is not even loaded if nothing says that this process
+    On the root this installs the session and returns. On any other rank it serves
+    until the root lets it go. MPI is not even loaded if nothing says that this process
     was launched together with others.
 
     Args:
         settings: What the command line asks.
         ran_script: Whether every rank runs the script, up to here.
+        comm: The communicator whose ranks meet; None for the world.
+        root: Which of its ranks is to be rank 0 of the run.
 
     Raises:
         LaunchError: Ranks are missing, or do not fit together.
@@ -170,7 +109,7 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
         )
     mpi, met = start_mpi(hint)
     forks.begin()
-    comm = mpi.world()
+    comm = mpi.led_by(mpi.world() if comm is None else comm, root)
     rank, size = comm.Get_rank(), comm.Get_size()
     if size == 1:
         met()
@@ -200,7 +139,7 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
             from mpitasks.wire.lifeline import offer_lifeline
 
             offer_lifeline(welcomes[0].run)
-        transport = _transport(mpi, workers, welcomes[0])
+        transport = _transport(mpi, comm, workers, welcomes[0])
         event_loop = EventLoop(
             transport,
             workers,
@@ -223,7 +162,8 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
         hide_launch()
         return Role.MASTER
     from mpitasks.runner import context
-    from mpitasks.runner.mirror import follow, script_main
+    from mpitasks.runner.lent import LentMain
+    from mpitasks.runner.mirror import follow
     from mpitasks.wire import rebuild
     from mpitasks.worker import exits
     from mpitasks.worker.loop import Worker
@@ -235,15 +175,19 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
     met()
     limit_to_share(answer.share)
     walltime.foresee(answer.seconds_left, answer.margin)
-    transport = _transport(mpi, [0], answer)
+    transport = _transport(mpi, comm, [0], answer)
     where = f"rank {rank} on {own.host} (pid {own.pid})"
     listens = mpi.threads_may_overlap()
-    main = script_main() if ran_script else None
+    lent = LentMain() if ran_script else None
+    main = None if lent is None else lent.module
     worker = Worker(transport, where, host=own.host, listens=listens, main=main)
     follow(worker.functions)
     worker.foresee = walltime.foresee
     context.provide(lambda: worker.current_task(rank, own.host))
     randomness.provide(worker.draw)
+    if not survives_losses():  # a rank that dies would spoil it
+        workers = mpi.workers_of(comm)
+        context.provide_communicator(lambda: workers)
     # Elsewhere than rank 0, which cannot ask: MPICH over UCX crashes on a message to a
     # rank that is dead.
     worker.signs = answer.master is None and not survives_losses()
@@ -259,6 +203,9 @@ def join(settings: Settings, *, ran_script: bool = False) -> Role:
     ):
         _serve(worker, where)
     rebuild.set_side(None)
+    context.provide_communicator(lambda: None)
+    if lent is not None:
+        lent.give_back()
     if worker.degraded:
         mpi.note_gone(-1, reported=True)
     sessions.uninstall()
@@ -363,7 +310,7 @@ def leave(*, failed: bool) -> Leaving:
     return Leaving.UNRESPONSIVE if set(missing) <= set(unresponsive) else Leaving.LATE
 
 
-def _abort_with_traceback() -> None:
+def abort_with_traceback() -> NoReturn:
     """Workers are busy and would never end: print what happened and end the job."""
     error = sys.exc_info()[1]
     if isinstance(error, Stopped):
@@ -390,9 +337,10 @@ def _foresee(settings: Settings) -> None:
     foresee(settings)
 
 
-def _transport(mpi: ModuleType, peers: Sequence[int], answer: Welcome) -> Any:
+def _transport(
+    mpi: ModuleType, comm: Any, peers: Sequence[int], answer: Welcome
+) -> Any:
     """Return this rank's transport, once every rank has hung up its wake-up."""
-    comm = mpi.world()
     wakeup = None
     with contextlib.suppress(OSError):
         wakeup = Wakeup(answer.run, answer.secret, comm.Get_rank(), peers)

@@ -1,4 +1,4 @@
-"""Inside a task: which one it is.
+"""Inside a task: which one it is, and which communicator the workers share.
 
 The code that runs tasks in this process tells this module how to find out. A task that
 does not ask pays nothing.
@@ -7,14 +7,19 @@ does not ask pays nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mpitasks.runner.current_task import CurrentTask
 
-__all__ = ["current_task", "provide"]
+__all__ = [
+    "current_task",
+    "provide",
+    "provide_communicator",
+    "worker_communicator",
+]
 
 
 _provider: Callable[[], CurrentTask | None] = lambda: None  # noqa: E731
@@ -44,3 +49,17 @@ def current_task() -> CurrentTask:
             "Executor runs which task it is"
         )
     return task
+
+
+_communicator: Callable[[], Any] = lambda: None  # noqa: E731
+
+
+def provide_communicator(find: Callable[[], Any]) -> None:
+    """Say how to find the communicator of all workers; None if there is none."""
+    global _communicator
+    _communicator = find
+
+
+def worker_communicator() -> Any:
+    """Return the communicator of all workers; None outside of a task on a worker."""
+    return _communicator()

@@ -41,6 +41,7 @@ from mpitasks.wire.world import (
     finalize,
     gather_hellos,
     hold_finalize,
+    led_by,
     let_finalize,
     library_version,
     must_abort,
@@ -50,6 +51,7 @@ from mpitasks.wire.world import (
     threads_allowed,
     threads_may_overlap,
     welcome,
+    workers_of,
     world,
 )
 
@@ -64,6 +66,7 @@ __all__ = [
     "finalize",
     "gather_hellos",
     "hold_finalize",
+    "led_by",
     "let_finalize",
     "library_version",
     "must_abort",
@@ -73,6 +76,7 @@ __all__ = [
     "threads_allowed",
     "threads_may_overlap",
     "welcome",
+    "workers_of",
     "world",
 ]
 

@@ -28,6 +28,8 @@ __all__ = [
     "finalize",
     "gather_hellos",
     "hold_finalize",
+    "itself",
+    "led_by",
     "let_finalize",
     "library_version",
     "must_abort",
@@ -37,15 +39,53 @@ __all__ = [
     "threads_allowed",
     "threads_may_overlap",
     "welcome",
+    "workers_of",
     "world",
 ]
 
 TAG_HELLO = 30201  # on the user's own world, hence an unlikely number
+TAG_WORKERS = 30202  # likewise
 
 
 def world() -> MPI.Intracomm:
     """Return the communicator of all ranks that were started."""
     return MPI.COMM_WORLD
+
+
+def itself() -> MPI.Intracomm:
+    """Return the communicator of this process alone."""
+    return MPI.COMM_SELF
+
+
+def led_by(comm: MPI.Intracomm, root: int) -> MPI.Intracomm:
+    """Return a communicator of the same ranks in which one of them is rank 0.
+
+    The others keep their order. Collective, unless `root` is rank 0.
+    """
+    if root == 0:
+        return comm
+    key = (comm.Get_rank() - root) % comm.Get_size()
+    return comm.Split(0, key)  # type: ignore[return-value]  # the stubs say Comm
+
+
+_workers: MPI.Intracomm | None = None
+"""Of the world: one for all runs in it, since MPI does not have many."""
+
+
+def workers_of(comm: MPI.Intracomm) -> MPI.Intracomm:
+    """Return a communicator of all ranks but rank 0. Collective among these."""
+    global _workers
+    is_world = comm == MPI.COMM_WORLD
+    if is_world and _workers is not None:
+        return _workers
+    every = comm.Get_group()
+    others = every.Excl([0])
+    made = comm.Create_group(others, TAG_WORKERS)
+    every.Free()
+    others.Free()
+    if is_world:
+        _workers = made
+    return made
 
 
 def library_version() -> str:

@@ -23,6 +23,37 @@ if __name__ == "__main__":
     print(first, second)
 """
 
+RUN_GLOBALS = """
+import mpitasks as mt
+from mpi4py import MPI
+
+rank = MPI.COMM_WORLD.Get_rank()
+seen = []
+
+def use(x):
+    global left
+    left = x
+    seen.append(rank)
+    return rank
+
+def main(ex):
+    return set(ex.map(use, range(100)))
+
+if __name__ == "__main__":
+    of_tasks = mt.run(main) or {0}
+    print(rank == MPI.COMM_WORLD.Get_rank(), seen, "left" in globals(), of_tasks)
+"""
+
+RUN_IN_TASK = """
+import mpitasks as mt
+
+def use():
+    return mt.run(print)
+
+with mt.Executor() as ex:
+    print(type(ex.submit(use).exception()).__name__)
+"""
+
 RUN_FAILS = """
 import pathlib, time
 import mpitasks as mt
@@ -68,6 +99,20 @@ def assert_one_line(outcome: Outcome, *words: str) -> None:
     assert "Traceback" not in outcome.err, str(outcome)
     for word in words:
         assert word in outcome.said[0], str(outcome)
+
+
+def test_ranks_that_served_have_their_own_globals_again(
+    mpi: Mpi, launch: Launch
+) -> None:
+    script = launch.script(RUN_GLOBALS)
+    outcome = launch([*mpi.mpiexec(3), mpi.python, script])
+    assert outcome.code == 0, str(outcome)
+    assert outcome.out == 3 * "True [] False {0}\n", str(outcome)
+
+
+def test_run_in_a_task_is_refused(any_mpi: Mpi, launch: Launch) -> None:
+    outcome = launch(any_mpi.runner(2, launch.script(RUN_IN_TASK)))
+    assert outcome.out == "ConfigurationError\n", str(outcome)
 
 
 def test_run_under_plain_mpiexec(mpi: Mpi, launch: Launch) -> None:
