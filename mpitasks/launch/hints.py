@@ -222,7 +222,7 @@ def _convert(path: str) -> str:
 def _program() -> list[str]:
     """Return the words that name what this process runs; `FILE` for what is in none."""
     words = split_command(sys.orig_argv)[1]
-    if words[:2] == ["-m", "mpitasks"]:
+    if words[:2] in (["-m", "mpitasks"], ["-m", "mpitasks.futures"]):
         words = words[2:]
     elif words and os.path.basename(words[0]) == "mpitasks":
         words = words[1:]

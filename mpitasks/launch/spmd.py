@@ -42,9 +42,7 @@ def run(main: Callable[[Executor], T]) -> T | None:
         ConfigurationError: The launcher does not fit the MPI library. Only the first
             of the copies that it started raises this; the others end with code 78.
     """
-    if forks.forked():
-        forks.refuse()
-    if sessions.installed():
+    if sessions.installed() and not forks.forked():
         return _call(main)
     role = meet()
     if role is Role.WORKER:
@@ -84,6 +82,8 @@ def meet(comm: Any = None, root: int = 0) -> Role:
         LaunchError: Ranks are missing, or do not fit together.
         ConfigurationError: As `run`; or this is a task.
     """
+    if forks.forked():
+        forks.refuse()
     sessions.refuse_in_task()
     sessions.refuse_after_end()
     try:

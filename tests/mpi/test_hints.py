@@ -48,6 +48,7 @@ def run(launch: Launch, command: str) -> Outcome:
         ["-W", "error", "-c", "import mpitasks as m; print(m.Executor().num_workers)"],
         ["-m", "mpitasks", "--retries", "2", "script.py", "a"],
         ["-m", "mpitasks", "-m", "package.inside"],
+        ["-m", "mpitasks.futures", "script.py", "a"],
     ],
     ids=lambda words: " ".join(words)[:30],
 )
