@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import mpitasks.futures as futures
 from hands import Hands
 from mpitasks.api import session
 from mpitasks.errors import ConfigurationError, InitializerError
@@ -357,7 +358,7 @@ def test_what_threads_need_no_more_is_cancelled() -> None:
         held = executor.submit(gate.wait, 60)
         for unordered in (False, True):
             results = executor.map(abs, range(3), unordered=unordered, timeout=0)
-            with pytest.raises(TimeoutError):
+            with pytest.raises(futures.TimeoutError):
                 next(results)
         last = executor.submit(abs, -1)
         gate.set()

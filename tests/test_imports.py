@@ -103,6 +103,7 @@ ALLOWED: dict[str, set[str]] = {
         "__main__",
         *VOCABULARY,
     },
+    "integrations": {"integrations", "api", "master", *VOCABULARY},
     "slurm": {"slurm", "launch", "journal", "observe", *VOCABULARY},
     "tools": {"", "tools", "slurm", "launch", "journal", "wire", *VOCABULARY},
     "": {
@@ -245,6 +246,7 @@ USERS = {
         "mpitasks.tools.doctor.measure": False,  # for types only
     },
     "matplotlib": {"mpitasks.tools.bench.plot": True},
+    "joblib": {"mpitasks.integrations.joblib": False},
 }
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "install",
     "install_worker",
     "installed",
+    "is_task",
     "peek",
     "refuse_after_end",
     "refuse_copy",
@@ -403,6 +404,12 @@ def refuse_in_task() -> None:
     """
     if _worker_rank is not None:
         raise ConfigurationError(IN_TASK)
+
+
+def is_task() -> bool:
+    """Whether the caller is a task, which cannot have others."""
+    here = _current is not None and _current.runs_tasks_here()
+    return here or _worker_rank is not None
 
 
 def refuse_after_end() -> None:
