@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     )
     from mpitasks.launch.spmd import run
     from mpitasks.master.future import Future
+    from mpitasks.observe.accounts import (
+        LabelStatistics,
+        LinkStatistics,
+        RunStatistics,
+    )
     from mpitasks.options import TaskOptions
     from mpitasks.randomness import rng
     from mpitasks.runner.context import current_task
@@ -52,6 +57,9 @@ _HOMES = {
     "Executor": "mpitasks.api.executor",
     "Future": "mpitasks.master.future",
     "Pool": "mpitasks.api.pool",
+    "LabelStatistics": "mpitasks.observe.accounts",
+    "LinkStatistics": "mpitasks.observe.accounts",
+    "RunStatistics": "mpitasks.observe.accounts",
     "CurrentTask": "mpitasks.runner.current_task",
     "TaskOptions": "mpitasks.options",
     "as_completed": "mpitasks.api.waiting",
@@ -100,12 +108,15 @@ __all__ = [
     "InitializerError",
     "InternalError",
     "JournalError",
+    "LabelStatistics",
     "LaunchError",
+    "LinkStatistics",
     "MpiTasksError",
     "OptionError",
     "Pool",
     "RemoteError",
     "RemoteTraceback",
+    "RunStatistics",
     "SerializationError",
     "SlurmError",
     "Stopped",

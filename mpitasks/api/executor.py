@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mpitasks.api.session import ExecutorHandle
     from mpitasks.journal.rows import Entry
     from mpitasks.master.functions import Function
+    from mpitasks.observe.accounts import RunStatistics
 
 __all__ = ["Executor"]
 
@@ -162,6 +163,19 @@ class Executor(concurrent.futures.Executor):
     def _processes(self) -> int:
         """The same, where clients of `multiprocessing.pool.Pool` look for it."""
         return self.num_workers
+
+    def statistics(self) -> RunStatistics:
+        """Return what the run has done so far: counts, seconds, by label and by link.
+
+        It is about the whole run, since the Executors of a run share the workers. It
+        asks no worker, and costs about as much as submitting a call.
+
+        Example:
+            >>> after = executor.statistics()
+            >>> after.labels["simulate"].seconds / after.labels["simulate"].succeeded
+            0.125
+        """
+        return self._handle.session.statistics()
 
     def with_options(self, **options: Any) -> Executor:
         """Return a view of this executor whose tasks have other options.

@@ -10,13 +10,15 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpitasks import forks
 from mpitasks.errors import ConfigurationError, ExecutorClosedError
 from mpitasks.journal import open_journals
+from mpitasks.observe.accounts import Accounts
 from mpitasks.randomness import Draw, refuse_thread
 from mpitasks.settings import Settings
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mpitasks.journal.recorder import Journal
     from mpitasks.master.event_loop import EventLoop
     from mpitasks.master.log_records import Logs
+    from mpitasks.observe.accounts import RunStatistics
     from mpitasks.task_spec import Origin
 
     class Closable(Protocol):
@@ -158,17 +161,27 @@ class Session:
         event_loop: Drives it.
         runs_tasks_here: Tells whether the calling thread is one that runs tasks, as
             in the size-1 mode, where they run in this process.
+        hosts: Where the workers are, by rank.
 
     Attributes:
+        accounts: What the run has done so far.
         ending: Watches over the end of the run; closed when the script is over.
         current: Tells which task runs in the calling thread, if one does: number and
             label.
     """
 
     def __init__(
-        self, event_loop: EventLoop, runs_tasks_here: Callable[[], bool] = lambda: False
+        self,
+        event_loop: EventLoop,
+        runs_tasks_here: Callable[[], bool] = lambda: False,
+        *,
+        hosts: Mapping[int, str] | None = None,
     ) -> None:
         self.event_loop = event_loop
+        engine = event_loop.engine
+        self.accounts = Accounts(engine.ranks, time.monotonic(), hosts)
+        engine.listen(self.accounts.listen)
+        engine.completion.on_failure = self.accounts.note_failure
         self.runs_tasks_here = runs_tasks_here
         self.ending: Closable | None = None
         self._handles: list[ExecutorHandle] = []  # the latest last
@@ -249,6 +262,10 @@ class Session:
                 handle.closed = True
                 self.event_loop.finish(owner=handle)
                 handle.close_journal()
+
+    def statistics(self) -> RunStatistics:
+        """Return what the run has done so far."""
+        return self.accounts.statistics(self.event_loop.statistics(), time.monotonic())
 
     def draw(self) -> Draw | None:
         """Return where the script has its random numbers from, if it may ask.

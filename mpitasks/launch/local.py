@@ -83,7 +83,7 @@ def start_local() -> Session:
     rebuild.set_side(lambda: functions.side if in_task() else own)
     context.provide(lambda: worker.current_task(0, host) if in_task() else None)
     context.provide_communicator(lambda: _own_communicator() if in_task() else None)
-    session = Session(event_loop, in_task)
+    session = Session(event_loop, in_task, hosts={worker_end.rank: host})
     session.current = lambda: worker.name_task() if in_task() else (None, None)
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
     foresee(settings())

@@ -154,7 +154,8 @@ def join(
             survives=survives_losses(),
             listens=mpi.threads_may_overlap(),
         )
-        session = sessions.Session(event_loop)
+        hosts = {hello.rank: hello.host for hello in hellos[1:]}
+        session = sessions.Session(event_loop, hosts=hosts)
         session.ending = early_stop.begin(event_loop, settings, _abort)
         sessions.install(session)
         randomness.provide(session.draw)

@@ -77,6 +77,8 @@ class Completion:
         failed: Told of each failure that is final, and whose it is, if there is a
             journal; returns what records it. Called without the lock; what it returns,
             under it.
+        on_failure: Told of each task that failed for good, and of how many of its
+            items that is. Called under the lock.
         defer: Has something called when no lock is held.
         enter: Calls something under the lock.
         run_again: Runs a task again whose kept input was lost, and returns whether that
@@ -99,6 +101,7 @@ class Completion:
         self.excess: Excess | None = None
         self.broken: list[Initializer] = []
         self.failed: Callable[[Task, BaseException], Step] | None = None
+        self.on_failure: Callable[[Task, int], None] = lambda task, items: None
         self.defer: Callable[[Step], None] = lambda step: step()
         self.enter: Callable[[Step], None] = lambda step: step()
         self.run_again: Callable[[Task], bool] | None = None
@@ -190,14 +193,14 @@ class Completion:
                 if final or job.closed:
                     job.release(task)
                     failures = [Failure(error(task))] * task.count
-                    self._count(failures[0], task.count)
+                    self._count(task, failures[0], task.count)
                     job.deliver(task.start, failures, mixed=True)
                     continue
                 singles = self._singles(task)
             for one in singles:
                 failure = Failure(error(task))
                 if final:
-                    self._count(failure)
+                    self._count(one, failure)
                     payload.give(one, failure)
                 else:
                     self._decide_later(one, failure, crashed=crashed, alone=alone)
@@ -206,7 +209,7 @@ class Completion:
         """Give each task what it comes to: a result that it needs is not there."""
         for task in tasks:
             outcome = task.payload.inputs_of(task).lost
-            self._count(outcome)
+            self._count(task, outcome)
             task.payload.give(task, outcome)
 
     def _singles(self, chunk: Task) -> list[Task]:
@@ -230,7 +233,7 @@ class Completion:
                 if self._is_open(call):
                     self._decide_later(call, outcome)
                     continue
-                self._count(outcome)
+                self._count(call, outcome)
                 call.payload.keep_name()
             futures.append(call.payload)
             final.append(outcome)
@@ -259,7 +262,7 @@ class Completion:
                 begin = at + 1
                 self._decide_later(one, value)
             else:
-                self._count(value)
+                self._count(one, value)
         job.deliver(chunk.start + begin, values[begin:], mixed=True)
 
     # Whether a failure is final.
@@ -336,11 +339,12 @@ class Completion:
             return
         if note is not None:
             note()
-        self._count(outcome)
+        self._count(task, outcome)
         task.payload.give(task, outcome)
 
-    def _count(self, outcome: Any, items: int = 1) -> None:
+    def _count(self, task: Task, outcome: Any, items: int = 1) -> None:
         self.failures += items
+        self.on_failure(task, items)
         if self._max_failures is not None and self.failures > self._max_failures:
             self.excess = Excess(self._max_failures, self.failures, outcome)
 

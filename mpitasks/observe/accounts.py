@@ -1,0 +1,352 @@
+"""What a run has done so far: counts, seconds of the workers, by label and by link.
+
+`Accounts` is a listener of the engine (`mpitasks.master.engine`), and pure: it adds up
+what reports say, and reads no clock. Rank 0 knows what the scheduler knows. A worker
+measures runs of calls of one function, so what a single short call took is not known.
+How statistics are shown is not known here either.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mpitasks.records import dataclass
+from mpitasks.scheduler.events import (
+    Assign,
+    Complete,
+    Fail,
+    GiveUp,
+    InputFailed,
+    OutcomesArrived,
+    RankLost,
+    TasksPostponed,
+    TaskSucceeded,
+    WorkerLeft,
+)
+
+if TYPE_CHECKING:
+    from mpitasks.scheduler.events import Action, Event, Rank, Task
+    from mpitasks.scheduler.statistics import Statistics
+
+__all__ = ["Accounts", "LabelStatistics", "LinkStatistics", "RunStatistics", "label_of"]
+
+_RARE = frozenset({TasksPostponed, RankLost, WorkerLeft})
+_nbytes = operator.attrgetter("nbytes")
+_count = operator.attrgetter("count")
+_options = operator.attrgetter("payload.options")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStatistics:
+    """What became of the tasks with one label.
+
+    Attributes:
+        succeeded: Calls and items that returned a value.
+        failed: Calls and items that failed for good.
+        retries: Further attempts.
+        seconds: Time in the function, all workers and all attempts together.
+        nbytes: Size of the results in bytes, of those that are not plain values.
+    """
+
+    succeeded: int
+    failed: int
+    retries: int
+    seconds: float
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """What went between rank 0 and one worker.
+
+    Attributes:
+        host: Where the worker is.
+        sent: Bytes of arguments that rank 0 sent.
+        received: Bytes of results that rank 0 received.
+        tasks: Calls and chunks that rank 0 sent.
+    """
+
+    host: str
+    sent: int
+    received: int
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatistics:
+    """What a run has done up to a moment; see `mpitasks.Executor.statistics`.
+
+    A call of `submit` counts as one task, and so does each item of a map.
+
+    Attributes:
+        seconds: Since the run has workers.
+        workers: Workers that take tasks.
+        queued: Tasks that wait for a worker, or for inputs.
+        running: Tasks in the hands of workers.
+        succeeded: Tasks that returned a value.
+        failed: Tasks that failed for good.
+        cancelled: Tasks that were taken back.
+        retries: Further attempts.
+        running_seconds: Time in functions of tasks, summed over the workers, as they
+            have reported it.
+        assigned_seconds: Time in which workers held tasks, summed over them. It
+            contains the running seconds; the rest are transfers, pickling, messages,
+            and tasks that are not over.
+        idle_seconds: Time in which workers held no task, summed over them.
+        labels: The same by label. Tasks without a label have the name of their
+            function.
+        links: Bytes by the rank of the worker. Functions, shared objects and the heads
+            of messages are not counted, nor results that are a number, None or short
+            text.
+    """
+
+    seconds: float
+    workers: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    retries: int
+    running_seconds: float
+    assigned_seconds: float
+    idle_seconds: float
+    labels: dict[str, LabelStatistics]
+    links: dict[int, LinkStatistics]
+
+
+class _Label:
+    """What is added up for a label.
+
+    `ended` are items of attempts that are over, whatever they came to.
+    """
+
+    __slots__ = ("ended", "failed", "nbytes", "retries", "seconds")
+
+    def __init__(self) -> None:
+        self.ended = self.failed = self.retries = self.nbytes = 0
+        self.seconds = 0.0
+
+    def add(self, items: int, seconds: float, nbytes: int) -> None:
+        """Take in what items of it took."""
+        self.ended += items
+        self.seconds += seconds
+        self.nbytes += nbytes
+
+    @property
+    def succeeded(self) -> int:
+        """How many items returned a value, as far as the others are decided."""
+        return max(self.ended - self.failed - self.retries, 0)
+
+
+class _Link:
+    """What is added up for a worker; `batches` of tasks are with it at the moment."""
+
+    __slots__ = ("batches", "idle", "received", "running", "sent", "since", "tasks")
+
+    def __init__(self, since: float) -> None:
+        self.batches = self.sent = self.received = self.tasks = 0
+        self.running = self.idle = 0.0
+        self.since: float | None = since  # when it had nothing any more; None: it has
+
+
+class Accounts:
+    """Adds up what a run does.
+
+    Args:
+        ranks: The workers.
+        now: The time, on the clock of the events.
+        hosts: Where the workers are, by rank, as far as that is known.
+    """
+
+    def __init__(
+        self,
+        ranks: Iterable[Rank],
+        now: float,
+        hosts: Mapping[Rank, str] | None = None,
+    ) -> None:
+        self._start = now
+        self._hosts = {} if hosts is None else hosts
+        self._links = {rank: _Link(now) for rank in ranks}
+        self._left: dict[Rank, float] = {}  # when those went that are gone
+        self._labels: dict[str, _Label] = {}
+        self._retries = 0
+        self._latest: tuple[Any, Any, _Label] = None, None, _Label()
+
+    # Under the event loop's lock.
+
+    def listen(self, now: float, event: Event, actions: Sequence[Action]) -> None:
+        """Take in an event. A listener of the engine; written to cost little."""
+        for action in actions:
+            if type(action) is Assign:
+                link = self._links[action.rank]
+                link.batches += 1
+                if link.since is not None:
+                    link.idle += now - link.since
+                    link.since = None
+                link.sent += sum(map(_nbytes, action.tasks))
+                link.tasks += len(action.tasks)
+            elif type(action) is Complete:
+                self._complete(now, event, action.tasks)
+            elif type(action) is Fail or type(action) is InputFailed:
+                for task in action.tasks:
+                    self._of(task).ended += task.count
+            elif type(action) is GiveUp:
+                self._of(action.task).ended += action.task.count
+        if type(event) in _RARE:
+            self._take_rare(now, event)
+
+    def note_failure(self, task: Task, items: int) -> None:
+        """Some items of a task have failed for good."""
+        self._of(task).failed += items
+
+    def _complete(self, now: float, event: Any, tasks: Sequence[Task | None]) -> None:
+        """Take a report in."""
+        link = self._links[event.rank]
+        if isinstance(event, TaskSucceeded):
+            (task,) = tasks
+            if task is not None:
+                self._add(task, 1, event.seconds, event.nbytes)
+            link.running += event.seconds
+            link.received += event.nbytes
+            link.batches -= 1
+        else:
+            self._take_report(link, event, tasks)
+        if link.batches <= 0 and link.since is None:
+            link.batches = 0
+            link.since = now
+
+    def _take_report(
+        self, link: _Link, event: OutcomesArrived, tasks: Sequence[Task | None]
+    ) -> None:
+        """Share out what a report of several tasks says."""
+        costs = event.costs
+        known = [*filter(None, tasks)]
+        total = sum([cost[2] for cost in costs])
+        nbytes = sum([cost[3] for cost in costs])
+        link.running += total
+        link.received += nbytes
+        link.batches -= event.batches
+        if len(costs) < 2 or len(known) < len(tasks):
+            self._share(known, total, nbytes)
+            return
+        rest = iter(known)  # costs are those of one run of tasks after the other
+        for _, items, seconds, size in costs:
+            run = []
+            while items > 0 and (task := next(rest, None)) is not None:
+                run.append(task)
+                items -= task.count
+            self._share(run, seconds, size)
+
+    def _share(self, tasks: Sequence[Task], seconds: float, nbytes: int) -> None:
+        """Share seconds and bytes out among the labels of tasks, by their items."""
+        if not tasks:
+            return
+        items = sum(map(_count, tasks))
+        if len(set(map(id, map(_options, tasks)))) == 1:
+            self._add(tasks[0], items, seconds, nbytes)
+            return
+        counts: dict[_Label, int] = {}
+        for task in tasks:
+            label = self._of(task)
+            counts[label] = counts.get(label, 0) + task.count
+        for label, count in counts.items():
+            label.add(count, seconds * count / items, nbytes * count // items)
+
+    def _add(self, task: Task, items: int, seconds: float, nbytes: int) -> None:
+        """Take in what items of the kind of a task took."""
+        payload = task.payload
+        options, target, label = self._latest
+        if payload.options is not options or payload.target is not target:
+            label = self._of(task)
+            self._latest = payload.options, payload.target, label
+        label.add(items, seconds, nbytes)
+
+    def _take_rare(self, now: float, event: Event) -> None:
+        if isinstance(event, TasksPostponed):
+            for task in event.tasks:
+                self._of(task).retries += 1
+                self._retries += 1
+        elif isinstance(event, (RankLost, WorkerLeft)):
+            link = self._links[event.rank]
+            if link.since is not None:
+                link.idle += now - link.since
+                link.since = None
+            self._left[event.rank] = now
+
+    def _of(self, task: Task) -> _Label:
+        name = label_of(task)
+        label = self._labels.get(name)
+        if label is None:
+            label = self._labels[name] = _Label()
+        return label
+
+    # From any thread.
+
+    def seconds_each(self, name: str) -> float | None:
+        """Return what an item with a label takes; None if none is over."""
+        label = self._labels.get(name)
+        return (
+            label.seconds / label.ended if label is not None and label.ended else None
+        )
+
+    def statistics(self, counts: Statistics, now: float) -> RunStatistics:
+        """Return what there is.
+
+        Args:
+            counts: The counts of this moment.
+            now: The time, on the clock of the events.
+        """
+        running = span = idle = 0.0
+        links = self._links.copy()
+        for rank, link in links.items():
+            since, end = link.since, self._left.get(rank, now)
+            running += link.running
+            span += max(end - self._start, 0.0)
+            idle += link.idle
+            if since is not None:
+                idle += max(end - since, 0.0)
+        return RunStatistics(
+            seconds=max(now - self._start, 0.0),
+            workers=counts.workers,
+            queued=counts.queued,
+            running=counts.assigned,
+            succeeded=counts.succeeded,
+            failed=counts.failed,
+            cancelled=counts.cancelled,
+            retries=self._retries,
+            running_seconds=running,
+            assigned_seconds=max(span - idle, 0.0),
+            idle_seconds=idle,
+            labels={
+                name: LabelStatistics(
+                    each.succeeded,
+                    each.failed,
+                    each.retries,
+                    each.seconds,
+                    each.nbytes,
+                )
+                for name, each in self._labels.copy().items()
+            },
+            links={
+                rank: LinkStatistics(
+                    self._hosts.get(rank, ""), link.sent, link.received, link.tasks
+                )
+                for rank, link in links.items()
+            },
+        )
+
+
+def label_of(task: Task) -> str:
+    """Return the label of a task, or the name of its function.
+
+    A label may be of the user's own class, so it is made plain text without a call of
+    its methods: this is called under the event loop's lock.
+    """
+    payload = task.payload
+    name = payload.options.label
+    if name is None:
+        name = payload.target.label
+    return name if type(name) is str else str.__str__(name)
