@@ -53,6 +53,8 @@ class TaskOptions:
             and runs nothing more.
         return_exceptions: A map yields exceptions as values instead of raising them,
             as `asyncio.gather` does.
+        progress: Show how far maps are, and calls of `submit`, on standard error. See
+            ``docs/observing.md``.
         key: What tells the calls apart in a journal, in the place of their arguments:
             a value for `submit`; for a map a function of the same arguments that
             returns one. See ``docs/resume.md``.
@@ -79,6 +81,7 @@ class TaskOptions:
     max_failures: int | None = None
     fail_fast: bool = False
     return_exceptions: bool = False
+    progress: bool = False
     key: Any = None
     keep: bool = False
     task_spec: TaskSpec | None = field(
@@ -96,7 +99,7 @@ class TaskOptions:
                 self._set(name, seconds(name, value, above_zero=name == "timeout"))
         if self.memory_limit is not None:
             self._set("memory_limit", size("memory_limit", self.memory_limit))
-        for name in ("isolate", "fail_fast", "return_exceptions", "keep"):
+        for name in ("isolate", "fail_fast", "return_exceptions", "progress", "keep"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(
                     f"{name} must be True or False, not {getattr(self, name)!r}"

@@ -153,8 +153,8 @@ def test_a_label_of_a_class_of_the_user_runs_none_of_its_code() -> None:
 
     odd = task(0)
     odd.payload.options = SimpleNamespace(label=Odd("odd"))
-    assert type(label_of(odd)) is str
-    assert label_of(odd) == "odd"
+    assert type(label_of(odd.payload)) is str
+    assert label_of(odd.payload) == "odd"
 
 
 @pytest.fixture

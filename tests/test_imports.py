@@ -249,6 +249,7 @@ USERS = {
     },
     "matplotlib": {"mpitasks.tools.bench.plot": True},
     "joblib": {"mpitasks.integrations.joblib": False},
+    "tqdm": {"mpitasks.observe.display": True},
 }
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpitasks.api import early_traceback, filling, reducing, session
-from mpitasks.api.stream import Stream
+from mpitasks.api.progress import LeafProgress, known_length
+from mpitasks.api.stream import Stream, results_of
 from mpitasks.errors import (
     ConfigurationError,
     InitializerError,
@@ -148,6 +149,8 @@ class Executor(concurrent.futures.Executor):
             logging=_told(logging, settings.logging),
         )
         self._hold = self._handle.hold()
+        if self._options.progress:
+            self._handle.show_calls()
 
     @property
     def num_workers(self) -> int:
@@ -197,6 +200,8 @@ class Executor(concurrent.futures.Executor):
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view._options = self._options.replace(**options)
+        if view._options.progress:
+            self._handle.show_calls()
         return view
 
     @property
@@ -344,7 +349,15 @@ class Executor(concurrent.futures.Executor):
         """
         star = len(iterables) != 1
         items = zip(*iterables) if star else iterables[0]  # noqa: B905  as the stdlib
-        stream = self._stream(fn, items, chunksize, options, star=star, timeout=timeout)
+        stream = self._stream(
+            fn,
+            items,
+            chunksize,
+            options,
+            star=star,
+            timeout=timeout,
+            total=known_length(iterables),
+        )
         stream.start(_window(buffersize))
         return stream.values()
 
@@ -359,7 +372,15 @@ class Executor(concurrent.futures.Executor):
     ) -> Iterator[T]:
         """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
         items = map(tuple, iterable)
-        stream = self._stream(fn, items, chunksize, options, star=True, timeout=timeout)
+        stream = self._stream(
+            fn,
+            items,
+            chunksize,
+            options,
+            star=True,
+            timeout=timeout,
+            total=known_length([iterable]),
+        )
         stream.start(_window(buffersize))
         return stream.values()
 
@@ -381,7 +402,14 @@ class Executor(concurrent.futures.Executor):
         star = len(iterables) != 1
         items = zip(*iterables) if star else iterables[0]  # noqa: B905  as the stdlib
         stream = self._stream(
-            fn, items, chunksize, options, star=star, timeout=timeout, ordered=False
+            fn,
+            items,
+            chunksize,
+            options,
+            star=star,
+            timeout=timeout,
+            total=known_length(iterables),
+            ordered=False,
         )
         stream.start(_window(buffersize) or stream.window_for_workers)
         return stream.indexed_values()
@@ -443,10 +471,11 @@ class Executor(concurrent.futures.Executor):
             options,
             star=True,
             timeout=timeout,
+            total=len(out),
             ordered=False,
         )
         stream.start(_window(buffersize))
-        written = filling.fill(out, stream.indexed_values())
+        written = results_of(filling.fill(out, stream.indexed_values()), len(out))
         if not ordered:
             return written
         for _ in written:
@@ -506,9 +535,28 @@ class Executor(concurrent.futures.Executor):
         executor = self.with_options(**options) if options else self
         if self._options.key is not None:
             raise OptionError("map_reduce has no use for a key: its tasks are many")
-        return reducing.map_reduce(
-            executor, fn, inputs, op, initial, exact=exact, timeout=timeout
-        )
+        progress = None
+        if executor.options.progress:
+            executor = executor.with_options(progress=False)  # by items, not by tasks
+            name = executor.options.label or "map_reduce"
+            progress = LeafProgress(name, known_length([inputs]))
+        display = self._handle.session.display
+        try:
+            if progress is not None:
+                display.add(progress)
+            return reducing.map_reduce(
+                executor,
+                fn,
+                inputs,
+                op,
+                initial,
+                exact=exact,
+                timeout=timeout,
+                progress=progress,
+            )
+        finally:
+            if progress is not None:
+                display.end(progress)
 
     def reduce(
         self,
@@ -594,6 +642,7 @@ class Executor(concurrent.futures.Executor):
             seconds = SHUTDOWN_SECONDS if cancel_futures else None
             if not handle.event_loop.finish(seconds, handle):
                 handle.event_loop.abandon_running(handle)
+            handle.end_calls()
             handle.close_journal()
 
     def _drop(self) -> None:
@@ -672,6 +721,7 @@ class Executor(concurrent.futures.Executor):
         *,
         star: bool,
         timeout: float | None,
+        total: int | None,
         ordered: bool = True,
     ) -> Stream:
         if self._handle.closed:
@@ -715,7 +765,7 @@ class Executor(concurrent.futures.Executor):
             job = RecordedJob(
                 handle.journal, met, handle.event_loop, target, items, **kinds
             )
-        return Stream(handle, job, timeout)
+        return Stream(handle, job, timeout, total)
 
 
 def _unpickled(kind: type[Executor]) -> Executor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.row import row_of
@@ -88,7 +88,9 @@ def row_function(fn: Callable[..., Any], out: Array) -> Callable[..., Any]:
     return functools.partial(row_of, fn, out.dtype, out.shape[1:])
 
 
-def fill(out: Array, results: Iterable[tuple[int, np.ndarray]]) -> Iterator[int]:
+def fill(
+    out: Array, results: Iterable[tuple[int, np.ndarray]]
+) -> Generator[int, None, None]:
     """Write rows as they come; yield the number of each."""
     for index, row in results:
         out[index] = row

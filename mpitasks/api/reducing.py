@@ -27,6 +27,7 @@ from mpitasks.values import wait_seconds
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from mpitasks.api.progress import LeafProgress
     from mpitasks.master.functions import Function
 
     class Executor(Protocol):
@@ -130,6 +131,7 @@ def map_reduce(
     *,
     exact: bool,
     timeout: float | None,
+    progress: LeafProgress | None = None,
 ) -> Any:
     """As `Executor.map_reduce`."""
     if exact:
@@ -154,6 +156,8 @@ def map_reduce(
             future = executor._submit_as(apply, target, items)
             submitted.add(future)
             ahead.append(weakref.ref(future))
+            if progress is not None:
+                progress.add(future, len(items))
             tree.add(future)
             if tree.has_failed():
                 break
@@ -163,6 +167,8 @@ def map_reduce(
                     executor._wait_until_done(oldest, _left(end))
                 del oldest
             _left(end)
+        if progress is not None:
+            progress.note_all()
         parts = tree.parts()
         if not parts:
             raise TypeError("map_reduce() of no items, with no initial value")

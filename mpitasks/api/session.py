@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mpitasks.master.event_loop import EventLoop
     from mpitasks.master.log_records import Logs
     from mpitasks.observe.accounts import RunStatistics
+    from mpitasks.observe.calls import CallCounter
+    from mpitasks.observe.display import Display
     from mpitasks.task_spec import Origin
 
     class Closable(Protocol):
@@ -84,6 +86,7 @@ class ExecutorHandle:
     """
 
     __slots__ = (
+        "_calls",
         "_hold",
         "closed",
         "event_loop",
@@ -113,6 +116,25 @@ class ExecutorHandle:
         self.owns = False
         self.origin: Origin | None = None
         self._hold: weakref.ref[_Hold] | None = None
+        self._calls: CallCounter | None = None
+
+    def show_calls(self) -> None:
+        """Show how far the calls are that ask for it; once is enough."""
+        if self._calls is not None:
+            return
+        from mpitasks.observe.calls import CallCounter
+
+        session = self.session
+        self._calls = CallCounter(self, session.accounts)
+        self.event_loop.engine.listen(self._calls.listen)
+        listeners = self.event_loop.engine.completion.failure_listeners
+        listeners.append(self._calls.note_failure)
+        session.display.add(self._calls)
+
+    def end_calls(self) -> None:
+        """All calls are done: show the last of them."""
+        if self._calls is not None:
+            self.session.display.end(self._calls)
 
     def hold(self) -> _Hold:
         """Return what the Executor keeps, and its views, as long as they live."""
@@ -181,7 +203,8 @@ class Session:
         engine = event_loop.engine
         self.accounts = Accounts(engine.ranks, time.monotonic(), hosts)
         engine.listen(self.accounts.listen)
-        engine.completion.on_failure = self.accounts.note_failure
+        engine.completion.failure_listeners.append(self.accounts.note_failure)
+        self._display: Display | None = None  # made when there is something to show
         self.runs_tasks_here = runs_tasks_here
         self.ending: Closable | None = None
         self._handles: list[ExecutorHandle] = []  # the latest last
@@ -267,6 +290,15 @@ class Session:
         """Return what the run has done so far."""
         return self.accounts.statistics(self.event_loop.statistics(), time.monotonic())
 
+    @property
+    def display(self) -> Display:
+        """What shows progress."""
+        if self._display is None:
+            from mpitasks.observe.display import Display
+
+            self._display = Display(lambda: self.event_loop.num_workers)
+        return self._display
+
     def draw(self) -> Draw | None:
         """Return where the script has its random numbers from, if it may ask.
 
@@ -326,11 +358,15 @@ class Session:
 
     def close(self) -> None:
         """The workers have left: refuse threads of the script that still wait."""
+        if self._display is not None:
+            self._display.close()
         self.end()
         self.event_loop.shut(_refuse)
 
     def _disown(self) -> None:
         """In a forked child: nothing of the run is to be reached from there."""
+        if self._display is not None:
+            self._display.disown()
         self.end()
         self.event_loop.shut(forks.refuse)
 

@@ -10,8 +10,10 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from mpitasks.api.progress import JobProgress
 from mpitasks.api.session import refuse_submit
 from mpitasks.values import wait_seconds
 from mpitasks.wire.outcomes import Deferred, Failure
@@ -21,10 +23,54 @@ if TYPE_CHECKING:
     from mpitasks.master.bulk_job import BulkJob
     from mpitasks.master.event_loop import EventLoop
 
-__all__ = ["Stream"]
+__all__ = ["Results", "Stream", "results_of"]
 
 CHUNKS_PER_WORKER = 4
 """How many chunks for each worker are taken from the iterables ahead of the results."""
+
+
+class Results(chain[Any]):
+    """An iterator of results that can be closed, as a generator can."""
+
+    __slots__ = ("_generator", "_length")
+
+    _generator: Generator[Any, None, None]
+    _length: int
+
+    def close(self) -> None:
+        """Let go of what was not yielded: what has not begun does not run."""
+        self._generator.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("results that are not there yet cannot be pickled or copied")
+
+
+class SizedResults(Results):
+    """The same where the number of results is known; `len` tells that of all."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __bool__(self) -> bool:
+        return True  # as any other iterator
+
+
+def results_of(generator: Generator[Any, None, None], length: int | None) -> Results:
+    """Return an iterator of what a generator yields, at the speed of C.
+
+    Args:
+        generator: Yields the results.
+        length: How many; None if that is not known.
+    """
+    kind = Results if length is None else SizedResults
+    # mypy: the method returns one of the class that it is called of.
+    results: Results = kind.from_iterable((generator,))  # type: ignore[assignment]
+    results._generator = generator
+    if length is not None:
+        results._length = length
+    return results
 
 
 class Stream:
@@ -34,10 +80,15 @@ class Stream:
         handle: Which executor it belongs to.
         job: The job; nothing of it was pulled or sent yet.
         timeout: Seconds from now on until waiting raises TimeoutError.
+        total: How many items there are, as far as the iterables tell.
     """
 
     def __init__(
-        self, handle: ExecutorHandle, job: BulkJob, timeout: float | None
+        self,
+        handle: ExecutorHandle,
+        job: BulkJob,
+        timeout: float | None,
+        total: int | None = None,
     ) -> None:
         self._handle = handle
         self._event_loop = handle.event_loop
@@ -47,6 +98,10 @@ class Stream:
         )
         self._window: Callable[[], int] | None = None
         self._largest = 1
+        self._total = total
+        self._progress: JobProgress | None = None
+        if job.options.progress:
+            self._progress = JobProgress(job, total, handle.session.accounts)
 
     @property
     def job(self) -> BulkJob:
@@ -70,6 +125,8 @@ class Stream:
             window: Tells how many items may be ahead of the results; None for all.
         """
         self._window = window
+        if self._progress is not None:
+            self._handle.session.display.add(self._progress)
         try:
             self._feed(0)
         except BaseException:  # of the user's iterable; some of it may be sent already
@@ -80,8 +137,20 @@ class Stream:
         """As many items as keep the workers busy, whatever their number."""
         return CHUNKS_PER_WORKER * self._largest * self.num_workers
 
-    def values(self) -> Generator[Any, None, None]:
-        """Yield the results, in the order of the job."""
+    def values(self) -> Results:
+        """Return an iterator of the results, in the order of the job."""
+        return results_of(self._values(), self._count())
+
+    def indexed_values(self) -> Results:
+        """Return an iterator of (index, result), in the order of the job."""
+        return results_of(self._indexed_values(), self._count())
+
+    def _count(self) -> int | None:
+        """Return how many results there will be, if that is known."""
+        job = self._job
+        return job.pulled if job.source.is_exhausted else self._total
+
+    def _values(self) -> Generator[Any, None, None]:
         try:
             for _, values, mixed in self._chunks():
                 if mixed:
@@ -91,8 +160,7 @@ class Stream:
         finally:
             self._end_job()
 
-    def indexed_values(self) -> Generator[tuple[int, Any], None, None]:
-        """Yield (index, result), in the order of the job."""
+    def _indexed_values(self) -> Generator[tuple[int, Any], None, None]:
         try:
             for start, values, mixed in self._chunks():
                 if mixed:
@@ -163,10 +231,18 @@ class Stream:
         self._job.close()
         if not self._event_loop.is_shut:
             self._event_loop.cancel_bulk(self._job)
+        self._end_progress()
 
     def _end_job(self) -> None:
         if not self._job.exhausted:
             self.cancel()
+        else:
+            self._end_progress()
+
+    def _end_progress(self) -> None:
+        """Show the last of it, if it is shown at all."""
+        if self._progress is not None and not self._event_loop.is_shut:
+            self._handle.session.display.end(self._progress)
 
     def _unwrapped(self, values: list[Any]) -> Iterator[Any]:
         """Yield the values, keeping none that was yielded.

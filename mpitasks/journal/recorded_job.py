@@ -113,6 +113,12 @@ class RecordedJob(BulkJob):
         self._entries: dict[int, Entry] = {}  # those with more to tell than a key
         self._drawn: set[int] = set()  # those that are filed by their places
 
+    @property
+    def done(self) -> int:
+        """Items whose results are there; those that were found, too."""
+        numbered = len(self._positions) + len(self._set_aside)
+        return max(self.pulled - numbered, 0) + self._delivered
+
     # The consuming thread's side.
 
     def pull(self, limit: int | None) -> int:

@@ -33,6 +33,7 @@ FOR_RANKS = (
     "journal_errors",
     "trust",
     "status",
+    "progress",
     "max_failures",
     "fail_fast",
     "node_memory",
@@ -147,6 +148,7 @@ def _task_options(options: argparse.Namespace) -> dict[str, Any]:
         "timeout": options.timeout,
         "isolate": options.isolate or options.memory_limit is not None or None,
         "memory_limit": options.memory_limit,
+        "progress": options.progress or None,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -102,6 +102,9 @@ def tell_end(code: int, *, leaving: bool = False) -> None:
     _report(f"code {code}")
     if leaving:
         report_leaving()
+    display = sys.modules.get("mpitasks.observe.display")
+    if display is not None:
+        display.close_latest()
     reporting = sys.modules.get("mpitasks.launch.status_file")
     if reporting is not None:
         reporting.finish(code)

@@ -93,6 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
         "(in a SLURM job: mpitasks-JOBID.status)",
     )
     parser.add_argument(
+        "--progress",
+        action="store_true",
+        help="show how far maps and calls are (bars need tqdm; see docs/observing.md)",
+    )
+    parser.add_argument(
         "--max-failures",
         type=int,
         metavar="N",

@@ -284,6 +284,16 @@ class BulkJob:
         return self.pulled - self.results.taken
 
     @property
+    def done(self) -> int:
+        """Items whose results are there, handed out or not."""
+        return self._delivered
+
+    @property
+    def failures(self) -> int:
+        """How many of these failed."""
+        return self._failures
+
+    @property
     def exhausted(self) -> bool:
         """Whether every item was pulled and every result handed out."""
         return self.source.is_exhausted and self.results.taken == self.pulled

@@ -77,8 +77,8 @@ class Completion:
         failed: Told of each failure that is final, and whose it is, if there is a
             journal; returns what records it. Called without the lock; what it returns,
             under it.
-        on_failure: Told of each task that failed for good, and of how many of its
-            items that is. Called under the lock.
+        failure_listeners: Told of each task that failed for good, and of how many of
+            its items that is. Called under the lock.
         defer: Has something called when no lock is held.
         enter: Calls something under the lock.
         run_again: Runs a task again whose kept input was lost, and returns whether that
@@ -101,7 +101,7 @@ class Completion:
         self.excess: Excess | None = None
         self.broken: list[Initializer] = []
         self.failed: Callable[[Task, BaseException], Step] | None = None
-        self.on_failure: Callable[[Task, int], None] = lambda task, items: None
+        self.failure_listeners: list[Callable[[Task, int], None]] = []
         self.defer: Callable[[Step], None] = lambda step: step()
         self.enter: Callable[[Step], None] = lambda step: step()
         self.run_again: Callable[[Task], bool] | None = None
@@ -344,7 +344,8 @@ class Completion:
 
     def _count(self, task: Task, outcome: Any, items: int = 1) -> None:
         self.failures += items
-        self.on_failure(task, items)
+        for listener in self.failure_listeners:
+            listener(task, items)
         if self._max_failures is not None and self.failures > self._max_failures:
             self.excess = Excess(self._max_failures, self.failures, outcome)
 

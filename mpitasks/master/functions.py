@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["Function", "Functions", "Initializer"]
 
 
+AROUND = ("mpitasks.reduction", "mpitasks.row")
+"""Modules whose functions take a function of the user's first."""
+
 LARGE_BYTES = 64 << 10
 """A version of a global that weighs more is let go of as soon as there is another; of
 others some are kept, for a value that comes back."""
@@ -395,9 +398,14 @@ class Functions:
 
 
 def _label(function: Any) -> str:
-    """Return what messages call a function: of a partial one, the function in it."""
+    """Return what messages call a function: of a partial one, the function in it.
+
+    What `map_into` and `map_reduce` make of a function has the name of that function.
+    """
     while type(function) is functools.partial:
-        function = function.func
+        inner = function.func
+        ours = getattr(inner, "__module__", None) in AROUND and function.args
+        function = function.args[0] if ours else inner
     return getattr(function, "__qualname__", None) or repr(type(function))
 
 

@@ -277,7 +277,7 @@ class Accounts:
             self._left[event.rank] = now
 
     def _of(self, task: Task) -> _Label:
-        name = label_of(task)
+        name = label_of(task.payload)
         label = self._labels.get(name)
         if label is None:
             label = self._labels[name] = _Label()
@@ -339,13 +339,12 @@ class Accounts:
         )
 
 
-def label_of(task: Task) -> str:
-    """Return the label of a task, or the name of its function.
+def label_of(payload: Any) -> str:
+    """Return the label of a call or a map, or the name of its function.
 
     A label may be of the user's own class, so it is made plain text without a call of
     its methods: this is called under the event loop's lock.
     """
-    payload = task.payload
     name = payload.options.label
     if name is None:
         name = payload.target.label
