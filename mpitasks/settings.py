@@ -21,6 +21,8 @@ class Settings:
         start_seconds: How long rank 0 waits for the other ranks to say hello.
         survive: Whether the run must be one that goes on when a worker dies.
         status: The file that tells how far the run is; None leaves it to the job.
+        trace: The file for the trace of the run; None for none.
+        report: The file for its report; None for none.
         task_options: Options of `mpitasks.TaskOptions` that every Executor starts
             with, unless it is given others.
         seed: What random numbers depend on; None for a fresh one, or the journal's.
@@ -46,6 +48,8 @@ class Settings:
     start_seconds: float = 60.0
     survive: bool = False
     status: str | None = None
+    trace: str | None = None
+    report: str | None = None
     task_options: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     logging: bool = False

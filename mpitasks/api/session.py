@@ -58,6 +58,7 @@ __all__ = [
     "refuse_submit",
     "settings",
     "uninstall",
+    "when_installed",
 ]
 
 
@@ -408,6 +409,7 @@ def _refuse() -> NoReturn:
 
 
 _current: Session | None = None
+_waiting: list[Callable[[Session], None]] = []
 _over = False
 _worker_rank: int | None = None
 _settings = Settings()
@@ -429,6 +431,16 @@ def install(session: Session) -> None:
     """Make this process rank 0 of a run."""
     global _current
     _current = session
+    while _waiting:
+        _waiting.pop(0)(session)
+
+
+def when_installed(watcher: Callable[[Session], None]) -> None:
+    """Have somebody told of the session of this process, now or once there is one."""
+    if _current is not None:
+        watcher(_current)
+    else:
+        _waiting.append(watcher)
 
 
 def install_worker(rank: int) -> None:

@@ -103,6 +103,10 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     alone = role is run.Role.ALONE
     try:
         _start_journal(settings)
+        if settings.trace is not None or settings.report is not None:
+            from mpitasks.launch import tracing
+
+            tracing.start(settings)
         script.check()
     except KeyboardInterrupt as stop:
         _end_interrupted(stop)

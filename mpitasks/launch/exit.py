@@ -105,6 +105,9 @@ def tell_end(code: int, *, leaving: bool = False) -> None:
     display = sys.modules.get("mpitasks.observe.display")
     if display is not None:
         display.close_latest()
+    tracing = sys.modules.get("mpitasks.launch.tracing")
+    if tracing is not None:
+        tracing.finish(code)
     reporting = sys.modules.get("mpitasks.launch.status_file")
     if reporting is not None:
         reporting.finish(code)

@@ -93,6 +93,12 @@ def build_parser() -> argparse.ArgumentParser:
         "(in a SLURM job: mpitasks-JOBID.status)",
     )
     parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write down what each rank did, for https://ui.perfetto.dev "
+        "(run.json.gz, say)",
+    )
+    parser.add_argument(
         "--progress",
         action="store_true",
         help="show how far maps and calls are (bars need tqdm; see docs/observing.md)",

@@ -73,10 +73,12 @@ class ArgumentMemory:
     Attributes:
         event_loop: As given.
         nbytes: What it keeps now, in bytes.
+        waited: Seconds for which the script had to wait for room.
     """
 
     def __init__(self, event_loop: Sender | None = None) -> None:
         self.event_loop = event_loop
+        self.waited = 0.0
         self._pool: BufferPool | None = None
         self._copies: weakref.WeakValueDictionary[tuple[int, int], Any] = (
             weakref.WeakValueDictionary()
@@ -161,10 +163,14 @@ class ArgumentMemory:
     def _wait(self, done: Callable[[], bool]) -> None:
         event_loop = self.event_loop
         assert event_loop is not None
-        event_loop.drive(
-            lambda: done() or event_loop.error is not None,
-            lambda seconds: time.sleep(min(seconds, BLOCK_SECONDS)),
-        )
+        began = time.monotonic()
+        try:
+            event_loop.drive(
+                lambda: done() or event_loop.error is not None,
+                lambda seconds: time.sleep(min(seconds, BLOCK_SECONDS)),
+            )
+        finally:
+            self.waited += time.monotonic() - began
 
     def _kept(self, buffer: Buffer) -> Buffer:
         if type(getattr(buffer, "obj", None)) is bytes:

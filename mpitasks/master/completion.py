@@ -77,6 +77,8 @@ class Completion:
         failed: Told of each failure that is final, and whose it is, if there is a
             journal; returns what records it. Called without the lock; what it returns,
             under it.
+        error_listeners: Told of each task of one item that failed, of its exception,
+            and whether that is final. Called without the lock.
         failure_listeners: Told of each task that failed for good, and of how many of
             its items that is. Called under the lock.
         defer: Has something called when no lock is held.
@@ -101,6 +103,7 @@ class Completion:
         self.excess: Excess | None = None
         self.broken: list[Initializer] = []
         self.failed: Callable[[Task, BaseException], Step] | None = None
+        self.error_listeners: list[Callable[[Task, BaseException, bool], None]] = []
         self.failure_listeners: list[Callable[[Task, int], None]] = []
         self.defer: Callable[[Step], None] = lambda step: step()
         self.enter: Callable[[Step], None] = lambda step: step()
@@ -272,6 +275,7 @@ class Completion:
         payload: Payload = task.payload
         return (
             self.failed is not None
+            or bool(self.error_listeners)
             or payload.options.retries > 0
             or (self.run_again is not None and bool(task.data))
             or payload.history(task) is not None
@@ -307,6 +311,9 @@ class Completion:
                 )
             if broken is None and again is None and self.failed is not None:
                 note = self.failed(task, error)
+            final = again is None and not lacks_input
+            for listener in self.error_listeners:
+                listener(task, error, final)
             outcome = Failure(error)
         except BaseException as wrong:  # of a class in `retry_on` that decides itself
             if interrupts(wrong):

@@ -8,8 +8,9 @@ How statistics are shown is not known here either.
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.records import dataclass
@@ -30,7 +31,22 @@ if TYPE_CHECKING:
     from mpitasks.scheduler.events import Action, Event, Rank, Task
     from mpitasks.scheduler.statistics import Statistics
 
-__all__ = ["Accounts", "LabelStatistics", "LinkStatistics", "RunStatistics", "label_of"]
+__all__ = [
+    "MOST_LABELS",
+    "OTHERS",
+    "Accounts",
+    "LabelStatistics",
+    "LinkStatistics",
+    "RunStatistics",
+    "label_of",
+    "parts_of",
+]
+
+MOST_LABELS = 10_000
+"""Who gives each task a label of its own does not want a sum for each."""
+
+OTHERS = "(other labels)"
+"""Stands for all labels that came later."""
 
 _RARE = frozenset({TasksPostponed, RankLost, WorkerLeft})
 _nbytes = operator.attrgetter("nbytes")
@@ -96,7 +112,7 @@ class RunStatistics:
             and tasks that are not over.
         idle_seconds: Time in which workers held no task, summed over them.
         labels: The same by label. Tasks without a label have the name of their
-            function.
+            function. Of more than `MOST_LABELS` labels the later ones are one.
         links: Bytes by the rank of the worker. Functions, shared objects and the heads
             of messages are not counted, nor results that are a number, None or short
             text.
@@ -159,6 +175,9 @@ class Accounts:
         ranks: The workers.
         now: The time, on the clock of the events.
         hosts: Where the workers are, by rank, as far as that is known.
+
+    Attributes:
+        hosts: The same.
     """
 
     def __init__(
@@ -168,7 +187,7 @@ class Accounts:
         hosts: Mapping[Rank, str] | None = None,
     ) -> None:
         self._start = now
-        self._hosts = {} if hosts is None else hosts
+        self.hosts = {} if hosts is None else hosts
         self._links = {rank: _Link(now) for rank in ranks}
         self._left: dict[Rank, float] = {}  # when those went that are gone
         self._labels: dict[str, _Label] = {}
@@ -222,38 +241,12 @@ class Accounts:
         self, link: _Link, event: OutcomesArrived, tasks: Sequence[Task | None]
     ) -> None:
         """Share out what a report of several tasks says."""
-        costs = event.costs
-        known = [*filter(None, tasks)]
-        total = sum([cost[2] for cost in costs])
-        nbytes = sum([cost[3] for cost in costs])
-        link.running += total
-        link.received += nbytes
         link.batches -= event.batches
-        if len(costs) < 2 or len(known) < len(tasks):
-            self._share(known, total, nbytes)
-            return
-        rest = iter(known)  # costs are those of one run of tasks after the other
-        for _, items, seconds, size in costs:
-            run = []
-            while items > 0 and (task := next(rest, None)) is not None:
-                run.append(task)
-                items -= task.count
-            self._share(run, seconds, size)
-
-    def _share(self, tasks: Sequence[Task], seconds: float, nbytes: int) -> None:
-        """Share seconds and bytes out among the labels of tasks, by their items."""
-        if not tasks:
-            return
-        items = sum(map(_count, tasks))
-        if len(set(map(id, map(_options, tasks)))) == 1:
-            self._add(tasks[0], items, seconds, nbytes)
-            return
-        counts: dict[_Label, int] = {}
-        for task in tasks:
-            label = self._of(task)
-            counts[label] = counts.get(label, 0) + task.count
-        for label, count in counts.items():
-            label.add(count, seconds * count / items, nbytes * count // items)
+        for _, _, seconds, nbytes in event.costs:
+            link.running += seconds
+            link.received += nbytes
+        for part, items, seconds, nbytes in parts_of(event.costs, tasks):
+            self._add(part[0], items, seconds, nbytes)
 
     def _add(self, task: Task, items: int, seconds: float, nbytes: int) -> None:
         """Take in what items of the kind of a task took."""
@@ -280,7 +273,9 @@ class Accounts:
         name = label_of(task.payload)
         label = self._labels.get(name)
         if label is None:
-            label = self._labels[name] = _Label()
+            if len(self._labels) >= MOST_LABELS:
+                name = OTHERS
+            label = self._labels.setdefault(name, _Label())
         return label
 
     # From any thread.
@@ -332,11 +327,58 @@ class Accounts:
             },
             links={
                 rank: LinkStatistics(
-                    self._hosts.get(rank, ""), link.sent, link.received, link.tasks
+                    self.hosts.get(rank, ""), link.sent, link.received, link.tasks
                 )
                 for rank, link in links.items()
             },
         )
+
+
+def parts_of(
+    costs: Sequence[Any], tasks: Sequence[Task | None]
+) -> Iterator[tuple[list[Task], int, float, int]]:
+    """Yield what a report says of tasks with one label in a row.
+
+    Args:
+        costs: Those of the report: of one run of tasks of a function after the other.
+        tasks: The tasks of the report, None for those that came too late.
+
+    Yields:
+        The tasks, their items, their seconds and their bytes. Of what was measured
+        together, each gets a part by the number of its items.
+    """
+    known = [*filter(None, tasks)]
+    if not known:
+        return
+    if len(costs) == 1 and len(known) == len(tasks):
+        _, items, seconds, nbytes = costs[0]
+        yield from _by_label(known, items, seconds, nbytes)
+    elif len(known) == len(tasks):
+        rest = iter(known)
+        for _, items, seconds, nbytes in costs:
+            run, left = [], items
+            while left > 0 and (task := next(rest, None)) is not None:
+                run.append(task)
+                left -= task.count
+            yield from _by_label(run, items, seconds, nbytes)
+    else:
+        seconds = sum([cost[2] for cost in costs])
+        nbytes = sum([cost[3] for cost in costs])
+        yield from _by_label(known, sum(map(_count, known)), seconds, nbytes)
+
+
+def _by_label(
+    run: list[Task], items: int, seconds: float, nbytes: int
+) -> Iterator[tuple[list[Task], int, float, int]]:
+    """Yield the parts of a run of tasks."""
+    options = run[0].payload.options
+    if all(map(operator.is_, map(_options, run), itertools.repeat(options))):
+        yield run, items, seconds, nbytes
+        return
+    for _, group in itertools.groupby(run, lambda task: label_of(task.payload)):
+        part = [*group]
+        count = sum(map(_count, part))
+        yield part, count, seconds * count / items, nbytes * count // items
 
 
 def label_of(payload: Any) -> str:

@@ -274,6 +274,8 @@ class Scheduler:
             succeeded=self._succeeded,
             failed=self._failed,
             cancelled=self._cancelled,
+            waiting=self._backlog.waiting.items,
+            postponed=self._backlog.postponed.items,
         )
 
     def unresponsive_workers(self) -> list[Rank]:

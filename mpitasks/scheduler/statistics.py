@@ -22,6 +22,8 @@ class Statistics:
         succeeded: Items done; a chunk counts as done whatever its items returned.
         failed: Items failed or lost.
         cancelled: Items taken back.
+        waiting: Items among the queued ones that lack results of other tasks.
+        postponed: Items among them that wait for the time of their next attempt.
     """
 
     workers: int
@@ -30,3 +32,5 @@ class Statistics:
     succeeded: int
     failed: int
     cancelled: int
+    waiting: int = 0
+    postponed: int = 0
