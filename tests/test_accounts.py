@@ -11,6 +11,7 @@ import pytest
 
 import mpitasks as mt
 from hands import Hands
+from mpitasks.observe import accounts
 from mpitasks.observe.accounts import Accounts, RunStatistics, label_of
 from mpitasks.options import DEFAULTS
 from mpitasks.scheduler.events import (
@@ -141,6 +142,19 @@ def test_an_attempt_that_is_followed_by_another_is_no_success() -> None:
     found = run.statistics(2.0)
     assert found.labels["a"] == mt.LabelStatistics(1, 0, 1, 2.0, 0)
     assert (found.retries, found.assigned_seconds) == (1, 2.0)
+
+
+def test_a_label_for_each_task_takes_no_memory_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accounts, "MOST_LABELS", 3)
+    run = Run([1])
+    for id in range(10):
+        run.at(0.0, TaskSubmitted(task(id, f"seed {id}")))
+        run.at(1.0, TaskSucceeded(1, id, 1, 0.5, 0))
+    labels = run.statistics(1.0).labels
+    assert [*labels] == ["seed 0", "seed 1", "seed 2", accounts.OTHERS]
+    assert labels[accounts.OTHERS].succeeded == 7
 
 
 def test_a_label_of_a_class_of_the_user_runs_none_of_its_code() -> None:

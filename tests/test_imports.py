@@ -106,7 +106,16 @@ ALLOWED: dict[str, set[str]] = {
     },
     "integrations": {"integrations", "api", "master", *VOCABULARY},
     "slurm": {"slurm", "launch", "journal", "observe", *VOCABULARY},
-    "tools": {"", "tools", "slurm", "launch", "journal", "wire", *VOCABULARY},
+    "tools": {
+        "",
+        "tools",
+        "slurm",
+        "launch",
+        "journal",
+        "observe",
+        "wire",
+        *VOCABULARY,
+    },
     "": {
         "slurm",
         "api",

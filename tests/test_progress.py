@@ -11,6 +11,7 @@ import struct
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pyte
 import pytest
@@ -376,6 +377,17 @@ def test_a_cancelled_call_is_no_longer_waited_for(
     executor.shutdown()
     (line,) = said(capsys)
     assert re.fullmatch(LAST.format("tasks: 2/2"), line)
+
+
+def test_results_of_a_journal_count_as_done(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for count in (6, 10):
+        with mt.Executor(journal=tmp_path / "run.db", progress=True) as executor:
+            assert list(executor.map(abs, range(count))) == list(range(count))
+    first, second = (line for line in said(capsys) if ": abs: " in line)
+    assert re.fullmatch(LAST.format("abs: 6/6"), first)
+    assert re.fullmatch(LAST.format("abs: 10/10"), second)
 
 
 def test_a_stream_of_the_user_that_raises_harms_nothing(

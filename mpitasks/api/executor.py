@@ -197,11 +197,16 @@ class Executor(concurrent.futures.Executor):
             >>> urgent = executor.with_options(priority=10, label="pilot")
             >>> urgent.submit(simulate, 0.5)
         """
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__)
-        view._options = self._options.replace(**options)
+        view = self._view(self._options.replace(**options))
         if view._options.progress:
             self._handle.show_calls()
+        return view
+
+    def _view(self, options: TaskOptions) -> Executor:
+        """Return a view with these options."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = options
         return view
 
     @property
@@ -532,18 +537,16 @@ class Executor(concurrent.futures.Executor):
         for name in ("return_exceptions", "max_failures", "fail_fast", "key"):
             if name in options:
                 raise OptionError(f"map_reduce has no use for the option {name}")
-        executor = self.with_options(**options) if options else self
+        asked = self._options.replace(**options)
+        executor = self._view(asked.replace(progress=False))
         if self._options.key is not None:
             raise OptionError("map_reduce has no use for a key: its tasks are many")
         progress = None
-        if executor.options.progress:
-            executor = executor.with_options(progress=False)  # by items, not by tasks
-            name = executor.options.label or "map_reduce"
+        if asked.progress:  # by items, not by tasks
+            name = asked.label or "map_reduce"
             progress = LeafProgress(name, known_length([inputs]))
-        display = self._handle.session.display
+            self._handle.session.display.add(progress)
         try:
-            if progress is not None:
-                display.add(progress)
             return reducing.map_reduce(
                 executor,
                 fn,
@@ -556,7 +559,7 @@ class Executor(concurrent.futures.Executor):
             )
         finally:
             if progress is not None:
-                display.end(progress)
+                self._handle.session.display.end(progress)
 
     def reduce(
         self,
@@ -721,7 +724,7 @@ class Executor(concurrent.futures.Executor):
         *,
         star: bool,
         timeout: float | None,
-        total: int | None,
+        total: int | None = None,
         ordered: bool = True,
     ) -> Stream:
         if self._handle.closed:

@@ -99,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
         "(run.json.gz, say)",
     )
     parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a page about the run: what kept workers from computing, the "
+        "timeline, durations, failures (run.html, say)",
+    )
+    parser.add_argument(
         "--progress",
         action="store_true",
         help="show how far maps and calls are (bars need tqdm; see docs/observing.md)",

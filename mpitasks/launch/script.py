@@ -39,6 +39,7 @@ __all__ = [
 VERBS = {
     "bench": "mpitasks.tools.bench.command",
     "journal": "mpitasks.tools.journal.command",
+    "report": "mpitasks.tools.report.command",
     "status": "mpitasks.slurm.show",
     "submit": "mpitasks.slurm.command",
     "doctor": "mpitasks.tools.doctor.command",
@@ -46,7 +47,7 @@ VERBS = {
 """Words that name a program of mpitasks itself in the place of a script, and where each
 lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
 
-LONE_VERBS = frozenset({"journal", "status", "submit"})
+LONE_VERBS = frozenset({"journal", "report", "status", "submit"})
 """Those of them that are programs of one process: they meet no other ranks, load no
 MPI, and so work on a login node as well."""
 

@@ -45,6 +45,7 @@ SUMMARIES = {
     "doctor": "look whether a run would start here, and say why not",
     "bench": "measure this machine: mpitasks -n 8 bench fibonacci",
     "journal": "show, export, verify or compact a journal",
+    "report": "a page about a run, from its trace",
 }
 """What each verb is for, in the order of the help."""
 

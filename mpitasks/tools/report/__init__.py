@@ -1,0 +1,1 @@
+"""``mpitasks report TRACE``: a page about a run, from its trace."""
