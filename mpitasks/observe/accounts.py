@@ -23,6 +23,7 @@ from mpitasks.scheduler.events import (
     OutcomesArrived,
     RankLost,
     TasksPostponed,
+    TaskSubmitted,
     TaskSucceeded,
     WorkerLeft,
 )
@@ -198,15 +199,16 @@ class Accounts:
 
     def listen(self, now: float, event: Event, actions: Sequence[Action]) -> None:
         """Take in an event. A listener of the engine; written to cost little."""
+        if type(event) is TaskSubmitted and len(actions) == 1:
+            # Who waits for one call after another would notice the loop below.
+            only = actions[0]
+            if type(only) is Assign:
+                self._assign(now, only.rank, event.task.nbytes, 1)
+                return
         for action in actions:
             if type(action) is Assign:
-                link = self._links[action.rank]
-                link.batches += 1
-                if link.since is not None:
-                    link.idle += now - link.since
-                    link.since = None
-                link.sent += sum(map(_nbytes, action.tasks))
-                link.tasks += len(action.tasks)
+                nbytes = sum(map(_nbytes, action.tasks))
+                self._assign(now, action.rank, nbytes, len(action.tasks))
             elif type(action) is Complete:
                 self._complete(now, event, action.tasks)
             elif type(action) is Fail or type(action) is InputFailed:
@@ -217,6 +219,16 @@ class Accounts:
         if type(event) in _RARE:
             self._take_rare(now, event)
 
+    def _assign(self, now: float, rank: Rank, nbytes: int, tasks: int) -> None:
+        """A worker was sent a batch."""
+        link = self._links[rank]
+        link.batches += 1
+        link.sent += nbytes
+        link.tasks += tasks
+        if link.since is not None:
+            link.idle += now - link.since
+            link.since = None
+
     def note_failure(self, task: Task, items: int) -> None:
         """Some items of a task have failed for good."""
         self._of(task).failed += items
@@ -226,11 +238,19 @@ class Accounts:
         link = self._links[event.rank]
         if isinstance(event, TaskSucceeded):
             (task,) = tasks
-            if task is not None:
-                self._add(task, 1, event.seconds, event.nbytes)
-            link.running += event.seconds
-            link.received += event.nbytes
+            seconds, nbytes = event.seconds, event.nbytes
+            link.running += seconds
+            link.received += nbytes
             link.batches -= 1
+            if task is not None:
+                payload = task.payload
+                options, target, label = self._latest
+                if payload.options is not options or payload.target is not target:
+                    label = self._of(task)
+                    self._latest = payload.options, payload.target, label
+                label.ended += 1
+                label.seconds += seconds
+                label.nbytes += nbytes
         else:
             self._take_report(link, event, tasks)
         if link.batches <= 0 and link.since is None:
