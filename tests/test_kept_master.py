@@ -21,6 +21,7 @@ from mpitasks.wire.messages import (
     CALL_PLAIN,
     ERROR,
     KEPT,
+    SHARED,
     VALUE,
     Batch,
     Fetch,
@@ -304,6 +305,37 @@ def test_a_call_that_did_not_get_it_runs_again(run: Run) -> None:
             else:
                 run.reply(other, call, 8, batches=ends)
     assert (user.result(), len(blocked)) == (8, 2)
+
+
+def test_shared_objects_are_sent_along_again(run: Run) -> None:
+    table = run.ex.share({"a": 1})
+    kept = run.keep.submit(use, table)
+    rank, call = run.one()
+    run.keeps(rank, call)
+    user = run.ex.submit(use, kept, table)
+    del table
+    assert run.one()[0] == rank
+    other = 3 - rank
+    run.lose(rank)
+    learned: set[int] = set()
+    while not user.done():
+        run.turn()
+        batches = run.batches(other)
+        assert batches, "it is forgotten"
+        for batch in batches:
+            learned.update(told[0] for told in batch.functions)
+            learned.difference_update(batch.forget)
+            for call in batch.calls:
+                shared = [at for form, at in inputs(call) if form == SHARED]
+                assert learned.issuperset(shared)
+                assert len(shared) == 1
+                if len(inputs(call)) == 1:
+                    run.keeps(other, call)
+                elif inputs(call)[0][1].rank == rank:
+                    run.raises(other, call, DataLost("it is lost"))
+                else:
+                    run.reply(other, call, 3)
+    assert user.result() == 3
 
 
 def test_an_input_that_is_missing_for_another_reason_is_not_waited_for(

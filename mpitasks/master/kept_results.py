@@ -232,7 +232,8 @@ class KeptResults:
     @property
     def any(self) -> bool:
         """Whether a worker keeps a result, or is to be told that it need not."""
-        return bool(self.released) or any(self._alive.values())
+        # Another thread may add a worker meanwhile.
+        return bool(self.released) or any(list(self._alive.values()))
 
     def take_released(self) -> dict[Rank, list[int]]:
         """Return what workers are to let go of, and forget it."""

@@ -2,8 +2,8 @@
 
 A `Recipe` is what rank 0 remembers of the call that made a kept result, for as long as
 somebody needs the result: the call as it was sent, with the recipes of kept results
-among its arguments in their places. It holds none of the data. If a result is lost, the
-call runs again, after those that it needs. The `KeptResult` is then where the new
+among its arguments in their places. It holds none of their data. If a result is lost,
+the call runs again, after those that it needs. The `KeptResult` is then where the new
 result is, so all that refers to it goes on. Tasks that need it meanwhile wait for that
 call.
 
@@ -62,7 +62,14 @@ class Recipe:
             depths = [parent.depth for parent in parents]
             self.depth += max(depths, default=0)
         self.call = (*head, payload, count)
-        self.rest = call.target, call.options, call.owner, call.place, call._event_loop
+        self.rest = (
+            call.target,
+            call.options,
+            call.owner,
+            call.place,
+            call.needs,
+            call._event_loop,
+        )
 
     def results(self) -> tuple[Any, ...]:
         """Return the call with its kept results; those that are gone are lost ones."""

@@ -230,6 +230,7 @@ class Call(Future):
         options: TaskOptions,
         owner: object,
         place: Any,
+        needs: Sequence[Definition],
         event_loop: Driver,
     ) -> Call:
         """Return a call that is like one that is done; nobody has its future.
@@ -242,6 +243,7 @@ class Call(Future):
             options: What was asked for it.
             owner: Whose it is.
             place: Its place.
+            needs: The shared objects that it needs.
             event_loop: The run's.
         """
         call = cls.__new__(cls)
@@ -253,6 +255,7 @@ class Call(Future):
         call.owner = owner
         if place is not None:
             call.place = place
+        call.needs = needs
         call.is_simple = False
         call._task = Task(
             id, wire[1], call, PLAIN_BYTES, options.priority, options.task_spec
@@ -321,6 +324,7 @@ class Call(Future):
         if mode != CALL or type(payload) is not tuple:
             return None
         inputs = self.inputs = Inputs.again(task, payload, self.buffers)
+        inputs.needs = tuple(self.needs)
         frame, own, _, _ = payload
         self.buffers = self.buffers[:own]
         self.wire = (id, function, CALL, frame, own)
