@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mpitasks.scheduler.events import Fail, GiveUp, RankLost
+from mpitasks.scheduler.events import Fail, GiveUp, RankLost, RunningAbandoned
 from mpitasks.scheduler.heartbeat import (
     PERIOD_SECONDS,
     SILENT_SECONDS,
@@ -129,7 +129,8 @@ class FailureDetector:
         """Say who is lost; lose who does not come back. A listener of the engine."""
         held: list[Task] = []
         for action in actions:
-            if type(action) is GiveUp:
+            if type(action) is GiveUp and type(event) is not RunningAbandoned:
+                # Else nobody waits for the task, and its worker may be well.
                 self.lost(action.rank, "did not come back from a task")
             elif type(action) is Fail and action.rank is not None:
                 held = action.tasks

@@ -196,7 +196,7 @@ class Future(concurrent.futures.Future[Any]):
             self._wait(timeout)
         elif (settle_logs := self._event_loop.settle_logs) is not None:
             settle_logs()
-        if self._exception is not None and self._failed():
+        if self._exception is not None and self._failed(timeout):
             try:
                 raise self._exception
             finally:
@@ -209,7 +209,7 @@ class Future(concurrent.futures.Future[Any]):
             self._wait(timeout)
         elif (settle_logs := self._event_loop.settle_logs) is not None:
             settle_logs()
-        if self._exception is not None and self._failed():
+        if self._exception is not None and self._failed(timeout):
             error: BaseException = self._exception
             return error
         return None
@@ -279,8 +279,16 @@ class Future(concurrent.futures.Future[Any]):
             if not self.done():
                 self._condition.wait(seconds)
 
-    def _failed(self) -> bool:
-        """Whether it raised; decodes the outcome, unless another thread does."""
+    def _failed(self, timeout: float | None = None) -> bool:
+        """Whether it raised; decodes the outcome, unless another thread does.
+
+        Raises:
+            TimeoutError: It is being made again, and was not there in time.
+        """
+        if timeout is not None and type(kept := self._place()) is KeptResult:
+            maker = kept.pending
+            if maker is not None and not maker.wait(timeout):
+                raise concurrent.futures.TimeoutError
         own = threading.get_ident()
         while type(encoded := self._exception) is Encoded:
             with _gate:
@@ -307,6 +315,10 @@ class Future(concurrent.futures.Future[Any]):
         payload = encoded.lend()[1] if encoded.is_special else None
         try:
             outcome = encoded.fetch()
+            is_kept = type(payload) is KeptResult and type(outcome) is Failure
+            if is_kept and isinstance(outcome.error, MemoryError):
+                error, outcome = outcome.error, encoded
+                raise error  # its worker has it still: who asks next may get it
         finally:  # if it was interrupted, the next who asks begins anew
             with _gate:
                 if self._exception is encoded:

@@ -62,6 +62,7 @@ class KeptResult(Special):
         was_released: Whether nobody needed it, until it was to make another one again.
         recipe: How it was made (`mpitasks.master.lineage`), if it can be made again.
         pending: The call that makes it again, from before it is lost until it is there.
+        is_counted: Whether a worker has it, which is to be told to let go of it.
         is_last: Whether the task that is being sent is the last one that needs it.
         fetched: The answer to a `Fetch` of it, when that is there.
     """
@@ -70,6 +71,7 @@ class KeptResult(Special):
         "__weakref__",
         "at",
         "fetched",
+        "is_counted",
         "is_last",
         "label",
         "losses",
@@ -89,7 +91,7 @@ class KeptResult(Special):
         self.was_released = False
         self.recipe: Any = None
         self.pending: Maker | None = None
-        self.is_last = False
+        self.is_last = self.is_counted = False
         self.fetched: Fetched | None = None
 
     @property
@@ -143,20 +145,23 @@ class KeptResult(Special):
 
     def fetch(self) -> Any:
         """Return a copy of the result, or a `Failure`."""
-        while (pending := self.pending) is not None:
-            pending.wait(None)
-            if self.pending is pending:  # it came to something else this time
-                if pending.cancelled():
-                    return Failure(self.error())
-                outcome = pending.outcome()
-                return outcome.fetch() if isinstance(outcome, Encoded) else outcome
-        try:
-            frame, buffers = self.owner.obtain(self)
-        except BaseException as error:
-            if interrupts(error):
-                raise
-            return Failure(error)
-        return decode_outcome(VALUE, frame, buffers, self.label)
+        while True:
+            while (pending := self.pending) is not None:
+                pending.wait(None)
+                if self.pending is pending:  # it came to something else this time
+                    if pending.cancelled():
+                        return Failure(self.error())
+                    outcome = pending.outcome()
+                    return outcome.fetch() if isinstance(outcome, Encoded) else outcome
+            try:
+                frame, buffers = self.owner.obtain(self)
+            except BaseException as error:
+                if interrupts(error):
+                    raise
+                if self.pending is not None:  # it was lost just now
+                    continue
+                return Failure(error)
+            return decode_outcome(VALUE, frame, buffers, self.label)
 
     def __reduce__(self) -> Any:
         """In a message to a worker, it is what the worker must know."""
@@ -164,7 +169,8 @@ class KeptResult(Special):
 
     # At the end of the interpreter the module's names are gone.
     def __del__(self) -> None:
-        self.owner.released.append((self.at.rank, self.at.id, self.at.nbytes))
+        if self.is_counted:
+            self.owner.released.append((self.at.rank, self.at.id, self.at.nbytes))
 
 
 def mark_last_uses(payload: Any, rank: Rank, *, may_need_again: bool) -> None:
@@ -224,6 +230,7 @@ class KeptResults:
         else:
             kept.revive(at)
             call.revives = None
+        kept.is_counted = True
         self._count(at.rank, at.nbytes)
         self._alive.setdefault(at.rank, weakref.WeakValueDictionary())[at.id] = kept
         kept.lost = self._gone.get(at.rank)
@@ -281,6 +288,8 @@ class KeptResults:
         lost = [] if alive is None else list(alive.values())
         for kept in lost:
             kept.losses += 1
+            kept.is_counted = False
+            self._count(rank, -kept.nbytes)
         return sorted(lost, key=lambda kept: kept.at.id)
 
     def is_gone(self, rank: Rank) -> bool:

@@ -11,6 +11,7 @@ while it copies.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,10 @@ kept."""
 
 WAIT_SECONDS = 0.05
 
+TRIM_BYTES = 32 << 20
+"""When so much was let go of, the C library is told to give free memory back to the
+system. By itself it keeps what lies between other things."""
+
 
 class KeptResults:
     """The kept results of one worker.
@@ -52,6 +57,7 @@ class KeptResults:
         self._unreadable: set[int] = set()  # ranks whose memory cannot be read here
         self._gone: dict[int, str] = {}  # ranks that are dead, and how they died
         self._is_open = False
+        self._freed = 0  # bytes, since memory was given back to the system
 
     def keep(self, task_id: int, form: Form) -> Form:
         """Keep what a task came to, if it is a large value.
@@ -112,8 +118,15 @@ class KeptResults:
     def release(self, id: int) -> None:
         """Let go of a result."""
         held = self._held.pop(id, None)
-        if held is not None:
-            held[1].wipe()
+        if held is None:
+            return
+        (frame, buffers), guard = held
+        guard.wipe()
+        self._freed += len(frame) + sum([memoryview(b).nbytes for b in buffers])
+        del held, frame, buffers
+        if self._freed >= TRIM_BYTES:
+            self._freed = 0
+            _trim()
 
     def lose(self, rank: int) -> None:
         """Take note that a worker is dead, if rank 0 has not said so."""
@@ -148,7 +161,10 @@ class KeptResults:
                 if held is None:
                     parts = read(kept)
                 else:
-                    parts = copy_of(held[0], is_last=kept.is_last)
+                    # Who asked for it may have given up while it was being sent.
+                    is_still = self._transport.sent(held[0][1])
+                    is_last = kept.is_last and is_still
+                    parts = copy_of(held[0], is_last=is_last)
             finally:
                 self._lock.acquire()
             if parts is not None:
@@ -175,6 +191,14 @@ class KeptResults:
         if not self._is_open:
             self._is_open = True
             self._transport.hear_peers()
+
+
+def _trim() -> None:
+    """Give memory that is free in this process back to the system."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):  # glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _lost(kept: Kept, how: str) -> DataLost:
