@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hands import Hands
 from mpitasks.api.executor import Executor
 from mpitasks.errors import DataLost, WorkerLost
+from mpitasks.master import kept_results
 from mpitasks.master.lineage import LARGEST_BYTES, LONGEST_LINEAGE
 from mpitasks.wire import codec
 from mpitasks.wire.kept import Kept
@@ -249,6 +251,74 @@ def test_what_is_lost_is_made_again(run: Run) -> None:
     run.reply(other, call, 5)
     assert (user.result(), kept.ranks) == (5, (other,))
     assert run.event_loop.engine.lineage.recovered == 1
+
+
+def test_a_loss_while_it_is_fetched(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, holder, other = run.make()
+    reads = iter([lambda at: run.lose(holder), kept_results.read])
+    monkeypatch.setattr(kept_results, "read", lambda at: next(reads)(at))
+    drive = run.event_loop.drive
+
+    def answer(done: Any, *args: Any) -> bool:
+        if not done():
+            (call,) = run.sent()[other]
+            run.keeps(other, call)
+        return done()
+
+    monkeypatch.setattr(run.event_loop, "drive", answer)
+    assert np.array_equal(kept.result(), ARRAY)
+    monkeypatch.setattr(run.event_loop, "drive", drive)
+
+
+def test_a_timeout_holds_while_it_is_made_again(run: Run) -> None:
+    kept, holder, _ = run.make()
+    run.lose(holder)
+    assert kept.done()
+    for ask in (kept.result, kept.exception):
+        with pytest.raises(concurrent.futures.TimeoutError):
+            ask(timeout=0)
+    rank, call = run.one()
+    run.keeps(rank, call)
+    assert np.array_equal(kept.result(timeout=0), ARRAY)
+
+
+def test_no_room_to_fetch_it_is_not_for_good(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(at: Kept) -> Any:
+        raise MemoryError("no room")
+
+    kept, _, _ = run.make()
+    with monkeypatch.context() as patched:
+        patched.setattr(kept_results, "read", no_room)
+        for _ in range(2):
+            with pytest.raises(MemoryError, match="no room"):
+                kept.result()
+    assert np.array_equal(kept.result(), ARRAY)
+
+
+def test_bytes_are_counted_once_whatever_becomes_of_them(run: Run) -> None:
+    run.event_loop.engine.kept.bound({1: ("a", None), 2: ("b", None)})
+    used = run.event_loop.engine.kept._used
+    first, holder, _ = run.make()
+    host = "ab"[holder - 1]
+    assert used[host] > NBYTES
+    second = run.keep.submit(use, first)
+    rank, call = run.one()
+    assert rank == holder
+    run.keeps(rank, call)
+    del first
+    run.told(holder)
+    assert NBYTES < used[host] < 2 * NBYTES
+    run.lose(holder)
+    assert used[host] == 0
+    for _ in range(2):
+        rank, call = run.one()
+        run.keeps(rank, call)
+    assert used["ab"[rank - 1]] > NBYTES
+    del second
+    run.told(rank)
+    assert set(used.values()) == {0}
 
 
 def test_other_workers_hear_of_it(run: Run) -> None:
