@@ -200,6 +200,7 @@ def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoRetu
         _end(code)
     from mpitasks.launch import run
 
+    flush()  # mpiexec may end this rank with the others, and read nothing more
     try:
         left = run.leave(failed=code != 0)
     except KeyboardInterrupt as stop:
