@@ -25,6 +25,7 @@ from typing import Any
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.files import read_regular, replacing
+from mpitasks.observe.progress import duration
 from mpitasks.records import as_dict, dataclass, names_of, replace
 from mpitasks.scheduler.statistics import Statistics
 
@@ -352,13 +353,7 @@ def progress(status: Status, now: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    """Return a duration for a human."""
+    """Return a duration for a human, in whole seconds at least."""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours}:{minutes:02} h"
-    return f"{hours // 24} days {hours % 24} h"
+    return duration(seconds)
