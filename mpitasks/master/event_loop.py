@@ -540,7 +540,7 @@ class EventLoop:
     @property
     def keeps_results(self) -> bool:
         """Whether workers keep results, which they must be told to let go of."""
-        return self.engine.kept.any
+        return not self.engine.kept.is_empty
 
     def pass_on(self, arrived: Arrived) -> None:
         """A call is done for whose result tasks wait. Under the lock."""

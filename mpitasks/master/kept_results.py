@@ -237,10 +237,10 @@ class KeptResults:
         return kept.outcome
 
     @property
-    def any(self) -> bool:
-        """Whether a worker keeps a result, or is to be told that it need not."""
+    def is_empty(self) -> bool:
+        """Whether no worker keeps a result, nor is to be told that it need not."""
         # Another thread may add a worker meanwhile.
-        return bool(self.released) or any(list(self._alive.values()))
+        return not self.released and not any(list(self._alive.values()))
 
     def take_released(self) -> dict[Rank, list[int]]:
         """Return what workers are to let go of, and forget it."""
