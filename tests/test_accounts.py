@@ -48,11 +48,10 @@ class Run:
 
 
 def task(id: int, label: str | None = None, function: int = 1, **more: Any) -> Task:
-    payload = SimpleNamespace(
-        options=DEFAULTS.replace(label=label),
-        target=SimpleNamespace(label=f"function{function}"),
-    )
-    return Task(id, function, payload, **more)
+    options = DEFAULTS.replace(label=label)
+    target = SimpleNamespace(label=f"function{function}")
+    payload = SimpleNamespace(options=options, target=target)
+    return Task(id, function, payload, task_spec=options.task_spec, **more)
 
 
 def test_seconds_of_a_worker() -> None:

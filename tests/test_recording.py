@@ -72,12 +72,14 @@ class Run:
 
 
 def task(id: int, label: str = "fit", function: int = 1, **more: Any) -> Task:
+    options = DEFAULTS.replace(label=label)
     payload = SimpleNamespace(
-        options=DEFAULTS.replace(label=label),
+        options=options,
         target=SimpleNamespace(label="f"),
         is_call=True,
         wire=(id, function, CALL_PLAIN, (id,), 0),
     )
+    more.setdefault("task_spec", options.task_spec)
     return Task(id, function, payload, **more)
 
 

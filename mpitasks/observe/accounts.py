@@ -52,7 +52,7 @@ OTHERS = "(other labels)"
 _RARE = frozenset({TasksPostponed, RankLost, WorkerLeft})
 _nbytes = operator.attrgetter("nbytes")
 _count = operator.attrgetter("count")
-_options = operator.attrgetter("payload.options")
+_spec = operator.attrgetter("task_spec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class Accounts:
 
 def parts_of(
     costs: Sequence[Any], tasks: Sequence[Task | None]
-) -> Iterator[tuple[list[Task], int, float, int]]:
+) -> Iterator[tuple[Sequence[Task], int, float, int]]:
     """Yield what a report says of tasks with one label in a row.
 
     Args:
@@ -367,13 +367,15 @@ def parts_of(
         The tasks, their items, their seconds and their bytes. Of what was measured
         together, each gets a part by the number of its items.
     """
-    known = [*filter(None, tasks)]
+    known: Sequence[Any] = tasks
+    if None in tasks:
+        known = [task for task in tasks if task is not None]
     if not known:
         return
-    if len(costs) == 1 and len(known) == len(tasks):
+    if len(costs) == 1 and known is tasks:
         _, items, seconds, nbytes = costs[0]
         yield from _by_label(known, items, seconds, nbytes)
-    elif len(known) == len(tasks):
+    elif known is tasks:
         rest = iter(known)
         for _, items, seconds, nbytes in costs:
             run, left = [], items
@@ -388,11 +390,17 @@ def parts_of(
 
 
 def _by_label(
-    run: list[Task], items: int, seconds: float, nbytes: int
-) -> Iterator[tuple[list[Task], int, float, int]]:
-    """Yield the parts of a run of tasks."""
-    options = run[0].payload.options
-    if all(map(operator.is_, map(_options, run), itertools.repeat(options))):
+    run: Sequence[Task], items: int, seconds: float, nbytes: int
+) -> Iterator[tuple[Sequence[Task], int, float, int]]:
+    """Yield the parts of a run of tasks, which are of one function."""
+    # A task that has a label has it in what its worker must know of it, too.
+    spec = run[0].task_spec
+    specs = map(_spec, run)
+    if (
+        not any(specs)
+        if spec is None
+        else all(map(operator.is_, specs, itertools.repeat(spec)))
+    ):
         yield run, items, seconds, nbytes
         return
     for _, group in itertools.groupby(run, lambda task: label_of(task.payload)):

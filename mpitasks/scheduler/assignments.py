@@ -39,6 +39,7 @@ _SUCCEED = TASK_TRANSITIONS[TaskInput.SUCCEED]
 _FAIL = TASK_TRANSITIONS[TaskInput.FAIL]
 _LOSE = TASK_TRANSITIONS[TaskInput.LOSE]
 _REVOKE = TASK_TRANSITIONS[TaskInput.REVOKE]
+_ASSIGNED = TaskState.ASSIGNED
 _READY = WorkerState.READY
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
 
@@ -141,12 +142,14 @@ class Assignments:
             now: The time.
         """
         limited = False
+        held = worker.tasks
+        items = 0
         for task in tasks:
             task.state = _ASSIGN[task.state]
+            held[task.id] = task
+            items += task.count
             if task.task_spec is not None:
                 limited = limited or limit_of(task) is not None
-        worker.tasks.update([(task.id, task) for task in tasks])
-        items = _items(tasks)
         if limited:
             self.overdue.add(worker, now)
         self.assigned += items
@@ -210,23 +213,29 @@ class Assignments:
                 raise TransitionError(f"{count} items of task {id}, which has fewer")
         if recovers:
             self.move(event.rank, WorkerInput.RECOVER, "reports")
-        tasks: list[Task | None] = []
-        task: Task | None
+        held = worker.tasks
         finished = failed = 0
-        failing = set(event.failed) if event.failed else ()
-        for id in event.ids:
-            if parts and id in parts and id in worker.tasks:
-                task = _first_items(worker.tasks[id], parts[id])
-            else:
-                task = worker.tasks.pop(id, None)
-            tasks.append(task)
-            if task is not None:
-                finished += task.count
-                if id in failing:
+        if parts:
+            tasks = [
+                _first_items(held[id], parts[id])
+                if id in parts and id in held
+                else held.pop(id, None)
+                for id in event.ids
+            ]
+        else:
+            pop = held.pop
+            tasks = [pop(id, None) for id in event.ids]
+        if event.failed:
+            failing = set(event.failed)
+            for task in tasks:
+                if task is not None and task.id in failing:
                     task.state = _FAIL[task.state]
                     failed += task.count
-                else:
-                    task.state = _SUCCEED[task.state]
+        for task in tasks:
+            if task is not None and task.state is _ASSIGNED:
+                task.state = _SUCCEED[_ASSIGNED]
+                finished += task.count
+        finished += failed
         self.assigned -= finished
         if event.rank in self.overdue.ranks:
             self.overdue.restart(worker, now)

@@ -85,24 +85,28 @@ class Backlog:
         Raises:
             TransitionError: One of them is not new; nothing changed.
         """
+        for task in tasks:
+            if task.state is not _NEW or task.inputs or task.data:
+                self._submit_mixed(tasks, now)
+                return
+        for task in tasks:
+            task.state = _SUBMITTED
+        self.queue.add_tasks(tasks)
+
+    def _submit_mixed(self, tasks: Sequence[Task], now: float) -> None:
+        """As `submit`; some of the tasks were cancelled, or need results of others."""
         fresh = [task for task in tasks if task.state is _NEW]
         if len(fresh) < len(tasks):
             for task in tasks:
                 if task.state not in (_NEW, _CANCELLED):
                     next_state(_SUBMIT, task.state, f"task {task.id} submitted")
-        if any(task.inputs or task.data for task in fresh):
-            for task in fresh:
-                if task.inputs:
-                    task.state = _WAIT[task.state]
-                    self.waiting.add(task)
-            fresh = [task for task in fresh if not task.inputs]
-            for task in fresh:
-                task.state = _SUBMITTED
-            self.add(fresh, now)
-            return
         for task in fresh:
-            task.state = _SUBMITTED
-        self.queue.add_tasks(fresh)
+            if task.inputs:
+                task.state = _WAIT[task.state]
+                self.waiting.add(task)
+            else:
+                task.state = _SUBMITTED
+        self.add([task for task in fresh if not task.inputs], now)
 
     def add(self, tasks: list[Task], now: float) -> None:
         """Have queued tasks wait for a worker: for any, or for one that has their data.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mpitasks.scheduler.events import Bulk, Cost, FunctionId, Task, TaskState
@@ -144,7 +144,7 @@ class ReadyQueue:
         self._level(entry.priority).append(entry)
         self.items += items
 
-    def add_tasks(self, tasks: list[Task]) -> None:
+    def add_tasks(self, tasks: Sequence[Task]) -> None:
         """Put tasks at the end of their levels, in order."""
         priority = None
         append = None
@@ -191,20 +191,23 @@ class ReadyQueue:
         full message (`BATCH_BYTES`) and at anything that is no such call.
         """
         level: deque[Any] = self._levels[self._order[0]]
-        pop = level.popleft
         if level[0].alone:
             limit = 1
         taken: list[Task] = []
-        items = nbytes = 0
-        while level and items < limit and nbytes < BATCH_BYTES:
-            task = level[0]
+        gone = items = nbytes = 0
+        for task in level:
+            if items >= limit or nbytes >= BATCH_BYTES:
+                break
             if task.function != function or (task.alone and taken):
                 break
-            pop()
+            gone += 1
             if task.state is _QUEUED:
                 taken.append(task)
                 items += task.count
                 nbytes += task.nbytes
+        pop = level.popleft
+        for _ in range(gone):
+            pop()
         self.items -= items
         return taken
 
