@@ -189,7 +189,7 @@ class Worker(Speaker):
             if started > replies.due:
                 replies.flush_due()
             own = state.take_buffers(count) if count else []
-            if mode in _FRAMED and type(payload) is not bytes and needs_kept(payload):
+            if mode != CALL_PLAIN and mode in _FRAMED and _holds_kept(payload):
                 try:
                     payload, own = self._with_copies(payload, own)
                 except (DataLost, MemoryError) as error:
@@ -201,14 +201,15 @@ class Worker(Speaker):
                     continue
                 state.replace(payload, len(own))
                 started = clock()  # what it took to get them is not the task's
-            if state.spec is not None and state.spec.isolate:
+            spec = state.spec
+            if spec is not None and spec.isolate:
                 self._isolate(own)
                 started = clock()
                 continue
             if mode in _CALLS:
                 form = self._call(function_id, mode, payload, own)
                 items, ended = 1, clock()
-                if state.spec is not None and state.spec.keep:
+                if spec is not None and spec.keep:
                     form = self.kept.keep(task_id, form)
             else:
                 self._since = started
@@ -381,3 +382,8 @@ class Worker(Speaker):
             self._isolation = Isolation(self, *self._own, self._where)
             self.cut_inside = self._isolation.cut
         self._isolation.run(buffers)
+
+
+def _holds_kept(payload: Any) -> bool:
+    """Whether a payload with frames refers to results that workers keep."""
+    return type(payload) is not bytes and needs_kept(payload)

@@ -285,24 +285,26 @@ class WorkerState:
         """
         if self.phase is not _CALLS:
             self._expect(_CALLS)
-        at = self._at
-        calls = self._calls
-        specs = self._specs
         while True:
             try:
-                call = calls[at]
+                call = self._calls[self._at]
             except IndexError:  # no `len`: a task may have replaced it
                 return None
-            self._at = at = at + 1
-            if specs is not None:
-                fields = specs.get(call[0])
-                self.spec = None if fields is None else TaskSpec(*fields)
-                if call[0] in self.revoked:
-                    self.revoked.discard(call[0])
-                    self.take_buffers(call[4])
-                    continue
-            self.begun += 1
-            return call
+            self._at += 1
+            if self._specs is None or self._has_spec(call):
+                self.begun += 1
+                return call
+
+    def _has_spec(self, call: Call) -> bool:
+        """Take what was sent with a call; return whether the call is to run."""
+        id = call[0]
+        fields = None if self._specs is None else self._specs.get(id)
+        self.spec = None if fields is None else TaskSpec(*fields)
+        if id not in self.revoked:
+            return True
+        self.revoked.discard(id)
+        self.take_buffers(call[4])
+        return False
 
     def replace(self, payload: Any, count: int) -> None:
         """The call that runs has another payload, and that many buffers."""
