@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
     from mpitasks.task_spec import Place
 
-__all__ = ["DOMAINS", "Draw", "place_at", "provide", "refuse_thread", "rng"]
+__all__ = [
+    "DOMAINS",
+    "Draw",
+    "place_at",
+    "provide",
+    "provider",
+    "put_back",
+    "refuse_thread",
+    "rng",
+    "set_aside",
+]
 
 DOMAINS = {"task": 0x6D74736B, "script": 0x6D747363}
 """The first word of each key, so that no `SeedSequence` that a script makes of the same
@@ -65,6 +75,24 @@ def provide(provider: Callable[[], Draw | None]) -> None:
     _provider = provider
     _process = os.getpid()
     _made.clear()  # ids are those of a run, and this may be another one
+
+
+def provider() -> Callable[[], Draw | None]:
+    """Return what finds out who asks in this process."""
+    return _provider
+
+
+def set_aside(kind: str) -> tuple[Any, Any] | None:
+    """Return the generator that was made last of a kind; the next one starts anew."""
+    return _made.pop(kind, None)
+
+
+def put_back(kind: str, made: tuple[Any, Any] | None) -> None:
+    """Let the generator that was set aside go on, if there was one."""
+    if made is None:
+        _made.pop(kind, None)
+    else:
+        _made[kind] = made
 
 
 def rng() -> np.random.Generator:

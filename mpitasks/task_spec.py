@@ -43,18 +43,18 @@ class Origin(NamedTuple):
 
     Attributes:
         first: The id of its first call or map.
-        executor: Which Executor of the run it is, from 0 on; 0 for one that brings its
-            own seed.
+        path: Which Executor of the run it is, from 0 on; 0 for one that brings its own
+            seed. Behind the place of the task that has opened it, if one has.
         entropy: The seed.
     """
 
     first: int
-    executor: int
+    path: tuple[int, ...]
     entropy: int
 
     def place(self, id: int) -> Place:
         """Return the place of the call, or the map, of that id."""
-        return self.entropy, (self.executor, (id - self.first) // 2)
+        return self.entropy, (*self.path, (id - self.first) // 2)
 
 
 def isolated(task_spec: tuple[Any, ...] | None) -> bool:

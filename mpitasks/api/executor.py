@@ -129,7 +129,7 @@ class Executor(concurrent.futures.Executor):
             raise TypeError(f"logging must be True, False or None, not {logging!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        settings = session.settings()
+        settings = session.settings_here()
         self._options = DEFAULTS.replace(**settings.task_options).replace(**options)
         opener = None
         if journal is not None:

@@ -57,6 +57,7 @@ __all__ = [
     "refuse_in_task",
     "refuse_submit",
     "settings",
+    "settings_here",
     "uninstall",
     "when_installed",
 ]
@@ -314,7 +315,7 @@ class Session:
         refuse_thread(main)
         origin = opened[-1].origin
         assert origin is not None
-        return Draw("script", opened[-1], origin.entropy, (origin.executor,))
+        return Draw("script", opened[-1], origin.entropy, origin.path)
 
     def _log(self) -> Logs:
         if self._logs is None:
@@ -325,7 +326,9 @@ class Session:
             self.event_loop.settle_logs = self._logs.settle
         return self._logs
 
-    def _seed(self, handle: ExecutorHandle, seed: int | None) -> tuple[int, int]:
+    def _seed(
+        self, handle: ExecutorHandle, seed: int | None
+    ) -> tuple[int, tuple[int, ...]]:
         """Return what an Executor's random numbers come from: its seed, its number.
 
         A seed of its own, or a fresh one of its own journal, starts anew with each
@@ -347,9 +350,9 @@ class Session:
         if journal is not None and (handle.owns or not own):
             journal.note_seed(seed)
         if own:
-            return seed, 0
+            return seed, (0,)
         number, self._numbered = self._numbered, self._numbered + 1
-        return seed, number
+        return seed, (number,)
 
     def end(self) -> None:
         """The script is over: let no Executor take calls any more."""
@@ -413,6 +416,7 @@ _waiting: list[Callable[[Session], None]] = []
 _over = False
 _worker_rank: int | None = None
 _settings = Settings()
+_NO_SETTINGS = Settings()
 _lock = threading.Lock()
 
 
@@ -425,6 +429,11 @@ def configure(settings: Settings) -> None:
 def settings() -> Settings:
     """Return what the command line asks of the run."""
     return _settings
+
+
+def settings_here() -> Settings:
+    """Return the same for the script; tasks do not take after the script in this."""
+    return _NO_SETTINGS if is_task() else _settings
 
 
 def install(session: Session) -> None:
@@ -501,17 +510,21 @@ def current() -> Session:
     """Return the session of this process; start one in it if it was not launched.
 
     Raises:
-        ConfigurationError: This process is a worker, or was launched in a way that
-            leaves nobody to be one.
+        ConfigurationError: The process was launched in a way that leaves nobody to be a
+            worker; or the caller is a thread that a task has started.
         ExecutorClosedError: The run is over.
+        RecursionError: The caller is a task, and tasks are nested too deep.
     """
-    refuse_in_task()
     if forks.forked():
         forks.refuse()
+    if is_task():
+        # Only the launcher may wire master and worker; so it is below, too.
+        from mpitasks.launch.nested import session_of_task
+
+        return session_of_task()
     with _lock:
         if _current is None:
             refuse_after_end()
-            # The one import upwards: only the launcher may wire master and worker.
             from mpitasks.launch.local import start_local
 
             install(start_local())

@@ -11,11 +11,12 @@ import io
 import os
 import socket
 import sys
+import threading
 
 from mpitasks import forks, randomness
 from mpitasks.api import session as sessions
 from mpitasks.launch.light_mpi import never_start_mpi
-from mpitasks.runner import context
+from mpitasks.runner import context, nesting
 from mpitasks.runner.mirror import follow
 from mpitasks.sandbox import forkserver
 from mpitasks.sandbox.channel import Channel
@@ -35,7 +36,7 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
         argv: Its `sys.argv`.
     """
     sys.argv[:] = argv
-    sessions.install_worker(rank)  # so that no task makes an Executor here
+    sessions.install_worker(rank)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, write_through=False)
@@ -54,6 +55,9 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     follow(isolated.functions)
     context.provide(isolated.current_task)
     randomness.provide(isolated.draw)
+    host = socket.gethostname()
+    home = nesting.Home(rank, host, where, isolated, threading.get_ident())
+    nesting.settle_in(home)
     forks.begin()
     forks.in_child(isolated.disown)
     isolated.serve()

@@ -22,10 +22,11 @@ from mpitasks.launch.early_stop import begin
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.exit import tell_end
 from mpitasks.launch.job_end import foresee
+from mpitasks.launch.nested import close_levels
 from mpitasks.launch.node_limit import node_limit
 from mpitasks.launch.output import flush
 from mpitasks.master.event_loop import EventLoop
-from mpitasks.runner import context
+from mpitasks.runner import context, nesting
 from mpitasks.runner.mirror import Divided
 from mpitasks.wire import rebuild
 from mpitasks.wire.local_transport import local_pair
@@ -77,7 +78,9 @@ def start_local() -> Session:
         return threading.current_thread() is thread
 
     sys.modules["__main__"] = Divided(
-        sys.modules["__main__"], lambda: functions.main, in_task
+        sys.modules["__main__"],
+        lambda: nesting.main_module() or functions.main,
+        in_task,
     )
     own = rebuild.side()
     rebuild.set_side(lambda: functions.side if in_task() else own)
@@ -86,6 +89,10 @@ def start_local() -> Session:
     session = Session(event_loop, in_task, hosts={worker_end.rank: host})
     session.current = lambda: worker.name_task() if in_task() else (None, None)
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
+    assert thread.ident is not None
+    home = nesting.Home(0, host, where, worker, thread.ident, divides=True)
+    nesting.settle_in(home)
+    worker.on_leave = close_levels
     foresee(settings())
     session.ending = begin(event_loop, settings(), _exit)
     _at_end_of_script(_finish, session)

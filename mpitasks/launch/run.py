@@ -10,6 +10,7 @@ import contextlib
 import enum
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -162,7 +163,7 @@ def join(
         mpi.hold_finalize(_say_finalize)
         hide_launch()
         return Role.MASTER
-    from mpitasks.runner import context
+    from mpitasks.runner import context, nesting
     from mpitasks.runner.lent import LentMain
     from mpitasks.runner.mirror import follow
     from mpitasks.wire import rebuild
@@ -186,6 +187,9 @@ def join(
     worker.foresee = walltime.foresee
     context.provide(lambda: worker.current_task(rank, own.host))
     randomness.provide(worker.draw)
+    nesting.settle_in(
+        nesting.Home(rank, own.host, where, worker, threading.get_ident())
+    )
     if not survives_losses():  # a rank that dies would spoil it
         workers = mpi.workers_of(comm)
         context.provide_communicator(lambda: workers)
@@ -196,6 +200,9 @@ def join(
     forks.in_child(worker.disown)
     mpi.hold_finalize(_refuse_finalize)
     hide_launch()
+    from mpitasks.launch.nested import close_levels
+
+    worker.on_leave = close_levels
     with (
         signals.let_pass(),
         exits.made_visible(where),
@@ -203,6 +210,7 @@ def join(
         watched_over(answer.peers, worker.report, survives=survives_losses()),
     ):
         _serve(worker, where)
+    nesting.move_out()
     rebuild.set_side(None)
     context.provide_communicator(lambda: None)
     if lent is not None:

@@ -243,7 +243,7 @@ class EventLoop:
     def open(
         self,
         entropy: int,
-        executor: int,
+        path: tuple[int, ...],
         logs: LogSetup | None = None,
         *,
         alone: bool = True,
@@ -252,13 +252,13 @@ class EventLoop:
 
         Args:
             entropy: Its seed.
-            executor: Its number.
+            path: Its number, behind the place of the task that opens it, if one does.
             logs: As in `mpitasks.wire.messages.Opening`.
             alone: Whether no other Executor is open.
         """
         with self._locked():
             ids = self.engine.number(alone=alone)
-            origin = Origin(next(ids) + 2, executor, entropy)
+            origin = Origin(next(ids) + 2, path, entropy)
             self.engine.open(origin, logs, alone=alone and not self.outstanding)
         return origin, ids
 

@@ -11,6 +11,7 @@ here relies on operations of lists that the interpreter does not interrupt.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import groupby, islice, starmap, takewhile
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks import forks
 from mpitasks.runner.execution import run_item
+from mpitasks.runner.nesting import close_opened, opened
 from mpitasks.wire import codec
 from mpitasks.wire.messages import MAP_PLAIN, PLAIN, STARMAP_PLAIN
 from mpitasks.wire.outcomes import Sealed, encode_error, encode_result
@@ -179,6 +181,9 @@ def map_plain(
         if begun is not None and begun > len(values):
             values.append(Sealed(encode_error(error, where)))
         del error
+    if opened:  # by any of the items: none knows when another begins
+        with contextlib.suppress(Exception):
+            close_opened()
 
 
 def _map_alike(

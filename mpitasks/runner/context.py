@@ -18,6 +18,7 @@ __all__ = [
     "current_task",
     "provide",
     "provide_communicator",
+    "provider",
     "worker_communicator",
 ]
 
@@ -29,6 +30,11 @@ def provide(provider: Callable[[], CurrentTask | None]) -> None:
     """Say how to find the current task of this process; None if there is none."""
     global _provider
     _provider = provider
+
+
+def provider() -> Callable[[], CurrentTask | None]:
+    """Return what finds the current task of this process."""
+    return _provider
 
 
 def current_task() -> CurrentTask:

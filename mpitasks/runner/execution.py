@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks import forks
 from mpitasks.runner.mirror import Unloadable, unpickle
+from mpitasks.runner.nesting import close_opened, opened
 from mpitasks.wire import codec
 from mpitasks.wire.messages import (
     CALL_PLAIN,
@@ -57,6 +58,8 @@ def run_call(
             buffers.clear()
         value = function(*args, **kwargs) if kwargs else function(*args)
         forks.leave()
+        if opened:
+            close_opened()
         if id(type(value)) in codec.SCALAR_IDS:
             return PLAIN, value, []
         del args, kwargs  # what they still refer to dies before the value is sent
@@ -65,7 +68,7 @@ def run_call(
         return encode_result(box, where)
     except BaseException as error:  # whatever it is, it belongs to the task
         forks.leave(error)
-        return encode_error(error, where)
+        return _failure(error, where)
 
 
 def run_item(
@@ -92,6 +95,8 @@ def run_item(
             buffers.clear()
         value = function(*item) if mode in _SPREAD else function(item)
         forks.leave()
+        if opened:
+            close_opened()
         if id(type(value)) in codec.SCALAR_IDS:
             return PLAIN, value, []
         del item
@@ -100,7 +105,17 @@ def run_item(
         return encode_result(box, where)
     except BaseException as error:  # whatever it is, it belongs to the item
         forks.leave(error)
-        return encode_error(error, where)
+        return _failure(error, where)
+
+
+def _failure(error: BaseException, where: str) -> Form:
+    """Return what a call or an item comes to that has raised."""
+    if opened:
+        try:
+            close_opened(error)
+        except BaseException as second:  # which is the later one, as in the script
+            error = second
+    return encode_error(error, where)
 
 
 def with_limit(

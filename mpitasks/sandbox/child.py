@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mpitasks.runner.log_relay import ChildRelay
     from mpitasks.sandbox.channel import Channel
     from mpitasks.sandbox.progress_page import ProgressPage
+    from mpitasks.task_spec import Place
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import LogSetup
 
@@ -119,6 +120,14 @@ class Isolated:
             return None
         self._page.note_drawn()  # before: it may crash
         return Draw("task", (self._task[0], place), *place)
+
+    def name_task(self) -> tuple[int | None, str | None]:
+        """Return number and label of the task that is running here, if one is."""
+        return (None, None) if self._task is None else (self._task[0], self._task[2])
+
+    def place(self) -> Place | None:
+        """Return where in the program the task stands that is running here."""
+        return None if self._task is None else place_at(self._task[-1], self._item)
 
     def _follow_logs(self, setup: LogSetup | None) -> None:
         """Have log records of tasks go to the rank, or no more of them."""

@@ -54,6 +54,7 @@ __all__ = [
     "set_member",
     "set_side",
     "side",
+    "side_provider",
 ]
 
 Bind = Callable[[str, Any], None]
@@ -147,6 +148,11 @@ def set_side(current: Callable[[], Side] | None) -> None:
     """Say how to find the side of a thread; None for rank 0's, as at the start."""
     global _side
     _side = (lambda: _rank0) if current is None else current
+
+
+def side_provider() -> Callable[[], Side]:
+    """Return what finds the side of a thread."""
+    return _side
 
 
 @functools.lru_cache(maxsize=1)

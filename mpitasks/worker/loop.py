@@ -22,6 +22,7 @@ from mpitasks.randomness import Draw, place_at, refuse_thread
 from mpitasks.runner.chunks import Chunk
 from mpitasks.runner.damage import put_back
 from mpitasks.runner.execution import run_call, with_limit
+from mpitasks.runner.nesting import spent, take_spent
 from mpitasks.task_spec import TaskSpec, isolated
 from mpitasks.wire.inputs import needs_kept, with_copies
 from mpitasks.wire.messages import (
@@ -75,6 +76,7 @@ class Worker(Speaker):
 
     Attributes:
         degraded: Whether the run ends with ranks lost.
+        on_leave: Called when the master has no more work for it.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Worker(Speaker):
         self._own = transport.rank if rank is None else rank, host
         self._has_process = own
         self.degraded = False
+        self.on_leave: Callable[[], None] = lambda: None
         self._listener = Listener(self) if listens else None
         self._isolation: Isolation | None = None  # made for the first isolated task
         self._thread = 0
@@ -110,22 +113,43 @@ class Worker(Speaker):
 
     def _serve(self) -> None:
         transport = self._transport
-        state = self.state
-        while state.phase is _IDLE:
-            action = state.take()
-            if action is not None:
-                self._perform(action)
-                continue
-            arrived = transport.poll()
-            if arrived is None:
+        while self.state.phase is _IDLE:
+            if not self._step():
                 self.say_what_waits()
                 transport.wait(1.0)
-                continue
-            message = arrived[1]
-            if type(message) is Request and not isolated(message.task_spec):
-                self._run_single(message)
-                continue
+
+    def _step(self) -> bool:
+        """Take one message in, and do what it says; return whether there was one."""
+        state = self.state
+        action = state.take()
+        if action is not None:
+            self._perform(action)
+            return True
+        arrived = self._transport.poll()
+        if arrived is None:
+            return False
+        message = arrived[1]
+        if type(message) is Request and not isolated(message.task_spec):
+            self._run_single(message)
+        else:
             self.receive(*arrived)
+        return True
+
+    def attend_here(self, thread: int) -> None:
+        """Run tasks in this thread, when `step` is called, and not in a loop."""
+        self._thread = thread
+
+    def step(self) -> None:
+        """Do what there is to do: for a task that waits for its children."""
+        with self.lock:
+            while self._step():
+                pass
+            self.say_what_waits()
+
+    def close_isolation(self) -> None:
+        """End the child processes of this worker."""
+        if self._isolation is not None:
+            self._isolation.close()
 
     def _perform(self, action: Action) -> None:
         if type(action) is Run:
@@ -139,6 +163,7 @@ class Worker(Speaker):
         self.degraded = action.degraded
         if self._has_process:
             put_back()  # what tasks have replaced, and the end needs
+        self.on_leave()
         if self._isolation is not None:
             self._isolation.close()  # and what it prints comes before the end
         self._peer_failures.clear()
@@ -158,6 +183,8 @@ class Worker(Speaker):
         started = clock()
         form = self._call(function_id, mode, payload, [])
         seconds = clock() - started
+        if spent:
+            seconds -= take_spent()
         if state.spec is not None and state.spec.keep:
             form = self.kept.keep(task_id, form)
         if state.drew:
@@ -209,6 +236,8 @@ class Worker(Speaker):
             if mode in _CALLS:
                 form = self._call(function_id, mode, payload, own)
                 items, ended = 1, clock()
+                if spent:
+                    started += take_spent()
                 if spec is not None and spec.keep:
                     form = self.kept.keep(task_id, form)
             else:
@@ -216,6 +245,8 @@ class Worker(Speaker):
                 values = self._map(function_id, mode, payload, own)
                 items, form = len(values), encode_items(values, self._where)
                 started, ended = self._since, clock()
+                if spent:
+                    started += take_spent()
                 del values
             replies.add(task_id, function_id, items, form, ended - started)
             if state.drew:
@@ -300,6 +331,11 @@ class Worker(Speaker):
         if logs is not None:
             logs.follow(setup)
             logs.flush()
+
+    def place(self) -> Place | None:
+        """Return where in the program the task stands that is running here."""
+        call = self.state.current()
+        return None if call is None else self._place(call[0])
 
     def _place(self, task_id: int) -> Place | None:
         chunk = self.state.chunk

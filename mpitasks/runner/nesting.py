@@ -1,0 +1,249 @@
+"""Tasks inside tasks, as what runs tasks in this process sees them.
+
+A task that opens an Executor becomes the master of its own calls. Whoever waits for one
+of these runs it on its own stack: `entered` puts the runner of the child in the place
+of that of its parent, and brings the parent's back afterwards. What the two share stands
+here: the depth, what each has open, and the time that a parent spent on its children.
+
+The masters are made by `mpitasks.launch.nested`; nothing here knows them. One thread
+runs the tasks of a process, and only that one changes what is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from time import perf_counter  # a task may patch the module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpitasks import randomness
+from mpitasks.runner import context
+from mpitasks.wire import rebuild
+
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Protocol
+
+    from mpitasks.randomness import Draw
+    from mpitasks.runner.current_task import CurrentTask
+    from mpitasks.runner.mirror import FunctionTable
+    from mpitasks.task_spec import Place
+
+    class Runner(Protocol):
+        """What runs tasks in this process: a worker, or the child of a sandbox.
+
+        Attributes:
+            functions: Those that were sent, and the script as it stands here.
+        """
+
+        functions: FunctionTable
+
+        def draw(self) -> Draw | None:
+            """Return where the running task has its random numbers from."""
+
+        def place(self) -> Place | None:
+            """Return where in the program the running task stands."""
+
+        def name_task(self) -> tuple[int | None, str | None]:
+            """Return number and label of the running task."""
+
+
+__all__ = [
+    "MOST_DEPTH",
+    "Home",
+    "chain",
+    "close_opened",
+    "depth",
+    "entered",
+    "here",
+    "main_module",
+    "move_out",
+    "open_with",
+    "opened",
+    "place",
+    "runs_here",
+    "settle_in",
+    "spent",
+    "take_spent",
+]
+
+MOST_DEPTH = 100
+"""How deep tasks may be nested."""
+
+FRAMES_A_LEVEL = 40
+"""Frames of ours between a task and its child, rounded up: the recursion limit grows by
+as many, so that the user's functions have what they had."""
+
+
+class Home(NamedTuple):
+    """Where this process runs tasks.
+
+    Attributes:
+        rank: The rank.
+        host: Its host.
+        where: Rank, host and process, for the head of tracebacks.
+        runner: What runs the tasks that are no children.
+        thread: The thread that runs tasks.
+        divides: Whether other threads of the process have a ``__main__`` of their own.
+    """
+
+    rank: int
+    host: str
+    where: str
+    runner: Runner
+    thread: int
+    divides: bool = False
+
+
+class _Frame(NamedTuple):
+    """A child's runner on the stack of its parent."""
+
+    runner: Runner
+    current_task: Callable[[], CurrentTask | None]
+
+
+opened: list[Callable[[BaseException | None], None]] = []
+"""What closes the Executors of the tasks that have some open, the innermost last."""
+
+spent: dict[int, float] = {}
+"""Seconds that the running task of a depth has spent on its children."""
+
+_opened_at: list[int] = []  # the depth of each
+_frames: list[_Frame] = []
+_home: Home | None = None
+
+
+def settle_in(home: Home) -> None:
+    """Say where, and by what, tasks are run in this process."""
+    global _home
+    _home = home
+    side, find = rebuild.side_provider(), context.provider()
+    draw = randomness.provider()
+
+    def current_side() -> rebuild.Side:
+        return _frames[-1].runner.functions.side if _is_child() else side()
+
+    rebuild.set_side(current_side)
+    context.provide(lambda: _frames[-1].current_task() if _is_child() else find())
+    randomness.provide(lambda: _draw() if _is_child() else draw())
+
+
+def move_out() -> None:
+    """This process runs no more tasks."""
+    global _home
+    _home = None
+
+
+def here() -> Home | None:
+    """Return where tasks are run in this process; None where none are."""
+    return _home
+
+
+def runs_here() -> bool:
+    """Whether the calling thread is the one that runs tasks in this process."""
+    return _home is not None and threading.get_ident() == _home.thread
+
+
+def _is_child() -> bool:
+    return bool(_frames) and runs_here()
+
+
+def depth() -> int:
+    """Return how many tasks the running one is inside of."""
+    return len(_frames)
+
+
+def main_module() -> ModuleType | None:
+    """Return the ``__main__`` of the child that runs; None if none does."""
+    return _frames[-1].runner.functions.main if _frames else None
+
+
+def place() -> Place | None:
+    """Return where in the program the task stands that is running here."""
+    return _runners()[-1].place()
+
+
+def chain() -> list[str]:
+    """Return what tasks run here, each inside the one before."""
+    names = [runner.name_task() for runner in _runners()]
+    return [label or f"task {number}" for number, label in names]
+
+
+def _runners() -> list[Runner]:
+    assert _home is not None
+    return [_home.runner, *[frame.runner for frame in _frames]]
+
+
+def _draw() -> Draw | None:
+    """Return where a child has its random numbers from.
+
+    What its parents come to depends on these, too, so they have drawn as well.
+    """
+    draws = [runner.draw() for runner in _runners()]
+    return draws[-1]
+
+
+def take_spent() -> float:
+    """Return the seconds that the task which has ended spent on its children."""
+    return spent.pop(len(_frames), 0.0)
+
+
+def open_with(close: Callable[[BaseException | None], None]) -> None:
+    """The running task has opened its first Executor; call this when it ends."""
+    if not _opened_at or _opened_at[-1] != len(_frames):
+        _opened_at.append(len(_frames))
+        opened.append(close)
+
+
+def close_opened(error: BaseException | None = None) -> None:
+    """The running task has ended: close what it has open.
+
+    Args:
+        error: What it raised.
+    """
+    if _opened_at and _opened_at[-1] == len(_frames):
+        # Closed first: what it waits for may raise.
+        _opened_at.pop()
+        opened.pop()(error)
+
+
+@contextlib.contextmanager
+def entered(
+    runner: Runner, current_task: Callable[[], CurrentTask | None]
+) -> Iterator[None]:
+    """Have a child's runner be the one of this process for a while.
+
+    The limit on the parent's time stands still meanwhile, and so does the clock by
+    which it is measured. Random numbers of the parent go on where they were.
+    """
+    assert _home is not None
+    level = len(_frames)
+    timer = 0.0, 0.0
+    on_timer = threading.current_thread() is threading.main_thread()
+    if on_timer:
+        timer = signal.getitimer(signal.ITIMER_REAL)
+        if timer[0]:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+    started = perf_counter()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + FRAMES_A_LEVEL)
+    generator = randomness.set_aside("task")
+    before: Any = sys.modules["__main__"]
+    _frames.append(_Frame(runner, current_task))
+    if not _home.divides:
+        sys.modules["__main__"] = runner.functions.main
+    try:
+        yield
+    finally:
+        _frames.pop()
+        sys.modules["__main__"] = before
+        randomness.put_back("task", generator)
+        if sys.getrecursionlimit() == limit + FRAMES_A_LEVEL:
+            sys.setrecursionlimit(limit)
+        spent[level] = spent.get(level, 0.0) + perf_counter() - started
+        spent.pop(level + 1, None)
+        if timer[0]:
+            signal.setitimer(signal.ITIMER_REAL, *timer)

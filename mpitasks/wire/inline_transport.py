@@ -1,0 +1,104 @@
+"""Transport between a master and a worker that take turns in one thread.
+
+Nothing is packed: a message holds only frames, which nobody changes, and values that
+cannot change. Buffers are copied, since they are the memory of somebody's arrays. The
+master's end has the worker take its turn when the master waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.messages import Message
+
+__all__ = ["MasterEnd", "WorkerEnd", "inline_pair"]
+
+
+class _End:
+    """What both ends do; see `mpitasks.wire.transport.Transport`."""
+
+    rank: int
+    survives = False
+    doze_after = 0.0
+
+    def __init__(self, own: deque[Any], other: deque[Any]) -> None:
+        self._own = own
+        self._other = other
+
+    def send(self, rank: int, message: Message) -> None:
+        held: Any = message
+        buffers = getattr(held, "buffers", None)
+        if buffers:
+            held.buffers = [bytearray(buffer) for buffer in buffers]
+        self._other.append(message)
+
+    def poll(self) -> tuple[int, Message] | None:
+        return (1 - self.rank, self._own.popleft()) if self._own else None
+
+    def abandon(self, rank: int) -> None:
+        self._own.clear()
+
+    def sending(self) -> bool:
+        return False
+
+    def sent(self, buffers: Sequence[Buffer]) -> bool:
+        return True
+
+    def hear_peers(self) -> None:
+        pass  # there are none
+
+    def doze(self, limit: float) -> bool:
+        self.wait(limit)
+        return True
+
+    def wait(self, limit: float) -> None:
+        pass
+
+    def wake(self) -> None:
+        pass  # nobody sleeps
+
+    def close(self) -> None:
+        self._own.clear()
+
+
+class MasterEnd(_End):
+    """The master's end.
+
+    Attributes:
+        take_turn: Has the worker take one message and do what it says.
+    """
+
+    rank = 0
+
+    def __init__(self, own: deque[Any], other: deque[Any]) -> None:
+        super().__init__(own, other)
+        self.take_turn: Callable[[], None] = lambda: None
+
+    def wait(self, limit: float) -> None:
+        """Have the worker take its turn; sleep if there is nothing for it to do."""
+        if self._own:
+            return
+        if self._other:
+            self.take_turn()
+        else:
+            time.sleep(limit)
+
+
+class WorkerEnd(_End):
+    """The worker's end."""
+
+    rank = 1
+
+
+def inline_pair() -> tuple[MasterEnd, WorkerEnd]:
+    """Return the two ends of a world of a master, rank 0, and one worker, rank 1."""
+    to_master: deque[Any] = deque()
+    to_worker: deque[Any] = deque()
+    return MasterEnd(to_master, to_worker), WorkerEnd(to_worker, to_master)
