@@ -160,6 +160,8 @@ class TaskOptions:
             TypeError: An option of that name does not exist.
             OptionError: A value is out of its range or of a wrong type.
         """
+        if not changes:
+            return self
         known = [field.name for field in dataclasses.fields(self) if field.init]
         for name in changes:
             if name not in known:

@@ -149,6 +149,8 @@ class Executor(concurrent.futures.Executor):
             logging=_told(logging, settings.logging),
         )
         self._hold = self._handle.hold()
+        if self._handle.label_path is not None:
+            self._options = self._options.replace(label=self._path(self._options.label))
         if self._options.progress:
             self._handle.show_calls()
 
@@ -197,10 +199,19 @@ class Executor(concurrent.futures.Executor):
             >>> urgent = executor.with_options(priority=10, label="pilot")
             >>> urgent.submit(simulate, 0.5)
         """
+        if "label" in options:
+            options["label"] = self._path(options["label"])
         view = self._view(self._options.replace(**options))
         if view._options.progress:
             self._handle.show_calls()
         return view
+
+    def _path(self, label: Any) -> Any:
+        """Return a label behind that of the task that has opened this executor."""
+        above = self._handle.label_path
+        if above is None or not (label is None or isinstance(label, str)):
+            return label
+        return above if label is None else f"{above}/{label}"
 
     def _view(self, options: TaskOptions) -> Executor:
         """Return a view with these options."""
@@ -664,6 +675,7 @@ class Executor(concurrent.futures.Executor):
         if (
             error is not None
             and not interrupted
+            and not handle.session.is_nested
             and not handle.session.runs_tasks_here()
         ):
             handle.closed = True
@@ -733,6 +745,8 @@ class Executor(concurrent.futures.Executor):
         if chunksize is not None:
             changes["chunksize"] = chunksize
         if changes:
+            if "label" in changes:
+                changes["label"] = self._path(changes["label"])
             options = options.replace(**changes)
         options.check_for_map()
         if options.key is not None and not callable(options.key):

@@ -37,6 +37,7 @@ class NestedSession(Session):
 
     def __init__(self, event_loop: EventLoop, *, hosts: dict[int, str]) -> None:
         super().__init__(event_loop, hosts=hosts)
+        self.is_nested = True
         self._opened: list[ExecutorHandle] = []
         self._parent: Any = None
         self._count = 0
@@ -61,13 +62,14 @@ class NestedSession(Session):
             raise ConfigurationError(NO_JOURNAL)
         event_loop = self.event_loop
         handle = ExecutorHandle(self, max_workers)
+        handle.label_path = nesting.label()
         handle.journal = None  # the one of the command line is the script's
         handle.set_up = event_loop.functions.open(initializer, initargs)
         others = any(each.open for each in self._opened)
         handle.origin, handle.ids = event_loop.open(
             *self._place(seed), None, alone=not others
         )
-        self._opened.append(handle)
+        self._opened = [*(each for each in self._opened if each.open), handle]
         return handle
 
     def limit_workers(self) -> None:

@@ -79,6 +79,8 @@ class ExecutorHandle:
         logging: Whether log records of its tasks are wanted here.
         closed: Whether the Executor was shut down.
         journal: Where its results are kept, if anywhere.
+        label_path: What the labels of its tasks begin with: that of the task that has
+            opened it, if that has one.
         owns: Whether the journal is the Executor's own.
         keyed_by: What its initializer is to keys of the journal.
         set_up: What its functions need first.
@@ -95,6 +97,7 @@ class ExecutorHandle:
         "ids",
         "journal",
         "keyed_by",
+        "label_path",
         "logging",
         "max_workers",
         "origin",
@@ -112,6 +115,7 @@ class ExecutorHandle:
         self.logging = logging
         self.ids: Iterator[int] = iter(())
         self.keyed_by: Any = None
+        self.label_path: str | None = None
         self.set_up = self.event_loop.functions.plain
         self.closed = False
         self.journal: Journal | None = open_journals.run_journal()
@@ -192,6 +196,7 @@ class Session:
         ending: Watches over the end of the run; closed when the script is over.
         current: Tells which task runs in the calling thread, if one does: number and
             label.
+        is_nested: Whether it is that of a task which has tasks of its own.
     """
 
     def __init__(
@@ -208,6 +213,7 @@ class Session:
         engine.completion.failure_listeners.append(self.accounts.note_failure)
         self._display: Display | None = None  # made when there is something to show
         self.runs_tasks_here = runs_tasks_here
+        self.is_nested = False
         self.ending: Closable | None = None
         self._handles: list[ExecutorHandle] = []  # the latest last
         self._over = False
@@ -397,8 +403,8 @@ def refuse_copy(of: str) -> NoReturn:
 
 
 IN_TASK = (
-    "an Executor cannot be used inside a task, only in the script on rank 0: return "
-    "what is to be done next from the task, and submit it from the script"
+    "what the script on rank 0 has opened cannot be used inside a task; a task that has "
+    "tasks of its own opens an Executor itself: with mpitasks.Executor() as executor"
 )
 
 OVER = (

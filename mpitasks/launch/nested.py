@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from mpitasks import forks
 from mpitasks.api.nested_session import NestedSession
-from mpitasks.errors import ConfigurationError
-from mpitasks.master.event_loop import EventLoop
+from mpitasks.errors import ConfigurationError, InternalError
+from mpitasks.master.inline_loop import InlineEventLoop
 from mpitasks.runner import nesting
 from mpitasks.wire.inline_transport import inline_pair
 from mpitasks.wire.node_memory import is_attachable
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["close_levels", "session_of_task"]
 
 IN_THREAD = (
-    "an Executor in a task is for the thread that runs the task: its children run there "
-    "while it waits for them"
+    "an Executor in a task is for the thread that runs the task: its children run "
+    "there, while it waits for them"
 )
 
 _levels: list[_Level] = []
@@ -54,12 +54,14 @@ class _Level:
         self._current_task = functools.partial(
             self._worker.current_task, home.rank, home.host
         )
-        event_loop = EventLoop(
+        event_loop = InlineEventLoop(
             master_end,
             [worker_end.rank],
             near=[worker_end.rank] if is_attachable(os.getpid()) else [],
             threads=False,
         )
+        event_loop.thread = home.thread
+        event_loop.functions.looks_around = False  # they are in the same process
         event_loop.engine.kept.bound({worker_end.rank: (home.host, None)})
         self.session = NestedSession(event_loop, hosts={worker_end.rank: home.host})
         forks.in_child(self._worker.disown)
@@ -72,8 +74,14 @@ class _Level:
     def _take_turn(self) -> None:
         if threading.get_ident() != self._thread:
             raise ConfigurationError(IN_THREAD)
-        with nesting.entered(self._worker, self._current_task):
-            self._worker.step()
+        try:
+            with nesting.entered(self._worker, self._current_task):
+                self._worker.step()
+        except BaseException as error:
+            # Not the user's, or raised by a signal anywhere: who knows what was done?
+            self.session.event_loop.abandon(_broken(error))
+            raise
+        nesting.tell_helping()
 
     def close(self, error: BaseException | None) -> None:
         """The task has ended: do what it has not waited for; nothing after an error."""
@@ -82,12 +90,21 @@ class _Level:
             event_loop.cancel_queue()
         try:
             event_loop.finish()
+            event_loop.nudge()
+            if self._end.is_awaited:  # the worker lets go of what it keeps
+                self._take_turn()
         finally:
             self.session.close_handles()
 
     def end(self) -> None:
         """End the processes that it has started."""
         self._worker.close_isolation()
+
+
+def _broken(error: BaseException) -> InternalError:
+    broken = InternalError(f"a task was interrupted while its children ran: {error!r}")
+    broken.__cause__ = error
+    return broken
 
 
 def session_of_task() -> NestedSession:

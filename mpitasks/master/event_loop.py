@@ -52,6 +52,7 @@ from mpitasks.wire import messages
 if TYPE_CHECKING:
     from mpitasks.errors import MpiTasksError
     from mpitasks.master.bulk_job import BulkJob
+    from mpitasks.master.future import Future
     from mpitasks.master.inputs import Arrived
     from mpitasks.master.kept_results import KeptResult
     from mpitasks.scheduler.statistics import Statistics
@@ -409,6 +410,16 @@ class EventLoop:
         """A thread waits for a future, and perhaps not by driving: poll soon."""
         if self.background.rest == NAPPING:
             self.background.wake()
+
+    def help(self, future: Future) -> bool:
+        """Whether a future is done that was not a moment ago, as its thread asks.
+
+        Nothing is done about it here: the background thread polls.
+        """
+        return False
+
+    def before_callback(self, future: Future) -> None:
+        """A callback is about to be added to a future."""
 
     def nudge(self) -> bool:
         """Poll while messages come; return whether any came.

@@ -204,9 +204,11 @@ class Functions:
         dropped: Ids of definitions that nobody here needs any more.
         plain: The set-up of Executors without an initializer.
         epoch: Each function is compared in full once in each.
+        looks_around: Whether workers follow what the script has changed around itself.
     """
 
     def __init__(self) -> None:
+        self.looks_around = True
         self.ids = itertools.count()
         self.dropped: deque[int] = deque()
         self.epoch = 0
@@ -251,6 +253,8 @@ class Functions:
 
     def _look_around(self) -> None:
         """Look what the script has changed around itself, for workers to follow."""
+        if not self.looks_around:
+            return
         found = changes(self._start, self._found)
         if _same_around(found, self._found):
             return

@@ -82,6 +82,12 @@ class Driver(Protocol):
     def cancel(self, tasks: list[Task]) -> None:
         """Take back those of the calls that were not sent yet."""
 
+    def help(self, future: Future) -> bool:
+        """A thread asks whether a future is done, and does not wait; return whether."""
+
+    def before_callback(self, future: Future) -> None:
+        """A callback is about to be added to a future."""
+
     def pass_on(self, arrived: Arrived) -> None:
         """A call is done for whose result tasks wait. Under the event loop's lock."""
 
@@ -139,7 +145,7 @@ class Future(concurrent.futures.Future[Any]):
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         watched = self._watched
-        if self._event_loop.is_shut and not self.done():
+        if self._event_loop.is_shut and not self.is_over():
             self._event_loop.refuse()  # nobody would ever tell who waits
         if watched is None:
             with _gate:
@@ -154,7 +160,16 @@ class Future(concurrent.futures.Future[Any]):
 
     def done(self) -> bool:
         """Whether the call is finished or cancelled."""
+        return self.is_over() or self._event_loop.help(self)
+
+    def is_over(self) -> bool:
+        """Whether that is so; asks for nothing."""
         return self._state is FINISHED or self._state in _OVER
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Have `fn` called with the future when it is done; at once if it is."""
+        self._event_loop.before_callback(self)
+        super().add_done_callback(fn)
 
     def cancelled(self) -> bool:
         """Whether the call was cancelled."""
@@ -163,10 +178,12 @@ class Future(concurrent.futures.Future[Any]):
     def running(self) -> bool:
         """Whether the call was sent to a worker and is not done."""
         task = self._task
-        return task is not None and task.state is TaskState.ASSIGNED and not self.done()
+        return (
+            task is not None and task.state is TaskState.ASSIGNED and not self.is_over()
+        )
 
     def __repr__(self) -> str:
-        if self._event_loop.is_shut and not self.done():
+        if self._event_loop.is_shut and not self.is_over():
             return f"<Future at {id(self):#x} state=abandoned>"
         text = super().__repr__().replace(type(self).__name__, "Future", 1)
         if type(self._exception) is Encoded:
@@ -179,7 +196,7 @@ class Future(concurrent.futures.Future[Any]):
     def cancel(self) -> bool:
         """Take the call back; return whether it will not run."""
         task = self._task
-        if task is not None and not self.done():
+        if task is not None and not self.is_over():
             self._event_loop.cancel([task])
         return self.cancelled()
 
@@ -215,14 +232,14 @@ class Future(concurrent.futures.Future[Any]):
         return None
 
     def _wait(self, timeout: float | None) -> None:
-        if not self._event_loop.drive(self.done, self._block, timeout):
+        if not self._event_loop.drive(self.is_over, self._block, timeout):
             raise concurrent.futures.TimeoutError
         if self._state in _CANCELLED:
             raise CancelledError
 
     def wait(self, timeout: float | None) -> bool:
         """Drive the run until it is done; return whether it is."""
-        return self._event_loop.drive(self.done, self._block, timeout)
+        return self._event_loop.drive(self.is_over, self._block, timeout)
 
     @property
     def nbytes(self) -> int | None:
@@ -240,7 +257,7 @@ class Future(concurrent.futures.Future[Any]):
         encoded = self._exception
         if type(encoded) is Encoded:
             return None if encoded.failed else encoded.nbytes
-        if not self.done() or self.has_failed() or not is_plain((self._result,)):
+        if not self.is_over() or self.has_failed() or not is_plain((self._result,)):
             return None
         return 0
 
@@ -253,7 +270,7 @@ class Future(concurrent.futures.Future[Any]):
         payload = self._place()
         if type(payload) is KeptResult:
             return payload.ranks
-        return (0,) if self.done() and not self.has_failed() else ()
+        return (0,) if self.is_over() and not self.has_failed() else ()
 
     @property
     def is_kept(self) -> bool:
@@ -276,7 +293,7 @@ class Future(concurrent.futures.Future[Any]):
     def _block(self, seconds: float) -> None:
         """Sleep until settled, at most this long, while another thread drives."""
         with self._condition:
-            if not self.done():
+            if not self.is_over():
                 self._condition.wait(seconds)
 
     def _failed(self, timeout: float | None = None) -> bool:
@@ -405,7 +422,7 @@ class Future(concurrent.futures.Future[Any]):
                     return self._add_user(user)
 
     def _add_user(self, user: User) -> int | None:
-        if self.done():
+        if self.is_over():
             return None
         if self._users is None:
             self._users = []
@@ -539,7 +556,7 @@ class Future(concurrent.futures.Future[Any]):
         Raises:
             TypeError: It is not done, and of another run.
         """
-        if not self.done():
+        if not self.is_over():
             if self._event_loop is not found.event_loop or self._event_loop.is_shut:
                 raise TypeError("this Future is of another run, which is over")
             return found.refer(self)
@@ -607,7 +624,7 @@ class Watcher:
     def __enter__(self) -> Watcher:
         with _gate:
             _watchers.append(self)
-            self._note([future for future in self.pending if future.done()])
+            self._note([future for future in self.pending if future.is_over()])
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -11,15 +11,21 @@ from __future__ import annotations
 import ctypes
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from mpitasks.errors import TaskTimeout
+from mpitasks.runner import nesting
 
 __all__ = ["Limited"]
 
 AGAIN_SECONDS = 1.0
 """How long until code that swallowed the exception gets it again."""
+
+
+LEAST_SECONDS = 0.01
+"""Between two looks at a task beyond its limit that waits for its children."""
 
 
 class Limited:
@@ -67,15 +73,19 @@ class Limited:
         ended = threading.Event()
         raised = False
 
+        helped = nesting.stopwatch()
+        end = time.monotonic() + self._seconds
+
         def interrupt() -> None:
-            nonlocal raised
-            seconds = self._seconds
-            while not ended.wait(seconds):
+            nonlocal raised, end
+            while not ended.wait(max(end + helped() - time.monotonic(), LEAST_SECONDS)):
+                if time.monotonic() < end + helped():
+                    continue  # what its children took is not the task's
                 with lock:
                     if not ended.is_set():
                         raised = True
                         _raise_in(thread, TaskTimeout)
-                seconds = AGAIN_SECONDS
+                end = time.monotonic() - helped() + AGAIN_SECONDS
 
         timer = threading.Thread(target=interrupt, name="mpitasks-limit", daemon=True)
         try:

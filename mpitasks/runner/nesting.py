@@ -2,7 +2,7 @@
 
 A task that opens an Executor becomes the master of its own calls. Whoever waits for one
 of these runs it on its own stack: `entered` puts the runner of the child in the place
-of that of its parent, and brings the parent's back afterwards. What the two share stands
+of that of its parent, and brings the parent's back afterwards. What the two share is
 here: the depth, what each has open, and the time that a parent spent on its children.
 
 The masters are made by `mpitasks.launch.nested`; nothing here knows them. One thread
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
         def place(self) -> Place | None:
             """Return where in the program the running task stands."""
 
+        def tell_helping(self) -> None:
+            """Let the master know that the running task is not at fault."""
+
         def name_task(self) -> tuple[int | None, str | None]:
             """Return number and label of the running task."""
 
@@ -59,6 +62,7 @@ __all__ = [
     "depth",
     "entered",
     "here",
+    "label",
     "main_module",
     "move_out",
     "open_with",
@@ -67,7 +71,9 @@ __all__ = [
     "runs_here",
     "settle_in",
     "spent",
+    "stopwatch",
     "take_spent",
+    "tell_helping",
 ]
 
 MOST_DEPTH = 100
@@ -99,10 +105,11 @@ class Home(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """A child's runner on the stack of its parent."""
+    """A child's runner on the stack of its parent, and since when it is there."""
 
     runner: Runner
     current_task: Callable[[], CurrentTask | None]
+    since: float
 
 
 opened: list[Callable[[BaseException | None], None]] = []
@@ -166,6 +173,17 @@ def place() -> Place | None:
     return _runners()[-1].place()
 
 
+def tell_helping() -> None:
+    """A child has run: the time of the task that is no child is not its own."""
+    assert _home is not None
+    _home.runner.tell_helping()
+
+
+def label() -> str | None:
+    """Return the label of the task that is running here."""
+    return _runners()[-1].name_task()[1]
+
+
 def chain() -> list[str]:
     """Return what tasks run here, each inside the one before."""
     names = [runner.name_task() for runner in _runners()]
@@ -184,6 +202,21 @@ def _draw() -> Draw | None:
     """
     draws = [runner.draw() for runner in _runners()]
     return draws[-1]
+
+
+def stopwatch() -> Callable[[], float]:
+    """Return what tells how long the running task has waited for children so far.
+
+    It may be called in any thread.
+    """
+    level = len(_frames)
+
+    def helped() -> float:
+        before = spent.get(level, 0.0)
+        frames = _frames[level:]
+        return before + (perf_counter() - frames[0].since if frames else 0.0)
+
+    return helped
 
 
 def take_spent() -> float:
@@ -232,7 +265,7 @@ def entered(
     sys.setrecursionlimit(limit + FRAMES_A_LEVEL)
     generator = randomness.set_aside("task")
     before: Any = sys.modules["__main__"]
-    _frames.append(_Frame(runner, current_task))
+    _frames.append(_Frame(runner, current_task, started))
     if not _home.divides:
         sys.modules["__main__"] = runner.functions.main
     try:

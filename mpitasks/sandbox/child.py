@@ -121,6 +121,9 @@ class Isolated:
         self._page.note_drawn()  # before: it may crash
         return Draw("task", (self._task[0], place), *place)
 
+    def tell_helping(self) -> None:
+        """The running task runs its children: its limit is the rank's business."""
+
     def name_task(self) -> tuple[int | None, str | None]:
         """Return number and label of the task that is running here, if one is."""
         return (None, None) if self._task is None else (self._task[0], self._task[2])

@@ -1,8 +1,9 @@
 """Transport between a master and a worker that take turns in one thread.
 
-Nothing is packed: a message holds only frames, which nobody changes, and values that
-cannot change. Buffers are copied, since they are the memory of somebody's arrays. The
-master's end has the worker take its turn when the master waits.
+A call that goes alone, and its result, are handed over as they are: they hold frames,
+which nobody changes, and values that cannot change. Other messages go through the same
+frames as over MPI. Buffers are copied, since they are the memory of somebody's arrays.
+The master's end has the worker take its turn when the master waits.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from mpitasks.wire.messages import Request, Result, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +36,21 @@ class _End:
         self._other = other
 
     def send(self, rank: int, message: Message) -> None:
-        held: Any = message
-        buffers = getattr(held, "buffers", None)
-        if buffers:
-            held.buffers = [bytearray(buffer) for buffer in buffers]
-        self._other.append(message)
+        if type(message) is Request or type(message) is Result:
+            self._other.append((message, None))
+        else:
+            frame, buffers = pack(message)
+            self._other.append((frame, [bytearray(buffer) for buffer in buffers]))
 
     def poll(self) -> tuple[int, Message] | None:
-        return (1 - self.rank, self._own.popleft()) if self._own else None
+        if not self._own:
+            return None
+        message, buffers = self._own.popleft()
+        if buffers is not None:
+            message, _ = unpack(message)
+            if buffers:
+                message.buffers = buffers
+        return 1 - self.rank, message
 
     def abandon(self, rank: int) -> None:
         self._own.clear()
@@ -80,6 +90,11 @@ class MasterEnd(_End):
     def __init__(self, own: deque[Any], other: deque[Any]) -> None:
         super().__init__(own, other)
         self.take_turn: Callable[[], None] = lambda: None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether there is something for the worker to do."""
+        return bool(self._other)
 
     def wait(self, limit: float) -> None:
         """Have the worker take its turn; sleep if there is nothing for it to do."""

@@ -190,7 +190,7 @@ class Opening:
     It takes the place of all that was said before.
     """
 
-    origins: Sequence[tuple[int, ...]]
+    origins: Sequence[tuple[Any, ...]]
     """Fields of the `mpitasks.task_spec.Origin` of each Executor that may have calls,
     the latest last."""
     logs: LogSetup | None = None
