@@ -44,6 +44,13 @@ class FakeEventLoop:
     def watch(self) -> None:
         self.watched += 1
 
+    def help(self, future: Future) -> bool:
+        """Nothing is done about a future whose thread only asks."""
+        return False
+
+    def before_callback(self, future: Future) -> None:
+        """As rank 0's."""
+
     def wake_driver(self) -> None:
         """Nobody drives."""
 

@@ -354,7 +354,14 @@ CIRCLES = {
             "walk",
         )
     ),
-    frozenset(EXCEPTION),
+    frozenset(
+        {
+            *EXCEPTION,
+            "mpitasks.launch.nested",
+            "mpitasks.launch.nested_session",
+            "mpitasks.launch.task_session",
+        }
+    ),
     frozenset(
         {
             "mpitasks",

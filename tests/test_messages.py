@@ -64,7 +64,7 @@ ONE_OF_EACH: list[Message] = [
     PeerFailure(3, "died"),
     Batch([], places={3: 2, 5: (7, (0, 1), 4), 9: (7, (0, 1), [4, 6])}),
     Outcomes(3, 1, [1], [], [(2, 1, 0.5, 0)], ["x"], {}, [1]),
-    Opening([(4, 0, 2**100)]),
+    Opening([(4, (0,), 2**100)]),
     Opening([], ({"": 30, "app": 10}, ["off"], 0, True)),
     Logged([b"record"]),
     EndMoved(3600.0, 60.0),

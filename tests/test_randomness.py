@@ -103,7 +103,7 @@ def hands() -> Iterator[Hands]:
 
 
 def test_calls_and_items_draw_by_their_places(master: Running) -> None:
-    master.end.send(1, Opening([(10, 0, 5), (20, 2, ENTROPY)]))
+    master.end.send(1, Opening([(10, (0,), 5), (20, (2,), ENTROPY)]))
     calls = [plain(18, draw), plain(20, draw), plain(26, draw_twice)]
     chunks = [chunk(7, draw, [0] * 3), framed_chunk(9, draw, [[], []])]
     again = [plain(11, draw), chunk(13, draw, [0])]
@@ -127,7 +127,7 @@ def test_calls_and_items_draw_by_their_places(master: Running) -> None:
 
 
 def test_what_did_not_draw_is_not_said_to_have(master: Running) -> None:
-    master.end.send(1, Opening([(0, 0, 1)]))
+    master.end.send(1, Opening([(0, (0,), 1)]))
     master.send(plain(0, square, 2), plain(2, draw), plain(4, square, 3))
     master.request(plain(6, square, 2))
     master.request(plain(8, draw))
@@ -137,7 +137,7 @@ def test_what_did_not_draw_is_not_said_to_have(master: Running) -> None:
 
 
 def test_isolated_tasks_draw_the_same(master: Running) -> None:
-    master.end.send(1, Opening([(0, 1, 3)]))
+    master.end.send(1, Opening([(0, (1,), 3)]))
     ids = [2, 4, 6, 9, 10]
     calls = [plain(id, draw) for id in ids if id != 9]
     calls.insert(3, chunk(9, draw_twice, [0, 0]))
@@ -153,7 +153,7 @@ def test_isolated_tasks_draw_the_same(master: Running) -> None:
 
 
 def test_an_isolated_task_that_drew_and_one_that_did_not(master: Running) -> None:
-    master.end.send(1, Opening([(0, 0, 3)]))
+    master.end.send(1, Opening([(0, (0,), 3)]))
     isolated = TaskSpec(isolate=True)
     master.send(plain(0, draw), task_spec={0: isolated})
     master.receive(Outcomes)
@@ -167,7 +167,7 @@ def test_another_run_in_the_same_process_begins_anew() -> None:
     for _ in range(2):
         made = Running()
         randomness.provide(made.worker.draw)
-        made.end.send(1, Opening([(0, 0, 1)]))
+        made.end.send(1, Opening([(0, (0,), 1)]))
         made.send(plain(0, draw))
         drawn.append(made.finish()[0])
     randomness.provide(lambda: None)
@@ -179,7 +179,7 @@ def test_the_place_is_told(master: Running) -> None:
 
     context.provide(lambda: master.worker.current_task(1, "node7"))
     try:
-        master.end.send(1, Opening([(0, 1, 3)]))
+        master.end.send(1, Opening([(0, (1,), 3)]))
         master.send(
             plain(4, _place),
             chunk(7, _place, [0, 0]),
@@ -197,7 +197,7 @@ def _place(_: Any = None) -> tuple[int, ...]:
 
 
 def test_threads_and_forks_are_refused(master: Running) -> None:
-    master.end.send(1, Opening([(0, 0, 1)]))
+    master.end.send(1, Opening([(0, (0,), 1)]))
     master.send(plain(0, draw_in_thread), plain(2, draw_in_fork))
     outcomes = master.finish()
     assert "another thread" in outcomes[0]
@@ -250,7 +250,7 @@ def test_calls_are_numbered_in_program_order(hands: Hands) -> None:
                     hands.reply(rank, call, [0, 0] if is_chunk else 0)
     (fields,) = hands.openings[1].origins
     origin = Origin._make(fields)
-    assert (origin.executor, origin.entropy) == (0, 7)
+    assert (origin.path, origin.entropy) == ((0,), 7)
     calls = [origin.place(id) for id in found if isinstance(id, int)]
     assert calls == [(7, (0, 1)), (7, (0, 3))]
     chunks = [place for place in found if not isinstance(place, int)]
@@ -331,11 +331,11 @@ def test_the_executors_of_a_run(hands: Hands) -> None:
 
     first, second = origin(), origin()
     assert first.entropy == second.entropy > 2**32
-    assert (first.executor, second.executor) == (0, 1)
+    assert (first.path, second.path) == ((0,), (1,))
     own = origin(seed=np.int64(7))
-    assert (own.executor, own.entropy, type(own.entropy)) == (0, 7, int)
+    assert (own.path, own.entropy, type(own.entropy)) == ((0,), 7, int)
     assert origin(seed=7)[1:] == own[1:]
-    assert origin().executor == 2
+    assert origin().path == (2,)
 
 
 def test_the_script_draws_while_an_executor_is_open(hands: Hands) -> None:

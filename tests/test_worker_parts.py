@@ -211,7 +211,7 @@ def test_a_part_of_which_an_item_drew_says_so(
 
     randomness.provide(master.worker.draw)
     try:
-        master.end.send(1, Opening([(0, 0, 1)]))
+        master.end.send(1, Opening([(0, (0,), 1)]))
         places = {5: (1, (0, 2), 0)}
         master.send(make(mode, 5, task, [0, 1, 2, 3]), places=places)
         gate.await_task()
@@ -238,7 +238,7 @@ def test_the_item_that_runs_may_have_drawn(master: Running, gate: Gate) -> None:
 
     randomness.provide(master.worker.draw)
     try:
-        master.end.send(1, Opening([(0, 0, 1)]))
+        master.end.send(1, Opening([(0, (0,), 1)]))
         master.send(chunk(5, task, [0, 1]), places={5: (1, (0, 2), 0)})
         gate.await_task()
         send_finished(master)

@@ -180,7 +180,7 @@ def test_a_busy_worker_keeps_the_others_in_order(phase: Phase) -> None:
     setup: Any = ({}, [], 0, False)
     assert state.receive(Batch([call(1)])) is None
     assert state.receive(Request(call(2))) is None
-    assert state.receive(Opening([(0, 0, 7)], setup)) is None
+    assert state.receive(Opening([(0, (0,), 7)], setup)) is None
     assert state.receive(Shutdown(False)) is None
     assert state.take() is None
     if phase is not CALLS:

@@ -44,6 +44,7 @@ __all__ = [
     "NO_HANDLE",
     "ExecutorHandle",
     "Session",
+    "answer_tasks",
     "configure",
     "current",
     "end",
@@ -403,8 +404,8 @@ def refuse_copy(of: str) -> NoReturn:
 
 
 IN_TASK = (
-    "what the script on rank 0 has opened cannot be used inside a task; a task that has "
-    "tasks of its own opens an Executor itself: with mpitasks.Executor() as executor"
+    "what the script on rank 0 has opened cannot be used inside a task; a task that "
+    "has tasks of its own opens an Executor itself: with mpitasks.Executor() as ex"
 )
 
 OVER = (
@@ -421,6 +422,7 @@ _current: Session | None = None
 _waiting: list[Callable[[Session], None]] = []
 _over = False
 _worker_rank: int | None = None
+_of_task: Callable[[], Session] | None = None
 _settings = Settings()
 _NO_SETTINGS = Settings()
 _lock = threading.Lock()
@@ -462,6 +464,12 @@ def install_worker(rank: int) -> None:
     """Make this process a worker of a run."""
     global _worker_rank
     _worker_rank = rank
+
+
+def answer_tasks(of_task: Callable[[], Session] | None) -> None:
+    """Say how to find the session of a task that opens an Executor in this process."""
+    global _of_task
+    _of_task = of_task
 
 
 def uninstall() -> None:
@@ -524,13 +532,13 @@ def current() -> Session:
     if forks.forked():
         forks.refuse()
     if is_task():
-        # Only the launcher may wire master and worker; so it is below, too.
-        from mpitasks.launch.nested import session_of_task
-
-        return session_of_task()
+        if _of_task is None:
+            raise ConfigurationError(IN_TASK)
+        return _of_task()
     with _lock:
         if _current is None:
             refuse_after_end()
+            # The one import upwards: only the launcher may wire master and worker.
             from mpitasks.launch.local import start_local
 
             install(start_local())

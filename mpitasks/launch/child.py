@@ -16,6 +16,7 @@ import threading
 from mpitasks import forks, randomness
 from mpitasks.api import session as sessions
 from mpitasks.launch.light_mpi import never_start_mpi
+from mpitasks.launch.task_session import session_of_task
 from mpitasks.runner import context, nesting
 from mpitasks.runner.mirror import follow
 from mpitasks.sandbox import forkserver
@@ -37,6 +38,7 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     """
     sys.argv[:] = argv
     sessions.install_worker(rank)
+    sessions.answer_tasks(session_of_task)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, write_through=False)
@@ -61,4 +63,5 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     forks.begin()
     forks.in_child(isolated.disown)
     isolated.serve()
+    isolated.on_leave()
     channel.close()

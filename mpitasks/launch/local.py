@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mpitasks import forks, randomness
+from mpitasks.api import session as sessions
 from mpitasks.api.session import Session, settings
 from mpitasks.errors import ConfigurationError, ExecutorClosedError, Stopped
 from mpitasks.journal import open_journals
@@ -22,9 +23,9 @@ from mpitasks.launch.early_stop import begin
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.exit import tell_end
 from mpitasks.launch.job_end import foresee
-from mpitasks.launch.nested import close_levels
 from mpitasks.launch.node_limit import node_limit
 from mpitasks.launch.output import flush
+from mpitasks.launch.task_session import session_of_task
 from mpitasks.master.event_loop import EventLoop
 from mpitasks.runner import context, nesting
 from mpitasks.runner.mirror import Divided
@@ -92,7 +93,7 @@ def start_local() -> Session:
     assert thread.ident is not None
     home = nesting.Home(0, host, where, worker, thread.ident, divides=True)
     nesting.settle_in(home)
-    worker.on_leave = close_levels
+    sessions.answer_tasks(session_of_task)
     foresee(settings())
     session.ending = begin(event_loop, settings(), _exit)
     _at_end_of_script(_finish, session)

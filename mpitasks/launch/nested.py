@@ -14,8 +14,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from mpitasks import forks
-from mpitasks.api.nested_session import NestedSession
+from mpitasks.api.session import IN_TASK
 from mpitasks.errors import ConfigurationError, InternalError
+from mpitasks.launch.nested_session import NestedSession
 from mpitasks.master.inline_loop import InlineEventLoop
 from mpitasks.runner import nesting
 from mpitasks.wire.inline_transport import inline_pair
@@ -115,7 +116,9 @@ def session_of_task() -> NestedSession:
         RecursionError: Tasks are nested too deep.
     """
     home = nesting.here()
-    if home is None or not nesting.runs_here():
+    if home is None:
+        raise ConfigurationError(IN_TASK)
+    if not nesting.runs_here():
         raise ConfigurationError(IN_THREAD)
     depth = nesting.depth()
     if depth >= nesting.MOST_DEPTH:
@@ -123,6 +126,7 @@ def session_of_task() -> NestedSession:
             f"tasks are nested {depth} deep, and each waits for the next: "
             f"{' > '.join(nesting.chain())}"
         )
+    home.runner.on_leave = close_levels
     while len(_levels) <= depth:
         _levels.append(_Level(home))
     if not _levels[depth].is_sound:

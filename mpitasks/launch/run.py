@@ -37,6 +37,7 @@ from mpitasks.launch.handshake import (
 )
 from mpitasks.launch.mpi_start import start_mpi
 from mpitasks.launch.output import empty_input, flush
+from mpitasks.launch.task_session import session_of_task
 from mpitasks.launch.threads import limit_to_share
 from mpitasks.subprocesses import hide_launch
 from mpitasks.wire.wakeup import Wakeup
@@ -173,6 +174,7 @@ def join(
     from mpitasks.worker.peer_monitor import watched_over
 
     sessions.install_worker(rank)
+    sessions.answer_tasks(session_of_task)
     answer = mpi.say_hello(comm, own, settings.start_seconds + GOODBYE_SECONDS)
     met()
     limit_to_share(answer.share)
@@ -200,9 +202,6 @@ def join(
     forks.in_child(worker.disown)
     mpi.hold_finalize(_refuse_finalize)
     hide_launch()
-    from mpitasks.launch.nested import close_levels
-
-    worker.on_leave = close_levels
     with (
         signals.let_pass(),
         exits.made_visible(where),

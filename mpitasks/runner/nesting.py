@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
         Attributes:
             functions: Those that were sent, and the script as it stands here.
+            on_leave: Called when there are no more tasks.
         """
 
         functions: FunctionTable
+        on_leave: Callable[[], None]
 
         def draw(self) -> Draw | None:
             """Return where the running task has its random numbers from."""

@@ -50,6 +50,7 @@ class Isolated:
 
     Attributes:
         functions: Those that were sent.
+        on_leave: Called when the rank has no more work for it.
     """
 
     def __init__(self, channel: Channel, page: ProgressPage, where: str) -> None:
@@ -57,6 +58,7 @@ class Isolated:
         self._page = page
         self._where = where
         self.functions = FunctionTable()
+        self.on_leave: Callable[[], None] = lambda: None
         self._task: tuple[Any, ...] | None = None
         self._item: int | None = None  # which of a chunk runs
         self._thread = threading.get_ident()

@@ -47,9 +47,11 @@ class _End:
             return None
         message, buffers = self._own.popleft()
         if buffers is not None:
-            message, _ = unpack(message)
+            unpacked: Any
+            unpacked, _ = unpack(message)
             if buffers:
-                message.buffers = buffers
+                unpacked.buffers = buffers
+            message = unpacked
         return 1 - self.rank, message
 
     def abandon(self, rank: int) -> None:

@@ -135,7 +135,7 @@ from mpitasks.futures import MPICommExecutor, MPIPoolExecutor
 unused = MPIPoolExecutor()  # is no harm
 
 def use_one():
-    return MPIPoolExecutor().submit(abs, -1)
+    return MPIPoolExecutor().submit(abs, -1).result()
 
 def use_communicator():
     with MPICommExecutor() as executor:
@@ -150,17 +150,18 @@ def run():
 if __name__ == "__main__":
     with MPIPoolExecutor() as executor:
         for call in (use_one,), (use_communicator,), (use, executor), (run,):
-            error = executor.submit(*call).exception()
-            print(type(error).__name__)
+            future = executor.submit(*call)
+            error = future.exception()
+            print(future.result() if error is None else type(error).__name__)
 """
 
 
-def test_in_a_task_none_can_be_used(mpi: Mpi, launch: Launch) -> None:
+def test_a_task_has_an_executor_of_its_own(mpi: Mpi, launch: Launch) -> None:
     script = launch.script(IN_TASKS)
     outcome = launch(mpi.runner(2, script))
-    assert outcome.out.split() == ["ConfigurationError"] * 4, str(outcome)
+    assert outcome.out.split() == ["1", *["ConfigurationError"] * 3], str(outcome)
 
 
-def test_nor_in_one_process(launch: Launch) -> None:
+def test_and_so_it_has_in_one_process(launch: Launch) -> None:
     outcome = launch([sys.executable, launch.script(IN_TASKS)])
-    assert outcome.out.split() == ["ConfigurationError"] * 4, str(outcome)
+    assert outcome.out.split() == ["1", *["ConfigurationError"] * 3], str(outcome)

@@ -33,6 +33,7 @@ THREE_RANKS = {
     "lazy_maps",
     "logging_of_workers",
     "mpi4py_keywords",
+    "nested_tasks",
     "pickling_hooks",
     "pickling_hooks_in_maps",
     "reductions",
@@ -61,6 +62,7 @@ BOTH = [
     "joblib_backend",
     "many_large_alive",
     "mpi4py_keywords",
+    "nested_tasks",
     "path_and_chdir",
     "pickling_hooks",
     "pickling_hooks_in_maps",
@@ -136,7 +138,8 @@ def test_program_holds_isolated(any_mpi: Mpi, launch: Launch, name: str) -> None
     run_on_workers(any_mpi, launch, name, "--isolate")
 
 
-@pytest.mark.parametrize("name", OTHERWISE)
+# The limit of an isolated task counts what its children take.
+@pytest.mark.parametrize("name", [*OTHERWISE, "nested_tasks"])
 def test_program_holds_without_mpi(any_mpi: Mpi, launch: Launch, name: str) -> None:
     command = [any_mpi.python, PROGRAMS / f"{name}.py"]
     assert_held(launch(command, seconds=60))
