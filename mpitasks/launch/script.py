@@ -43,11 +43,12 @@ VERBS = {
     "status": "mpitasks.slurm.show",
     "submit": "mpitasks.slurm.command",
     "doctor": "mpitasks.tools.doctor.command",
+    "top": "mpitasks.tools.top.command",
 }
 """Words that name a program of mpitasks itself in the place of a script, and where each
 lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
 
-LONE_VERBS = frozenset({"journal", "report", "status", "submit"})
+LONE_VERBS = frozenset({"journal", "report", "status", "submit", "top"})
 """Those of them that are programs of one process: they meet no other ranks, load no
 MPI, and so work on a login node as well."""
 

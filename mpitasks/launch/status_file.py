@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from mpitasks import walltime
 from mpitasks.api import session as sessions
 from mpitasks.launch.environment import batch_job
-from mpitasks.observe.status import StatusWriter
+from mpitasks.observe.accounts import label_of
+from mpitasks.observe.status import Details, StatusWriter
 
 if TYPE_CHECKING:
     from mpitasks.master.event_loop import EventLoop
@@ -43,6 +44,18 @@ class _Counts:
             self._event_loop = session.event_loop
         return None if self._event_loop is None else self._event_loop.statistics()
 
+    def details(self) -> Details:
+        """Return what workers hold and keep."""
+        session = sessions.peek()
+        if session is None or session.event_loop.is_shut:
+            return Details()
+        hosts = session.accounts.hosts
+        held = [
+            (rank, hosts.get(rank, ""), label_of(payload), count, id)
+            for rank, payload, count, id in session.event_loop.at_work()
+        ]
+        return Details(held, session.event_loop.kept_bytes())
+
 
 def _state() -> str:
     return "draining" if walltime.stopping() else "running"
@@ -61,9 +74,11 @@ def start(path: str | None) -> None:
         if job is None:
             return
         path = os.path.join(job.folder, f"mpitasks-{job.id}.status")
+    counts = _Counts()
     _writer = StatusWriter(
         path,
-        _Counts(),
+        counts,
+        details=counts.details,
         state=_state,
         end=_end(),
         job=None if job is None else job.id,

@@ -42,6 +42,7 @@ __all__ = [
 SUMMARIES = {
     "submit": "write and submit a SLURM job that runs a script",
     "status": "how far a SLURM job, or a run with --status, is",
+    "top": "the same, live, with what each worker runs",
     "doctor": "look whether a run would start here, and say why not",
     "bench": "measure this machine: mpitasks -n 8 bench fibonacci",
     "journal": "show, export, verify or compact a journal",

@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.master.argument_memory import ArgumentMemory
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mpitasks.master.future import Future
     from mpitasks.master.inputs import Arrived
     from mpitasks.master.kept_results import KeptResult
+    from mpitasks.scheduler.events import TaskId
     from mpitasks.scheduler.statistics import Statistics
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.messages import LogSetup
@@ -392,6 +393,25 @@ class EventLoop:
         with self._locked():
             for rank in ranks:
                 self._transport.send(rank, messages.Ping())
+
+    def at_work(self) -> list[tuple[Rank, Any, int, TaskId]]:
+        """Return which workers hold tasks.
+
+        Returns:
+            For each its rank, the payload of the task that it got first, how many tasks
+            it holds, and the id of that one.
+        """
+        found = []
+        with self._locked():
+            for rank in self._scheduler.running_workers():
+                held = self._scheduler.held(rank)
+                if held:
+                    found.append((rank, held[0].payload, len(held), held[0].id))
+        return found
+
+    def kept_bytes(self) -> dict[str, int]:
+        """Return the bytes of results that workers keep, by host."""
+        return self.engine.kept.bytes_by_host()
 
     def held(self, rank: Rank) -> list[Task]:
         """Return the tasks that a worker holds, oldest first."""

@@ -256,6 +256,10 @@ class KeptResults:
         """Say on which host each rank is, and how many bytes are to be kept there."""
         self._rooms = rooms
 
+    def bytes_by_host(self) -> dict[str, int]:
+        """Return how many bytes the workers of each host keep."""
+        return self._used.copy()
+
     @property
     def is_full(self) -> bool:
         """Whether the workers of a host keep as much as they may."""

@@ -20,8 +20,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from mpitasks.errors import ConfigurationError
 from mpitasks.files import read_regular, replacing
@@ -29,10 +29,26 @@ from mpitasks.observe.progress import duration
 from mpitasks.records import as_dict, dataclass, names_of, replace
 from mpitasks.scheduler.statistics import Statistics
 
-__all__ = ["FORMAT", "Meter", "Status", "StatusWriter", "describe", "is_stale", "read"]
+__all__ = [
+    "FORMAT",
+    "Details",
+    "Meter",
+    "Status",
+    "StatusWriter",
+    "describe",
+    "is_stale",
+    "read",
+]
 
-FORMAT = 1
-"""Raised when a reader of an older mpitasks would misunderstand the file."""
+FORMAT = 2
+"""Raised when a reader of an older mpitasks would misunderstand the file. Files of
+format 1 do not say what workers hold, and are read as well."""
+
+SINCE_FORMAT_2: dict[str, list[Any]] = {"held": [], "kept": []}
+"""The fields that those lack, and what stands for them."""
+
+MOST_HELD = 256
+"""Of more workers than these, those are told that have held their task longest."""
 
 WRITE_SECONDS = 2.0
 RATE_SECONDS = 30.0
@@ -49,6 +65,7 @@ MOST = 1 << 60
 
 _TEXTS = frozenset({"state", "script", "host", "job"})
 _FLOATS = frozenset({"rate", "eta", "end", "started", "written", "period"})
+_ROWS = {"held": (int, str, str, int, (int, float)), "kept": (str, int)}
 _OPTIONAL = frozenset({"eta", "end", "code", "job"})
 
 STALE_PERIODS = 10
@@ -78,6 +95,10 @@ class Status:
         host: Where rank 0 is.
         pid: Its process.
         job: The id of the job; None outside of one.
+        held: What workers hold: for each its rank, its host, the name of its first
+            task, how many tasks, and for how many seconds it has had the first, as far
+            as was seen.
+        kept: The bytes of results that workers keep, by host: lists of both.
     """
 
     state: str
@@ -98,11 +119,29 @@ class Status:
     host: str
     pid: int
     job: str | None
+    held: list[list[Any]]
+    kept: list[list[Any]]
 
     @property
     def over(self) -> bool:
         """Whether the run has ended."""
         return self.code is not None
+
+
+Held = tuple[int, str, str, int, int]
+"""A worker's rank and host; the name of its first task, how many it has, its id."""
+
+
+class Details(NamedTuple):
+    """What workers hold and keep at a moment.
+
+    Attributes:
+        held: What those hold that have something.
+        kept: The bytes of results that workers keep, by host.
+    """
+
+    held: Sequence[Held] = ()
+    kept: Mapping[str, int] = {}
 
 
 class Meter:
@@ -116,13 +155,20 @@ class Meter:
     def __init__(self, **facts: Any) -> None:
         self._facts = facts
         self._past: deque[tuple[float, int]] = deque()
+        self._seen: dict[tuple[int, int], float] = {}
 
     def move_end(self, end: float | None) -> None:
         """The job's time is up at another time."""
         self._facts["end"] = end
 
     def take(
-        self, counts: Statistics, now: float, *, state: str, code: int | None = None
+        self,
+        counts: Statistics,
+        now: float,
+        *,
+        state: str,
+        code: int | None = None,
+        details: Details | None = None,
     ) -> Status:
         """Return the record of this moment.
 
@@ -131,7 +177,9 @@ class Meter:
             now: The time, in seconds since 1970.
             state: As in `Status`.
             code: The exit code, if the run is over.
+            details: What workers hold, and keep.
         """
+        details = details or Details()
         ended = counts.succeeded + counts.failed
         rate = self._rate(ended, now)
         left = counts.queued + counts.assigned
@@ -152,8 +200,23 @@ class Meter:
             eta=eta,
             written=now,
             code=code,
+            held=self._since(details.held, now),
+            kept=[[host, nbytes] for host, nbytes in details.kept.items() if nbytes],
             **self._facts,
         )
+
+    def _since(self, held: Sequence[Held], now: float) -> list[list[Any]]:
+        """Return what workers hold, with the seconds since it was seen first."""
+        before, self._seen = self._seen, {}
+        rows: list[list[Any]] = []
+        for rank, host, name, tasks, task in held:
+            since = before.get((rank, task), now)
+            self._seen[rank, task] = since
+            rows.append([rank, host, name, tasks, round(now - since, 1)])
+        if len(rows) > MOST_HELD:
+            rows.sort(key=lambda row: -row[-1])
+            rows = sorted(rows[:MOST_HELD])
+        return rows
 
     def _rate(self, ended: int, now: float) -> float:
         past = self._past
@@ -175,6 +238,7 @@ class StatusWriter(threading.Thread):
     Args:
         path: The file.
         counts: Returns the counts of the moment; None if there are none yet.
+        details: Returns what workers hold and keep at the moment.
         state: Returns the state of a run that is not over.
         end: When the job's time is up, in seconds since 1970, if that is known.
         job: The id of the job, if there is one.
@@ -186,6 +250,7 @@ class StatusWriter(threading.Thread):
         path: str,
         counts: Callable[[], Statistics | None],
         *,
+        details: Callable[[], Details] = Details,
         state: Callable[[], str] = lambda: "running",
         end: float | None = None,
         job: str | None = None,
@@ -194,6 +259,7 @@ class StatusWriter(threading.Thread):
         super().__init__(name="mpitasks-status", daemon=True)
         self.path = os.path.abspath(path)
         self._counts = counts
+        self._details = details
         self._state = state
         self._period = period
         self._over = threading.Event()
@@ -238,9 +304,13 @@ class StatusWriter(threading.Thread):
         counts = self._counts() or NOTHING
         if code is None:
             self._workers = counts.workers
+            details = self._details()
         else:
+            details = Details()
             counts = replace(counts, workers=self._workers)  # they have left by then
-        status = self._meter.take(counts, time.time(), state=state, code=code)
+        status = self._meter.take(
+            counts, time.time(), state=state, code=code, details=details
+        )
         try:
             write(self.path, status)
         except OSError as error:
@@ -282,10 +352,12 @@ def read(path: str) -> Status:
         raise ConfigurationError(f"no status: {error}") from error
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise ConfigurationError(f"{path} is no status file of mpitasks") from None
-    if version != FORMAT:
+    if version == 1:
+        fields = {**SINCE_FORMAT_2, **fields}
+    elif version != FORMAT:
         raise ConfigurationError(
             f"{path} is a status file of format {version!r:.20}, and this mpitasks "
-            f"reads {FORMAT}: look at it with the mpitasks that runs the job"
+            f"reads up to {FORMAT}: look at it with the mpitasks that runs the job"
         )
     if fields.keys() != set(names_of(Status)):
         raise ConfigurationError(f"{path} is damaged: fields are missing")
@@ -301,10 +373,24 @@ def _may_be(name: str, value: Any) -> bool:
         return name in _OPTIONAL
     if name in _TEXTS:
         return isinstance(value, str)
+    if name in _ROWS:
+        return isinstance(value, list) and all(
+            _is_row(row, _ROWS[name]) for row in value
+        )
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     whole = name not in _FLOATS
     return -MOST < value < MOST and not (whole and isinstance(value, float))
+
+
+def _is_row(row: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether a list has values of these kinds."""
+    return (
+        isinstance(row, list)
+        and len(row) == len(kinds)
+        and all(map(isinstance, row, kinds))
+        and all(-MOST < each < MOST for each in row if not isinstance(each, str))
+    )
 
 
 def is_stale(status: Status, now: float) -> bool:

@@ -23,7 +23,7 @@ from mpitasks.text import json_line, printable
 if TYPE_CHECKING:
     from mpitasks.observe.status import Status
 
-__all__ = ["ask", "find_status", "main", "parse", "show_record"]
+__all__ = ["ask", "find_status", "main", "parse", "show_record", "status_path"]
 
 CLOCKS_SECONDS = 3.0
 
@@ -120,6 +120,12 @@ def find_status(record: Record) -> Status | None:
     Raises:
         ConfigurationError: There is one that cannot be read.
     """
+    path = status_path(record)
+    return None if path is None else statuses.read(path)
+
+
+def status_path(record: Record) -> str | None:
+    """Return where the status file of a job is; None if there is none yet."""
     candidates = []
     if record.log is not None and not record.log.startswith("/dev/"):
         candidates += paths.beside_log(record.log, record.id, record.number)
@@ -127,7 +133,7 @@ def find_status(record: Record) -> Status | None:
         candidates += sorted(Path(record.folder).glob(f"*-{record.id}.status"))
     for path in candidates:
         if os.path.exists(path):  # noqa: PTH110  never raises
-            return statuses.read(str(path))
+            return str(path)
     return None
 
 

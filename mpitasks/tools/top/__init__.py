@@ -1,0 +1,1 @@
+"""``mpitasks top``: a live view of a run."""
