@@ -80,6 +80,7 @@ class Limited:
             nonlocal raised, end
             while not ended.wait(max(end + helped() - time.monotonic(), LEAST_SECONDS)):
                 if time.monotonic() < end + helped():
+                    nesting.tell_helping()
                     continue  # what its children took is not the task's
                 with lock:
                     if not ended.is_set():

@@ -14,6 +14,8 @@ import threading
 from time import monotonic, perf_counter  # a task may patch the module
 from typing import TYPE_CHECKING
 
+from mpitasks.runner.nesting import depth
+
 if TYPE_CHECKING:
     from mpitasks.worker.speaker import Speaker
 
@@ -125,6 +127,8 @@ class Listener(threading.Thread):
             worker.send_finished(perf_counter() - WAIT_SECONDS)
             return LOOK_SECONDS
         worker.give_back()
+        if worker.is_limited and depth():
+            worker.sign_helping()
         if worker.sending():
             return LOOK_SECONDS_SENDING
         pause = min(seconds / 2, LOOK_SECONDS_LAST)

@@ -60,9 +60,6 @@ _CALLS = (CALL_PLAIN, CALL)
 _FRAMED = (CALL, MAP, STARMAP)
 _IDLE = Phase.IDLE
 
-HELPING_SECONDS = 1.0
-"""Between two signs that a task with a time limit runs its children."""
-
 
 class Worker(Speaker):
     """A worker rank.
@@ -101,7 +98,6 @@ class Worker(Speaker):
         self._listener = Listener(self) if listens else None
         self._isolation: Isolation | None = None  # made for the first isolated task
         self._thread = 0
-        self._helped = 0.0
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
@@ -337,18 +333,10 @@ class Worker(Speaker):
             logs.flush()
 
     def tell_helping(self) -> None:
-        """The running task runs its children: have the master's clock start anew.
-
-        Only where it looks at one, and now and then.
-        """
-        spec = self.state.spec
-        if spec is None or spec.timeout is None:
-            return
-        now = perf_counter()
-        if now - self._helped > HELPING_SECONDS:
-            self._helped = now
+        """The running task runs its children: have the master's clock start anew."""
+        if self.is_limited:
             with self.lock:
-                self.replies.sign()
+                self.sign_helping()
 
     def place(self) -> Place | None:
         """Return where in the program the task stands that is running here."""

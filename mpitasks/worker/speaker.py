@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Speaker"]
 
+HELPING_SECONDS = 1.0
+"""Between two signs that a task with a time limit runs its children."""
+
 SIGN_SECONDS = 3.0
 """Between two heartbeats that the master did not ask for."""
 
@@ -76,6 +79,7 @@ class Speaker:
         self.foresee: Callable[[float, float], object] = lambda seconds, margin: None
         self.cut_inside: Callable[[], int | None] = lambda: None
         self._signed = 0.0
+        self._helped = 0.0
         self._peer_failures: deque[PeerFailure] = deque()
         self._since = 0.0  # when the chunk began, or was last reported
 
@@ -127,6 +131,22 @@ class Speaker:
         self.replies.add_part(task_id, function_id, count, form, seconds)
         if self.state.drew:  # and stays so: it may be the item that runs
             self.replies.note_drawn(task_id)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the task that runs has a time limit, which the master knows."""
+        spec = self.state.spec
+        return spec is not None and spec.timeout is not None
+
+    def sign_helping(self) -> None:
+        """Have the master's clock start anew: the running task runs its children.
+
+        Only now and then.
+        """
+        now = perf_counter()
+        if now - self._helped > HELPING_SECONDS:
+            self._helped = now
+            self.replies.sign()
 
     def give_back(self) -> None:
         """Send the results, and give what is not begun back to the master.
