@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire.messages import Request, Result, pack, unpack
+from mpitasks.wire.messages import Cancel, Request, Result, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,8 @@ class MasterEnd(_End):
 
     Attributes:
         take_turn: Has the worker take one message and do what it says.
+        hear: Has the worker take in what it was sent, and run nothing.
+        was_heard: Whether it did, and has not taken its turn since.
     """
 
     rank = 0
@@ -92,17 +94,25 @@ class MasterEnd(_End):
     def __init__(self, own: deque[Any], other: deque[Any]) -> None:
         super().__init__(own, other)
         self.take_turn: Callable[[], None] = lambda: None
+        self.hear: Callable[[], object] = lambda: None
+        self.was_heard = False
+
+    def send(self, rank: int, message: Message) -> None:
+        super().send(rank, message)
+        if type(message) is Cancel:
+            self.hear()  # before it begins what it was sent earlier
 
     @property
     def is_awaited(self) -> bool:
         """Whether there is something for the worker to do."""
-        return bool(self._other)
+        return self.was_heard or bool(self._other)
 
     def wait(self, limit: float) -> None:
         """Have the worker take its turn; sleep if there is nothing for it to do."""
         if self._own:
             return
-        if self._other:
+        if self._other or self.was_heard:
+            self.was_heard = False
             self.take_turn()
         else:
             time.sleep(limit)
