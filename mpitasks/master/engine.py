@@ -190,16 +190,17 @@ class Engine:
             self.ids = itertools.count(self._apart, 2)
         return self.ids
 
-    def open(self, origin: Origin, logs: LogSetup | None, *, alone: bool) -> None:
+    def forget_all_but(self, origins: Sequence[Origin]) -> None:
+        """No Executors but those may have calls."""
+        self._origins = [*origins]
+
+    def open(self, origin: Origin, logs: LogSetup | None) -> None:
         """An Executor begins, whose calls come from there.
 
         Args:
             origin: How they are numbered.
             logs: As in `Opening`.
-            alone: Whether no other one may have calls.
         """
-        if alone:
-            self._origins.clear()
         self._origins.append(origin)
         self._logs = logs
         self._untold.update(self.ranks)
