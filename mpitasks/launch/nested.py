@@ -79,8 +79,7 @@ class _Level:
         if threading.get_ident() != self._thread:
             raise ConfigurationError(IN_THREAD)
         try:
-            with nesting.entered(self._worker, self._current_task):
-                self._worker.step()
+            nesting.run_child(self._worker, self._current_task, self._worker.step)
         except BaseException as error:
             # Not the user's, or raised by a signal anywhere: who knows what was done?
             self.session.event_loop.abandon(_broken(error))

@@ -263,6 +263,20 @@ class Engine:
             moved = True
         return moved
 
+    def take_result(self) -> bool:
+        """Take in the next message, which is a `Result`; return whether all is well.
+
+        As `poll_once`, and leaves all else for that.
+        """
+        try:
+            arrived = self.transport.poll()
+            assert arrived is not None
+            assert type(arrived[1]) is Result
+            self._handle(arrived[1])
+        except BaseException as error:
+            self.fail(error)
+        return self.error is None
+
     def submit(self, task: Task) -> None:
         """Handle a call that a worker wants, with none submitted before it."""
         try:

@@ -1,9 +1,10 @@
 """Transport between a master and a worker that take turns in one thread.
 
-A call that goes alone, and its result, are handed over as they are: they hold frames,
-which nobody changes, and values that cannot change. Other messages go through the same
-frames as over MPI. Buffers are copied, since they are the memory of somebody's arrays.
-The master's end has the worker take its turn when the master waits.
+A call that goes alone, its result, and what opens an Executor are handed over as they
+are: they hold frames, which nobody changes, and values that cannot change. Other
+messages go through the same frames as over MPI. Buffers are copied, since they are the
+memory of somebody's arrays. The master's end has the worker take its turn when the
+master waits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire.messages import Cancel, Request, Result, pack, unpack
+from mpitasks.wire.messages import (
+    Cancel,
+    Opening,
+    Request,
+    Result,
+    pack,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
     from mpitasks.wire.messages import Message
 
 __all__ = ["MasterEnd", "WorkerEnd", "inline_pair"]
+
+_AS_THEY_ARE = frozenset((Request, Result, Opening))
 
 
 class _End:
@@ -36,7 +46,7 @@ class _End:
         self._other = other
 
     def send(self, rank: int, message: Message) -> None:
-        if type(message) is Request or type(message) is Result:
+        if type(message) in _AS_THEY_ARE:
             self._other.append((message, None))
         else:
             frame, buffers = pack(message)
@@ -106,6 +116,11 @@ class MasterEnd(_End):
     def is_awaited(self) -> bool:
         """Whether there is something for the worker to do."""
         return self.was_heard or bool(self._other)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the next message is the result of a call that went alone."""
+        return bool(self._own) and type(self._own[0][0]) is Result
 
     def wait(self, limit: float) -> None:
         """Have the worker take its turn; sleep if there is nothing for it to do."""
