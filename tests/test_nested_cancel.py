@@ -128,3 +128,44 @@ def test_finalizer_may_cancel_anywhere() -> None:
             print(executor.submit(parent).result())
     """
     assert run(script) == "ok"
+
+
+def test_child_that_waits_for_a_call_of_its_parent_is_refused() -> None:
+    script = """
+        def child():
+            try:
+                return builtins.OTHER.result()
+            except mt.ConfigurationError as error:
+                return str(error)
+
+        def parent():
+            with mt.Executor() as executor:
+                first = executor.submit(child)
+                builtins.OTHER = executor.submit(note, 1)
+                return first.result(), builtins.OTHER.result()
+
+        with mt.Executor() as executor:
+            said, value = executor.submit(parent).result()
+        assert "waits for a task of its parent" in said, said
+        print(value)
+    """
+    assert run(script) == "1"
+
+
+def test_origins_are_forgotten_while_another_executor_is_open() -> None:
+    script = """
+        from mpitasks.launch import nested
+
+        def parent():
+            with mt.Executor() as outer:
+                for k in range(50):
+                    with mt.Executor() as executor:
+                        executor.submit(note, k).result()
+                outer.submit(note, 50).result()
+                level = nested._levels[0]
+                return len(level.session.event_loop.engine._origins)
+
+        with mt.Executor() as executor:
+            print(executor.submit(parent).result())
+    """
+    assert run(script) == "2"

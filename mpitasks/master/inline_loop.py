@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.errors import ConfigurationError
 from mpitasks.master.event_loop import EventLoop
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from mpitasks.wire.inline_transport import MasterEnd
 
 __all__ = ["InlineEventLoop"]
+
+OF_PARENT = (
+    "a task waits for a task of its parent, which runs on the same stack and would "
+    "wait for it: pass futures as arguments, or let a child open its own Executor"
+)
 
 FEW = 4
 """So many calls in the inbox are no batch: to make one takes longer than they do."""
@@ -57,8 +63,15 @@ class InlineEventLoop(EventLoop):
         block: Callable[[float], object],
         timeout: float | None = None,
     ) -> bool:
-        """As `EventLoop.drive`."""
+        """As `EventLoop.drive`.
+
+        Raises:
+            ConfigurationError: The caller is a child, and what it waits for is its
+                parent's.
+        """
         inbox = self._inbox
+        if self._driving == threading.get_ident() and not (self._is_mine() or done()):
+            raise ConfigurationError(OF_PARENT)
         if timeout is None and inbox and len(inbox) <= FEW and self._may_drive():
             self._run_some(done)
             if self._callbacks:
