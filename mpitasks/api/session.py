@@ -270,7 +270,7 @@ class Session:
             logging = logging or any(each.logging for each in others)
             logs = self._log().setup() if logging else None
             handle.origin, handle.ids = self.event_loop.open(
-                *self._seed(handle, seed), logs, alone=not others
+                *self._seed(handle, seed), logs, others=[h.origin for h in others]
             )
         except BaseException:
             handle.closed = True

@@ -25,6 +25,7 @@ from mpitasks.worker.loop import Worker
 
 if TYPE_CHECKING:
     from mpitasks.runner.nesting import Home
+    from mpitasks.scheduler.events import Task
 
 __all__ = ["close_levels", "session_of_task"]
 
@@ -52,6 +53,7 @@ class _Level:
             worker_end, home.where, rank=home.rank, host=home.host, own=False
         )
         self._worker.attend_here(home.thread)
+        master_end.hear = self._hear
         self._current_task = functools.partial(
             self._worker.current_task, home.rank, home.host
         )
@@ -62,6 +64,7 @@ class _Level:
             threads=False,
         )
         event_loop.thread = home.thread
+        event_loop.engine.scheduler.may_revoke = self._may_revoke
         event_loop.functions.looks_around = False  # they are in the same process
         event_loop.engine.kept.bound({worker_end.rank: (home.host, None)})
         self.session = NestedSession(event_loop, hosts={worker_end.rank: home.host})
@@ -76,19 +79,26 @@ class _Level:
         if threading.get_ident() != self._thread:
             raise ConfigurationError(IN_THREAD)
         try:
-            with nesting.entered(self._worker, self._current_task):
-                self._worker.step()
+            nesting.run_child(self._worker, self._current_task, self._worker.step)
         except BaseException as error:
             # Not the user's, or raised by a signal anywhere: who knows what was done?
             self.session.event_loop.abandon(_broken(error))
             raise
         nesting.tell_helping()
 
+    def _hear(self) -> set[int]:
+        self._end.was_heard = True
+        return self._worker.hear()
+
+    def _may_revoke(self, task: Task) -> bool:
+        """Whether a child that was handed to the worker was not begun."""
+        return task.id in self._hear()
+
     def close(self, error: BaseException | None) -> None:
         """The task has ended: do what it has not waited for; nothing after an error."""
         event_loop = self.session.event_loop
         if error is not None:
-            event_loop.cancel_queue()
+            event_loop.cancel_queue(isolated=True)
         try:
             event_loop.finish()
             event_loop.nudge()

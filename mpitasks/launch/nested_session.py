@@ -65,11 +65,11 @@ class NestedSession(Session):
         handle.label_path = nesting.label()
         handle.journal = None  # the one of the command line is the script's
         handle.set_up = event_loop.functions.open(initializer, initargs)
-        others = any(each.open for each in self._opened)
+        others = [each for each in self._opened if each.open]
         handle.origin, handle.ids = event_loop.open(
-            *self._place(seed), None, alone=not others
+            *self._place(seed), None, others=[each.origin for each in others]
         )
-        self._opened = [*(each for each in self._opened if each.open), handle]
+        self._opened = [*others, handle]
         return handle
 
     def limit_workers(self) -> None:

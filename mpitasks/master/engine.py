@@ -190,16 +190,17 @@ class Engine:
             self.ids = itertools.count(self._apart, 2)
         return self.ids
 
-    def open(self, origin: Origin, logs: LogSetup | None, *, alone: bool) -> None:
+    def forget_all_but(self, origins: Sequence[Origin]) -> None:
+        """No Executors but those may have calls."""
+        self._origins = [*origins]
+
+    def open(self, origin: Origin, logs: LogSetup | None) -> None:
         """An Executor begins, whose calls come from there.
 
         Args:
             origin: How they are numbered.
             logs: As in `Opening`.
-            alone: Whether no other one may have calls.
         """
-        if alone:
-            self._origins.clear()
         self._origins.append(origin)
         self._logs = logs
         self._untold.update(self.ranks)
@@ -261,6 +262,20 @@ class Engine:
             self.fail(error)
             moved = True
         return moved
+
+    def take_result(self) -> bool:
+        """Take in the next message, which is a `Result`; return whether all is well.
+
+        As `poll_once`, and leaves all else for that.
+        """
+        try:
+            arrived = self.transport.poll()
+            assert arrived is not None
+            assert type(arrived[1]) is Result
+            self._handle(arrived[1])
+        except BaseException as error:
+            self.fail(error)
+        return self.error is None
 
     def submit(self, task: Task) -> None:
         """Handle a call that a worker wants, with none submitted before it."""

@@ -248,7 +248,7 @@ class EventLoop:
         path: tuple[int, ...],
         logs: LogSetup | None = None,
         *,
-        alone: bool = True,
+        others: Sequence[Origin | None] = (),
     ) -> tuple[Origin, Iterator[int]]:
         """Begin an Executor; return its origin, and where its calls get ids from.
 
@@ -256,12 +256,16 @@ class EventLoop:
             entropy: Its seed.
             path: Its number, behind the place of the task that opens it, if one does.
             logs: As in `mpitasks.wire.messages.Opening`.
-            alone: Whether no other Executor is open.
+            others: The origins of the other Executors that are open; None for one that
+                is about to get its own.
         """
         with self._locked():
-            ids = self.engine.number(alone=alone)
+            ids = self.engine.number(alone=not others)
             origin = Origin(next(ids) + 2, path, entropy)
-            self.engine.open(origin, logs, alone=alone and not self.outstanding)
+            known = [each for each in others if each is not None]
+            if len(known) == len(others) and not self.outstanding:
+                self.engine.forget_all_but(known)
+            self.engine.open(origin, logs)
         return origin, ids
 
     def shut(self, refuse: Callable[[], NoReturn]) -> None:

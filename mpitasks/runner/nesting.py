@@ -1,7 +1,7 @@
 """Tasks inside tasks, as what runs tasks in this process sees them.
 
 A task that opens an Executor becomes the master of its own calls. Whoever waits for one
-of these runs it on its own stack: `entered` puts the runner of the child in the place
+of these runs it on its own stack: `run_child` puts the runner of the child in the place
 of that of its parent, and brings the parent's back afterwards. What the two share is
 here: the depth, what each has open, and the time that a parent spent on its children.
 
@@ -11,13 +11,12 @@ runs the tasks of a process, and only that one changes what is here.
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from signal import ITIMER_REAL, getitimer, setitimer  # a task may patch the module
 from time import perf_counter  # a task may patch the module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpitasks import randomness
 from mpitasks.runner import context
@@ -62,7 +61,6 @@ __all__ = [
     "chain",
     "close_opened",
     "depth",
-    "entered",
     "here",
     "label",
     "main_module",
@@ -70,6 +68,7 @@ __all__ = [
     "open_with",
     "opened",
     "place",
+    "run_child",
     "runs_here",
     "settle_in",
     "spent",
@@ -123,12 +122,14 @@ spent: dict[int, float] = {}
 _opened_at: list[int] = []  # the depth of each
 _frames: list[_Frame] = []
 _home: Home | None = None
+_on_timer = False  # whether a timer limits tasks, which only the main thread can have
 
 
 def settle_in(home: Home) -> None:
     """Say where, and by what, tasks are run in this process."""
-    global _home
+    global _home, _on_timer
     _home = home
+    _on_timer = home.thread == threading.main_thread().ident
     side, find = rebuild.side_provider(), context.provider()
     draw = randomness.provider()
 
@@ -245,40 +246,39 @@ def close_opened(error: BaseException | None = None) -> None:
         opened.pop()(error)
 
 
-@contextlib.contextmanager
-def entered(
-    runner: Runner, current_task: Callable[[], CurrentTask | None]
-) -> Iterator[None]:
-    """Have a child's runner be the one of this process for a while.
+def run_child(
+    runner: Runner,
+    current_task: Callable[[], CurrentTask | None],
+    step: Callable[[], object],
+) -> None:
+    """Have a child's runner be the one of this process while `step` runs.
 
     The limit on the parent's time stands still meanwhile, and so does the clock by
     which it is measured. Random numbers of the parent go on where they were.
     """
     assert _home is not None
     level = len(_frames)
-    timer = 0.0, 0.0
-    on_timer = threading.current_thread() is threading.main_thread()
-    if on_timer:
-        timer = signal.getitimer(signal.ITIMER_REAL)
-        if timer[0]:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
+    timer = None
+    if _on_timer and (timer := getitimer(ITIMER_REAL))[0]:
+        setitimer(ITIMER_REAL, 0.0)
     started = perf_counter()
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + FRAMES_A_LEVEL)
     generator = randomness.set_aside("task")
-    before: Any = sys.modules["__main__"]
+    modules = sys.modules
+    before = modules["__main__"]
     _frames.append(_Frame(runner, current_task, started))
     if not _home.divides:
-        sys.modules["__main__"] = runner.functions.main
+        modules["__main__"] = runner.functions.main
     try:
-        yield
+        step()
     finally:
         _frames.pop()
-        sys.modules["__main__"] = before
+        modules["__main__"] = before
         randomness.put_back("task", generator)
         if sys.getrecursionlimit() == limit + FRAMES_A_LEVEL:
             sys.setrecursionlimit(limit)
         spent[level] = spent.get(level, 0.0) + perf_counter() - started
         spent.pop(level + 1, None)
-        if timer[0]:
-            signal.setitimer(signal.ITIMER_REAL, *timer)
+        if timer is not None and timer[0]:
+            setitimer(ITIMER_REAL, *timer)

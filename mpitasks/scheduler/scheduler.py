@@ -134,6 +134,8 @@ class Scheduler:
 
     Attributes:
         deadline: When it wants to be told that `TimePassed`; inf for never.
+        may_revoke: Tells whether a task that a worker holds can be taken from it: one
+            in a process of its own, which can be ended.
     """
 
     def __init__(self, ids: Iterator[TaskId] | None = None) -> None:
@@ -149,6 +151,7 @@ class Scheduler:
         self._is_full = False  # whether workers keep as many results as they may
         self._dated = False  # whether there ever was a task with a time of any kind
         self.deadline = math.inf
+        self.may_revoke: Callable[[Task], bool] = isolated
         self._succeeded = 0
         self._failed = 0
         self._cancelled = 0
@@ -482,8 +485,8 @@ class Scheduler:
             actions.append(Cancelled(cancelled))
 
     def _revoke(self, tasks: Sequence[Task], actions: list[Action]) -> list[Task]:
-        """Cancel those that run in a process that can be ended; return them."""
-        ids = [t.id for t in tasks if t.state is _ASSIGNED and isolated(t)]
+        """Cancel those that can be taken from their worker; return them."""
+        ids = [t.id for t in tasks if t.state is _ASSIGNED and self.may_revoke(t)]
         revoked = []
         for worker, held in self._assignments.holding(ids):
             revoked += self._assignments.take(worker, held, TaskInput.REVOKE, self._now)

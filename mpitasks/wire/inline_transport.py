@@ -1,9 +1,10 @@
 """Transport between a master and a worker that take turns in one thread.
 
-A call that goes alone, and its result, are handed over as they are: they hold frames,
-which nobody changes, and values that cannot change. Other messages go through the same
-frames as over MPI. Buffers are copied, since they are the memory of somebody's arrays.
-The master's end has the worker take its turn when the master waits.
+A call that goes alone, its result, and what opens an Executor are handed over as they
+are: they hold frames, which nobody changes, and values that cannot change. Other
+messages go through the same frames as over MPI. Buffers are copied, since they are the
+memory of somebody's arrays. The master's end has the worker take its turn when the
+master waits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire.messages import Request, Result, pack, unpack
+from mpitasks.wire.messages import (
+    Cancel,
+    Opening,
+    Request,
+    Result,
+    pack,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
     from mpitasks.wire.messages import Message
 
 __all__ = ["MasterEnd", "WorkerEnd", "inline_pair"]
+
+_AS_THEY_ARE = frozenset((Request, Result, Opening))
 
 
 class _End:
@@ -36,7 +46,7 @@ class _End:
         self._other = other
 
     def send(self, rank: int, message: Message) -> None:
-        if type(message) is Request or type(message) is Result:
+        if type(message) in _AS_THEY_ARE:
             self._other.append((message, None))
         else:
             frame, buffers = pack(message)
@@ -85,6 +95,8 @@ class MasterEnd(_End):
 
     Attributes:
         take_turn: Has the worker take one message and do what it says.
+        hear: Has the worker take in what it was sent, and run nothing.
+        was_heard: Whether it did, and has not taken its turn since.
     """
 
     rank = 0
@@ -92,17 +104,30 @@ class MasterEnd(_End):
     def __init__(self, own: deque[Any], other: deque[Any]) -> None:
         super().__init__(own, other)
         self.take_turn: Callable[[], None] = lambda: None
+        self.hear: Callable[[], object] = lambda: None
+        self.was_heard = False
+
+    def send(self, rank: int, message: Message) -> None:
+        super().send(rank, message)
+        if type(message) is Cancel:
+            self.hear()  # before it begins what it was sent earlier
 
     @property
     def is_awaited(self) -> bool:
         """Whether there is something for the worker to do."""
-        return bool(self._other)
+        return self.was_heard or bool(self._other)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the next message is the result of a call that went alone."""
+        return bool(self._own) and type(self._own[0][0]) is Result
 
     def wait(self, limit: float) -> None:
         """Have the worker take its turn; sleep if there is nothing for it to do."""
         if self._own:
             return
-        if self._other:
+        if self._other or self.was_heard:
+            self.was_heard = False
             self.take_turn()
         else:
             time.sleep(limit)

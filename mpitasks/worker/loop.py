@@ -146,6 +146,22 @@ class Worker(Speaker):
                 pass
             self.say_what_waits()
 
+    def hear(self) -> set[int]:
+        """Take in what the master has sent, and run none of it yet.
+
+        Returns:
+            The calls and chunks that are not begun. None of them if the worker is
+            between two tasks, as when a finalizer asks.
+        """
+        if not self.lock.acquire(blocking=False):
+            return set()
+        try:
+            while self.take_in():
+                pass
+            return self.state.unbegun()
+        finally:
+            self.lock.release()
+
     def close_isolation(self) -> None:
         """End the child processes of this worker."""
         if self._isolation is not None:

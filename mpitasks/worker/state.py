@@ -244,10 +244,21 @@ class WorkerState:
         held = {call[0] for call in self._calls[max(self._at - 1, 0) :]}
         if self._inside:
             held.update(call[0] for call in self.inside())
+        held |= self.unbegun()
+        self.revoked.update(held.intersection(ids))
+        if self.revoked:  # and let them be looked at
+            self._specs = self._specs or {}
+            for message in self._kept:
+                if type(message) is Batch:
+                    message.task_spec = message.task_spec or {}
+
+    def unbegun(self) -> set[int]:
+        """Return the calls and chunks that the worker holds and has not begun."""
+        ids = {call[0] for call in self._calls[self._at :]}
         for message in self._kept:
             if type(message) is Batch:
-                held.update(call[0] for call in message.calls)
-        self.revoked.update(held.intersection(ids))
+                ids.update(call[0] for call in message.calls)
+        return ids
 
     # Calls.
 

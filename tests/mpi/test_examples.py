@@ -132,6 +132,16 @@ def test_monte_carlo_differs_by_seed(launch: Launch) -> None:
     assert one.splitlines()[1] != other.splitlines()[1]
 
 
+def test_recursion_gives_what_plain_calls_give(mpi: Mpi, launch: Launch) -> None:
+    words = ["--fib", "14", "--sort", "30000"]
+    outcome = run_example(launch, mpi.runner(2, EXAMPLES / "recursion.py", *words))
+    assert re.fullmatch(
+        r"fib\(14\) = 377, \d+\.\d\d s\n"
+        r"30000 values, sorted: True, \d+\.\d\d s\n",
+        outcome.out,
+    ), outcome
+
+
 def test_word_count_counts_what_is_there(mpi: Mpi, launch: Launch) -> None:
     texts = {
         "a.txt": "Der Fluß fließt. der FLUSS?",

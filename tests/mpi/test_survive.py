@@ -296,3 +296,37 @@ def test_a_script_without_the_runner(openmpi: Mpi, launch: Launch, how: str) -> 
     assert outcome.out == "True 2\n5050\n", str(outcome)
     # Open MPI's mpiexec returns the code of a rank that ended by itself, or ours.
     assert outcome.code in ((5,) if how == "SIGKILL" else (3, 5)), str(outcome)
+
+
+NESTED = """
+import tempfile
+folder = tempfile.mkdtemp()
+futures = [ex.submit(parent, folder, n) for n in range(20)]
+print(sum(future.result() for future in futures), ex.num_workers)
+"""
+
+FAMILY = """
+def parent(folder, n):
+    with mt.Executor() as own:
+        return own.submit(child, folder, n).result() + own.submit(square, 0).result()
+
+def child(folder, n):
+    if n == 7:
+        try:
+            os.mkdir(os.path.join(folder, "died"))
+        except FileExistsError:
+            return n
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+"""
+
+
+def test_a_child_dies_with_its_parent_which_runs_again(
+    openmpi: Mpi, launch: Launch
+) -> None:
+    text = script(NESTED).replace("if __name__", FAMILY + "\nif __name__", 1)
+    launch.script(text)
+    words = ["-m", "mpitasks", "-n", "4", "--survive", "script.py"]
+    outcome = launch([openmpi.python, *words])
+    assert outcome.out == f"{sum(range(20))} 2\n", str(outcome)
+    assert outcome.code == 0, str(outcome)
