@@ -485,12 +485,12 @@ def end() -> None:
 
 
 def refuse_in_task() -> None:
-    """Let no run begin on a worker, which serves one.
+    """Let no run begin in a task, which is part of one.
 
     Raises:
-        ConfigurationError: This process is a worker.
+        ConfigurationError: The caller is a task.
     """
-    if _worker_rank is not None:
+    if is_task():
         raise ConfigurationError(IN_TASK)
 
 

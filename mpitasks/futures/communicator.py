@@ -68,6 +68,7 @@ class MPICommExecutor:
         """
         if self._executor is not None:
             raise RuntimeError("an MPICommExecutor is entered one time after another")
+        sessions.refuse_in_task()
         # Before the ranks meet: the others would wait for one that raises here.
         executor = MPIPoolExecutor(**self._keywords)
         if not sessions.installed():

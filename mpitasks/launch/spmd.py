@@ -40,8 +40,10 @@ def run(main: Callable[[Executor], T]) -> T | None:
         ExecutorClosedError: The script has ended: not in a function that atexit calls.
         LaunchError: Ranks are missing, or do not fit together.
         ConfigurationError: The launcher does not fit the MPI library. Only the first
-            of the copies that it started raises this; the others end with code 78.
+            of the copies that it started raises this; the others end with code 78. Or
+            the caller is a task.
     """
+    sessions.refuse_in_task()
     if sessions.installed() and not forks.forked():
         return _call(main)
     role = meet()
