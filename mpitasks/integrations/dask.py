@@ -74,7 +74,8 @@ def get(
         dsk: The graph: a mapping, or what has ``__dask_graph__``.
         keys: A key, or nested lists of keys.
         cache: Results that are known already, by key.
-        num_workers: As `max_workers` of an Executor; None for all workers.
+        num_workers: As `max_workers` of an Executor; None for what dask's configuration
+            says (``num_workers``), else all workers.
         executor: What runs the tasks, with its options (`Executor.with_options`); None
             for an Executor of this call's own.
         callbacks: Callbacks of dask for this call; None for those that are active.
@@ -159,7 +160,7 @@ def _executor(given: Executor | None, workers: int | None) -> Iterator[Executor]
     if given is not None:
         yield given
         return
-    own = Executor(workers)
+    own = Executor(config.get("num_workers", None) if workers is None else workers)
     try:
         yield own
     except BaseException:
@@ -372,6 +373,7 @@ class _Run:
             state["finished"].add(key)
             for callback in self._posttask:
                 callback(key, value, self._graph.nodes, state, None)
+            state["cache"].pop(key, None)
 
 
 def _run(node: Any, inputs: dict[Hashable, Any]) -> Any:

@@ -114,6 +114,11 @@ if __name__ == "__main__":
     check("cache", get(old, "d", cache={"b": 100}), 203)
     check("cache of what looks like a task", get(old, "b", {"b": (inc, 1)}), (inc, 1))
     check("workers", get(old, "d", num_workers=1), 7)
+    with dask.config.set(num_workers=1):
+        pids = [dask.delayed(where)(n, pure=False) for n in range(20)]
+        check(
+            "configured", len({*get(dask.delayed(pids).dask, [p.key for p in pids])}), 1
+        )
     check("no key", caught(KeyError, old, "z"), ("KeyError", ("z",)))
     check("no key", caught(KeyError, old, ["a", "z"]), ("KeyError", ("z",)))
     circle = {"a": (inc, "b"), "b": (inc, "a")}
