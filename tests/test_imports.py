@@ -257,6 +257,7 @@ USERS = {
         "mpitasks.tools.doctor.measure": False,  # for types only
     },
     "matplotlib": {"mpitasks.tools.bench.plot": True},
+    "dask": {"mpitasks.integrations.dask": False},
     "joblib": {"mpitasks.integrations.joblib": False},
     "tqdm": {"mpitasks.observe.display": True},
 }

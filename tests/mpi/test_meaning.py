@@ -18,6 +18,7 @@ PROGRAMS = Path(__file__).parents[1] / "programs"
 THREE_RANKS = {
     "across_executors",
     "arguments_reused",
+    "dask_graphs",
     "forks",
     "futures_as_arguments",
     "futures_in_maps",
@@ -50,6 +51,7 @@ BOTH = [
     "aliasing_and_layout",
     "arguments_pandas",
     "arguments_reused",
+    "dask_graphs",
     "forks",
     "futures_as_arguments",
     "futures_in_maps",
@@ -81,6 +83,7 @@ OTHERWISE = [
     "classes_changed",
     "closures_in_loops",
     "containers_in_place",
+    "dask_graphs",
     "enums_of_every_make",
     "futures_as_arguments",
     "futures_in_maps",
