@@ -5,6 +5,7 @@ What comes back is tried by `tests/programs/dask_graphs.py`.
 
 from __future__ import annotations
 
+import copyreg
 import operator
 import subprocess
 import sys
@@ -23,6 +24,12 @@ from mpitasks.api.executor import Executor
 from mpitasks.errors import ConfigurationError
 from mpitasks.integrations import dask as integration
 from mpitasks.integrations.dask import SHARED_BYTES, get
+
+# dask has tblib, where it is installed, pickle all exceptions of the process in its own
+# way. Other tests of this process are about ours.
+for _kind in [each for each in copyreg.dispatch_table if isinstance(each, type)]:
+    if issubclass(_kind, BaseException):
+        del copyreg.dispatch_table[_kind]
 
 LARGE = np.zeros(SHARED_BYTES // 8)
 
