@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import json
 import pickle
@@ -16,7 +17,7 @@ import pytest
 from mpitasks.errors import RemoteError, Stopped
 from mpitasks.wire import codec
 from mpitasks.wire.diagnose import describe
-from mpitasks.wire.exceptions import carried
+from mpitasks.wire.exceptions import TBLIB, carried
 from mpitasks.wire.interrupts import interrupts
 
 
@@ -324,3 +325,16 @@ class Wordless(Exception):
 
 def test_an_error_that_panics_when_it_is_described() -> None:
     assert describe(Wordless()) == "Wordless"
+
+
+def test_what_tblib_registers_for_all_classes_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pickle_exception(error: BaseException) -> Any:
+        return type(error), ()  # which knows none of them
+
+    monkeypatch.setattr(pickle_exception, "__module__", TBLIB)
+    for kind in (Busy, StopIteration):
+        monkeypatch.setitem(copyreg.dispatch_table, kind, pickle_exception)
+    assert _again(Busy("node1", since=3)).what == "node1"
+    assert _again(StopIteration(7)).value == 7

@@ -27,6 +27,10 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not built into the interpreter
 _DEPTH = 8
 """So far the exceptions are followed that an exception refers to."""
 
+TBLIB = "tblib.pickling_support"
+"""A module that registers one function for all exceptions there are when it is
+installed, as dask does: it knows none of them, and cannot pickle all."""
+
 _PICKLING = frozenset(
     {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__"}
 )
@@ -237,7 +241,9 @@ def _says_how(kind: type) -> bool:
     """Whether a class of exceptions, or whoever knows it, says how to pickle it."""
     import copyreg
 
-    return kind in copyreg.dispatch_table or any(
+    reducer = copyreg.dispatch_table.get(kind)
+    of_all = getattr(reducer, "__module__", None) == TBLIB
+    return (reducer is not None and not of_all) or any(
         not _PICKLING.isdisjoint(vars(base))
         for base in kind.__mro__
         if base.__flags__ & _HEAP_TYPE
