@@ -5,7 +5,7 @@
 #                 MPI (3 minutes at most on 2 cores)
 #   make test     run the whole suite, under MPICH and Open MPI, three tests at a time
 #                 (half an hour on 2 cores)
-#   make lint     formatting, lint, types
+#   make lint     formatting, lint, types, spelling
 #   make bench    measure, and compare with raw MPI and its peers (15 minutes)
 #   make docs     build the documentation site in .venv/site, and check the links; the
 #                 code on its pages is run by make test
@@ -31,6 +31,8 @@ TEST_ENV = MPITASKS_TEST_MPICH="$(abspath $(BIN)/python)" \
 
 # What make check runs: nothing that starts mpiexec, but for one example under each MPI.
 FAST := -m "not slow and not large" --ignore tests/mpi --ignore tests/slurm
+# Tests misspell on purpose.
+SPELLED := *.md docs mpitasks examples slurm benchmarks Makefile
 FIBONACCI := tests/mpi/test_examples.py::test_fibonacci_prints_its_three_lines_for_each_size
 SMOKE := "$(FIBONACCI)[mpich-2]" "$(FIBONACCI)[openmpi-2]"
 
@@ -51,12 +53,14 @@ lint: $(VENV)/.has-mpich-lint
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict mpitasks
+	$(BIN)/codespell $(SPELLED)
 
 bench: $(VENV)/.has-mpich-bench
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 docs: $(VENV)/.has-mpich-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir $(abspath $(VENV))/site
+	# No --quiet: it hides the warnings from strict mode, which then lets them pass.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --site-dir $(abspath $(VENV))/site
 	@echo 'to look at it: $(BIN)/python -m http.server -d $(VENV)/site'
 
 scripts: $(VENV)/.has-mpich

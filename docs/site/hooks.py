@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 import mpitasks
@@ -48,13 +49,52 @@ PICTURES = ["benchmarks/results/summary.png"]
 """Those of the repository that pages show and that are not in docs/."""
 
 
+MODULES = ["mpitasks.slurm", "mpitasks.futures"]
+"""Public modules, each with a section of its own."""
+
+NOT_ENTRIES = {"__version__", "slurm"}
+"""A string, and a module that has its section."""
+
+AWAITED = {"actors.md", "groups.md", "resources.md"}
+"""Pages with a place in the navigation that need not be there yet."""
+
+
+def on_config(config: Any) -> Any:
+    """Take the awaited pages that are absent out of the navigation."""
+    absent = {name for name in AWAITED if not Path(config["docs_dir"], name).exists()}
+
+    def kept(items: list[Any]) -> list[Any]:
+        left = []
+        for item in items:
+            ((title, value),) = item.items()
+            if isinstance(value, list):
+                left.append({title: kept(value)})
+            elif value not in absent:
+                left.append(item)
+        return left
+
+    config["nav"] = kept(config["nav"])
+    return config
+
+
+def on_post_build(config: Any) -> None:
+    """Fail if a public name has no entry in the API reference as it was rendered."""
+    html = Path(config["site_dir"], "api", "index.html").read_text()
+    entries = set(re.findall(r'id="([\w.]+)"', html))
+    wanted = {full_name(name) for name in set(mpitasks.__all__) - NOT_ENTRIES}
+    missing = (wanted | set(MODULES)) - entries
+    if missing:
+        raise PluginError(f"not in the API reference: {', '.join(sorted(missing))}")
+
+
+def full_name(name: str) -> str:
+    """Return a public name with the module that it comes from."""
+    return f"{getattr(mpitasks, name).__module__}.{name}"
+
+
 def reference() -> str:
     """Return the page of the API reference."""
-    public = [
-        name
-        for name in mpitasks.__all__
-        if name not in ("__version__", "slurm") and hasattr(mpitasks, name)
-    ]
+    public = [name for name in mpitasks.__all__ if name not in NOT_ENTRIES]
     errors = [
         name
         for name in public
@@ -64,18 +104,23 @@ def reference() -> str:
     placed = {name for names in INTERFACE.values() for name in names}
     rest = [name for name in public if name not in placed and name not in errors]
     sections = {**INTERFACE, "More": rest, "Errors": sorted(errors)}
-    lines = ["# API reference", "", "Everything is imported from `mpitasks`.", ""]
+    lines = [
+        "# API reference",
+        "",
+        "Names are imported from `mpitasks`, except those of the last sections.",
+        "",
+    ]
     for title, names in sections.items():
         known = [name for name in names if name in public]
         if known:
             lines += [f"## {title}", ""]
             for name in known:
-                home = getattr(mpitasks, name).__module__
-                lines += [f"::: {home}.{name}"]
+                lines += [f"::: {full_name(name)}"]
                 if name in MEMBERS:
                     lines += ["    options:", f"      members: {MEMBERS[name]}"]
                 lines += [""]
-    lines += ["## mpitasks.futures", "", "::: mpitasks.futures", ""]
+    for module in MODULES:
+        lines += [f"## {module}", "", f"::: {module}", ""]
     return "\n".join(lines)
 
 
