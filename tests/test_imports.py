@@ -367,6 +367,7 @@ CIRCLES = {
         {
             "mpitasks",
             "mpitasks.launch.handshake",
+            "mpitasks.launch.outside",
             "mpitasks.launch.run",
             "mpitasks.launch.spmd",
         }
