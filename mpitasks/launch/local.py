@@ -41,8 +41,11 @@ NOTICE = (
 )
 
 
-def start_local() -> Session:
+def start_local(workers: int | None = None) -> Session:
     """Start a run in this process, and say so on stderr.
+
+    Args:
+        workers: How many workers were asked for; None if no number was.
 
     Raises:
         ConfigurationError: A launcher started several copies of this process, and
@@ -51,7 +54,9 @@ def start_local() -> Session:
     _refuse_copies()
     from mpitasks.launch import hints
 
-    print(NOTICE.format(command=hints.with_workers()), file=sys.stderr)
+    print(
+        NOTICE.format(command=hints.with_workers((workers or 3) + 1)), file=sys.stderr
+    )
     master_end, worker_end = local_pair()
     host = socket.gethostname()
     where = f"the process itself (host {host}, pid {os.getpid()})"
