@@ -51,11 +51,14 @@ ANSWERS = [
 ]
 
 INTERRUPTED = """\
+import signal
 isolated = ex.with_options(isolate=True)
 futures = [isolated.submit(time.sleep, 600.0) for _ in range(3)]
-while not futures[0].running():
-    time.sleep(0.01)
-print("waiting", flush=True)
+def interrupt():  # as the button does it, once the cell waits
+    while not ex._handle.event_loop.driven:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
 futures[0].result()
 """
 AFTERWARDS = "all(f.cancelled() for f in futures), list(ex.map(f, range(3)))"
@@ -88,11 +91,6 @@ class Kernel(NotebookClient):
         self.nb.cells.append(cell)
         self.execute_cell(cell, len(self.nb.cells) - 1)
         return shown(cell)
-
-    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
-        if "waiting" in msg["content"].get("text", ""):
-            os.kill(self.pid, signal.SIGINT)  # as the button does it
-        return super().process_message(msg, cell, cell_index)
 
     @property
     def pid(self) -> int:
