@@ -290,17 +290,24 @@ class SocketTransport:
     def _sleep(self, limit: float) -> bool:
         """Sleep until something came or can be sent, or `wake` was called."""
         end = monotonic() + limit
-        with self._pause_lock:  # one thread at a time: the first takes a wake-up in
+        # One thread at a time: the first that wakes takes a wake-up in.
+        if not self._pause_lock.acquire(timeout=max(limit, 0.0)):
+            return True
+        try:
             events = select.POLLIN | (select.POLLOUT if self._outbox else 0)
             if not self.is_closed:
-                with contextlib.suppress(KeyError, FileNotFoundError):
-                    self._dozing.modify(self._socket, events)
-            seconds = max(end - monotonic(), 0.0)
-            for fd, _ in self._dozing.poll(seconds * 1e3):
+                self._dozing.modify(self._socket, events)
+            ready = self._dozing.poll(max(end - monotonic(), 0.0) * 1e3)
+            for fd, _ in ready:
                 if fd == self._wakers[0]:
                     with contextlib.suppress(OSError):
                         os.read(fd, 4096)
-        self._backoff.idle_since = 0.0
+            if ready:
+                self._backoff.idle_since = 0.0
+        except (OSError, ValueError):  # it was closed meanwhile
+            pass
+        finally:
+            self._pause_lock.release()
         return True
 
     def wake(self) -> None:
