@@ -372,6 +372,7 @@ CIRCLES = {
             "mpitasks.launch.outside",
             "mpitasks.launch.run",
             "mpitasks.launch.spmd",
+            "mpitasks.launch.started_run",
         }
     ),
     frozenset({"mpitasks.launch.hints", "mpitasks.launch.script"}),

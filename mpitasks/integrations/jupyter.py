@@ -9,7 +9,6 @@ How ranks are started, and end, is `mpitasks.launch.outside`'s.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import shlex
@@ -183,10 +182,10 @@ class _FirstCell:
         self._shell.events.unregister("pre_run_cell", self)
         import mpitasks
 
-        with contextlib.suppress(KeyError):
-            del self._shell.user_ns["ex"]
+        # Alone at first: if the workers do not start, this is how to try again.
+        self._shell.push({"mpitasks": mpitasks}, interactive=False)
         executor = mpitasks.start(self._workers, mpiexec_args=self._mpiexec_args)
-        self._shell.push({"mpitasks": mpitasks, "ex": executor}, interactive=False)
+        self._shell.push({"ex": executor}, interactive=False)
 
 
 def run_kernel(words: Sequence[str]) -> None:

@@ -2,9 +2,9 @@
 
 The script is outside of MPI, and drives the run from there (`mpitasks.launch.outside`).
 Here the ranks meet as in any run. Then whatever comes over the socket goes to the
-worker that it is for, and whatever workers send goes over the socket, unread. When the
-script's end of the socket closes, the job ends: by itself if all workers have said
-goodbye, else at once. No task is known here, and no scheduler.
+worker that it is for, and whatever workers send goes over the socket; the values in it
+are not looked at. When the script's end of the socket closes, the job ends: by itself
+if all workers have said goodbye, else at once. No task is known here, and no scheduler.
 """
 
 from __future__ import annotations
