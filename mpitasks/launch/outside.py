@@ -4,8 +4,7 @@ What the user calls: where a run may be started, with which words, and the Execu
 that ends it. The script's process stays outside of MPI. It starts mpiexec as a child
 (`mpitasks.launch.mpi_job`) and drives the run as rank 0 of any other run does
 (`mpitasks.launch.started_run`); that rank only hands the messages on
-(`mpitasks.launch.relay`). Neither the death of a rank nor an interrupt is the end of the
-script.
+(`mpitasks.launch.relay`). Neither the death of a rank nor an interrupt ends the script.
 """
 
 from __future__ import annotations

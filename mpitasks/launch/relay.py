@@ -153,7 +153,7 @@ class RelayProgram:
             raise LaunchError(
                 f"the script that started this is gone: {error}"
             ) from error
-        script = SocketTransport(connection, spare_cores=answer.spare_cores)
+        script = SocketTransport(connection)
         transport.also_wakes(script.fileno())  # type: ignore[attr-defined]
         forwarder = Relay(script, transport, ranks)
         forwarder.run()

@@ -134,7 +134,10 @@ class StartedRun:
         answer = Welcome(**greeting["welcome"])
         relay, workers = hellos[0], hellos[1:]
         own = own_hello(0, relay.library)  # whose memory the workers attach
-        transport = SocketTransport(connection, spare_cores=answer.spare_cores)
+        here = [hello for hello in hellos if hello.host == own.host]
+        cores = {core for hello in here for core in hello.cores}
+        spare = answer.spare_cores and len(here) < len(cores)  # one for this, too
+        transport = SocketTransport(connection, spare_cores=spare)
         self._transport = transport
         event_loop = InterruptibleLoop(
             transport,
@@ -147,8 +150,9 @@ class StartedRun:
         room = room_for_results([own, *workers], settings.node_memory)
         event_loop.engine.kept.bound(room)
         if relay.machine == own.machine:
-            here = [hello.pid for hello in hellos if hello.machine == own.machine]
-            self._job.know_ranks(here)
+            self._job.know_ranks(
+                [hello.pid for hello in hellos if hello.machine == own.machine]
+            )
             where = (
                 f"rank 0 on {relay.host} (pid {relay.pid}), which hands messages on,"
             )
