@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TransportError,
         WorkerLost,
     )
+    from mpitasks.launch.outside import start
     from mpitasks.launch.spmd import run
     from mpitasks.master.future import Future
     from mpitasks.observe.accounts import (
@@ -66,6 +67,7 @@ _HOMES = {
     "current_task": "mpitasks.runner.context",
     "rng": "mpitasks.randomness",
     "run": "mpitasks.launch.spmd",
+    "start": "mpitasks.launch.outside",
     "stopping": "mpitasks.walltime",
     "subprocess_environment": "mpitasks.subprocesses",
     "time_left": "mpitasks.walltime",
@@ -134,6 +136,7 @@ __all__ = [
     "rng",
     "run",
     "slurm",
+    "start",
     "stopping",
     "subprocess_environment",
     "time_left",

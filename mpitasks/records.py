@@ -111,7 +111,9 @@ def _compile_init(cls: Any, frozen: bool) -> Any:
             f" put(self, {name!r}, {value})" if frozen else f" self.{name} = {value}"
         )
     text = f"def __init__({', '.join(words)}):\n" + ("\n".join(lines) or " pass")
-    exec(text, known)
+    # Not the text itself: that would make Python forget, where this is at its end, that
+    # Ctrl-C is why it ends (its exit code).
+    exec(compile(text, "<string>", "exec"), known)
     init = known["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     return init

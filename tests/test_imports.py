@@ -104,7 +104,7 @@ ALLOWED: dict[str, set[str]] = {
         "__main__",
         *VOCABULARY,
     },
-    "integrations": {"integrations", "api", "master", *VOCABULARY},
+    "integrations": {"", "integrations", "launch", "api", "master", *VOCABULARY},
     "slurm": {"slurm", "launch", "journal", "observe", *VOCABULARY},
     "tools": {
         "",
@@ -259,6 +259,8 @@ USERS = {
     "matplotlib": {"mpitasks.tools.bench.plot": True},
     "dask": {"mpitasks.integrations.dask": False},
     "joblib": {"mpitasks.integrations.joblib": False},
+    "ipykernel": {"mpitasks.integrations.jupyter": True},
+    "jupyter_client": {"mpitasks.integrations.jupyter": True},
     "tqdm": {"mpitasks.observe.display": True},
 }
 
@@ -367,8 +369,10 @@ CIRCLES = {
         {
             "mpitasks",
             "mpitasks.launch.handshake",
+            "mpitasks.launch.outside",
             "mpitasks.launch.run",
             "mpitasks.launch.spmd",
+            "mpitasks.launch.started_run",
         }
     ),
     frozenset({"mpitasks.launch.hints", "mpitasks.launch.script"}),

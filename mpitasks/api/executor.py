@@ -140,7 +140,7 @@ class Executor(concurrent.futures.Executor):
                 errors=_told(journal_errors, settings.journal_errors),
                 trust=_told(trust, settings.trust),
             )
-        self._handle = session.current().open(
+        self._handle = session.current(max_workers).open(
             max_workers,
             opener,
             initializer,

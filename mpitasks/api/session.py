@@ -520,8 +520,11 @@ def peek() -> Session | None:
     return _current
 
 
-def current() -> Session:
+def current(workers: int | None = None) -> Session:
     """Return the session of this process; start one in it if it was not launched.
+
+    Args:
+        workers: How many workers are wanted, for the line that says how to get them.
 
     Raises:
         ConfigurationError: The process was launched in a way that leaves nobody to be a
@@ -541,6 +544,6 @@ def current() -> Session:
             # The one import upwards: only the launcher may wire master and worker.
             from mpitasks.launch.local import start_local
 
-            install(start_local())
+            install(start_local(workers))
     assert _current is not None
     return _current

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from mpitasks import exit_codes, forks
@@ -36,7 +36,7 @@ from mpitasks.subprocesses import set_for_launch
 if TYPE_CHECKING:
     from mpitasks.api.session import Session
 
-__all__ = ["main"]
+__all__ = ["end_rank", "main", "run_program"]
 
 BATCH = "SLURM_JOB_ID"  # set in a job, where a run tells how far it is
 
@@ -65,11 +65,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _exit_with_line(error, quiet=hint is not None and hint.rank != 0)
     except SystemExit as shown:  # help, or the version
         sys.exit(finish_printing() or shown.code)
-    _run(program, settings)
+    run_program(program, settings)
 
 
-def _run(script: Program, settings: Settings) -> NoReturn:
-    """Meet the other ranks; run the script here, or serve."""
+def run_program(
+    script: Program, settings: Settings, lead: Callable[..., NoReturn] | None = None
+) -> NoReturn:
+    """Meet the other ranks; run the script here, or serve.
+
+    Args:
+        script: The program.
+        settings: What the command line asks.
+        lead: As `mpitasks.launch.run.join` has it.
+    """
     script.prepare()
     buffer_lines()
     forks.begin()
@@ -83,7 +91,7 @@ def _run(script: Program, settings: Settings) -> NoReturn:
     from mpitasks.launch import run
 
     try:
-        role = run.join(settings)
+        role = run.join(settings, lead=lead)
     except (ConfigurationError, LaunchError) as error:
         _end_with_line(error)
     except KeyboardInterrupt as stop:
@@ -92,14 +100,14 @@ def _run(script: Program, settings: Settings) -> NoReturn:
         import traceback
 
         traceback.print_exc()
-        _end(exit_codes.INTERNAL, abort=True)
+        end_rank(exit_codes.INTERNAL, abort=True)
     if role is run.Role.WORKER:
         # Rank 0 may be gone first. If its code is not 0, srun ends the others, and one
         # that dies of that hides the code; Python takes handlers away early.
         signals.ignore()
         signals.disarm()
         bound_exit()
-        _end(0)
+        end_rank(0)
     alone = role is run.Role.ALONE
     try:
         _start_journal(settings)
@@ -155,7 +163,7 @@ def _run_lone(program: Program) -> NoReturn:
     """Run a program of one process: of several copies, the first."""
     hint = launch_hint()
     if hint is not None and hint.rank != 0:
-        _end(0)
+        end_rank(0)
     _run_here(program, alone=True)
 
 
@@ -197,7 +205,7 @@ def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoRetu
     if alone:
         _show(raised)
         _end_round(code, session)
-        _end(code)
+        end_rank(code)
     from mpitasks.launch import run
 
     flush()  # mpiexec may end this rank with the others, and read nothing more
@@ -212,7 +220,7 @@ def _end_here(code: int, raised: BaseException | None, *, alone: bool) -> NoRetu
         code = exit_codes.INTERNAL
     _end_round(code, session)
     sys.modules["mpitasks.wire.world"].bound_farewell()
-    _end(code, abort=left is not run.Leaving.CLEAN)
+    end_rank(code, abort=left is not run.Leaving.CLEAN)
 
 
 def _end_round(code: int, session: Session | None) -> None:
@@ -228,7 +236,7 @@ def _end_round(code: int, session: Session | None) -> None:
         requeue.end_round(done, sessions.settings().requeue_rounds)
 
 
-def _end(code: int, *, abort: bool = False) -> NoReturn:
+def end_rank(code: int, *, abort: bool = False) -> NoReturn:
     """Leave MPI, if it was entered, and exit.
 
     Args:
@@ -271,7 +279,7 @@ def _end_with_line(error: Exception) -> NoReturn:
         _end_with_others(exit_codes.SET_UP)
     if hint is not None and hint.rank != 0:
         time.sleep(SPEAK_SECONDS)
-    _end(exit_codes.SET_UP, abort=not alone)
+    end_rank(exit_codes.SET_UP, abort=not alone)
 
 
 def _end_with_others(code: int) -> NoReturn:
@@ -296,7 +304,7 @@ def _end_interrupted(stop: KeyboardInterrupt) -> NoReturn:
     if journals is not None:
         journals.end_journals()
     if "mpitasks.wire.mpi_transport" in sys.modules:
-        _end(exit_codes.SIGNAL + number, abort=True)
+        end_rank(exit_codes.SIGNAL + number, abort=True)
     tell_end(exit_codes.SIGNAL + number)
     os._exit(exit_codes.SIGNAL + number)  # a task may be running in the worker thread
 

@@ -12,11 +12,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from mpitasks import forks
+from mpitasks.errors import ExecutorClosedError
 
 __all__ = [
     "SUPERVISOR",
+    "at_end_of_script",
     "bound_exit",
     "bound_farewell",
     "is_supervised",
@@ -111,6 +115,26 @@ def tell_end(code: int, *, leaving: bool = False) -> None:
     reporting = sys.modules.get("mpitasks.launch.status_file")
     if reporting is not None:
         reporting.finish(code)
+
+
+def at_end_of_script(function: Callable[..., object], *args: Any) -> None:
+    """Have it called when the script's threads are done, before exit functions.
+
+    Exit functions run in the reverse order: so it becomes the last when Python begins
+    to end.
+
+    Raises:
+        ExecutorClosedError: Python is ending already.
+    """
+    import threading
+
+    try:
+        # mypy: the stubs leave out what the stdlib's pools use.
+        threading._register_atexit(forks.at_exit, function, *args)  # type: ignore[attr-defined]
+    except RuntimeError:
+        raise ExecutorClosedError(
+            "an Executor cannot be opened while Python ends: its tasks would not run"
+        ) from None
 
 
 def bound_farewell() -> None:

@@ -77,12 +77,10 @@ def with_workers(ranks: int = 4) -> str:
     """
     before = install_mpi()
     before = f"{before} && " if before else ""
-    if "ipykernel" in sys.modules:
-        main = vars(sys.modules["__main__"])
-        path = main.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
-        path = path if isinstance(path, str) else "NOTEBOOK.ipynb"
-        script = os.path.splitext(path)[0] + ".py"
-        return f"{before}{_convert(path)} && {runner('-n', str(ranks), script)}"
+    if "ipykernel" in sys.modules or hasattr(sys, "ps1"):
+        restart = "restart the kernel" if "ipykernel" in sys.modules else "start anew"
+        what = f"{restart}, and begin with ex = mpitasks.start({ranks - 1})"
+        return f"{before}{what}" if before else what
     words = _program()
     note = f" (with this code in {FILE})" if words[0] == FILE else ""
     return f"{before}{runner('-n', str(ranks), *words)}{note}"

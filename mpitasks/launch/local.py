@@ -10,18 +10,17 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mpitasks import forks, randomness
 from mpitasks.api import session as sessions
 from mpitasks.api.session import Session, settings
-from mpitasks.errors import ConfigurationError, ExecutorClosedError, Stopped
+from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.journal import open_journals
 from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.early_stop import begin
 from mpitasks.launch.environment import launch_hint
-from mpitasks.launch.exit import tell_end
+from mpitasks.launch.exit import at_end_of_script, tell_end
 from mpitasks.launch.job_end import foresee
 from mpitasks.launch.node_limit import node_limit
 from mpitasks.launch.output import flush
@@ -42,8 +41,11 @@ NOTICE = (
 )
 
 
-def start_local() -> Session:
+def start_local(workers: int | None = None) -> Session:
     """Start a run in this process, and say so on stderr.
+
+    Args:
+        workers: How many workers were asked for; None if no number was.
 
     Raises:
         ConfigurationError: A launcher started several copies of this process, and
@@ -52,7 +54,9 @@ def start_local() -> Session:
     _refuse_copies()
     from mpitasks.launch import hints
 
-    print(NOTICE.format(command=hints.with_workers()), file=sys.stderr)
+    print(
+        NOTICE.format(command=hints.with_workers((workers or 3) + 1)), file=sys.stderr
+    )
     master_end, worker_end = local_pair()
     host = socket.gethostname()
     where = f"the process itself (host {host}, pid {os.getpid()})"
@@ -96,7 +100,7 @@ def start_local() -> Session:
     sessions.answer_tasks(session_of_task)
     foresee(settings())
     session.ending = begin(event_loop, settings(), _exit)
-    _at_end_of_script(_finish, session)
+    at_end_of_script(_finish, session)
     return session
 
 
@@ -119,21 +123,6 @@ def _serve(worker: Worker, event_loop: EventLoop) -> None:
             event_loop.lose(
                 1, f"the thread that runs tasks in this process failed: {error!r}"
             )
-
-
-def _at_end_of_script(function: Callable[..., object], *args: Any) -> None:
-    """Have it called once the threads of the script are done, before exit functions.
-
-    Exit functions run in the reverse order: so it becomes the last when Python begins
-    to end.
-    """
-    try:
-        # mypy: the stubs leave out what the stdlib's pools use.
-        threading._register_atexit(forks.at_exit, function, *args)  # type: ignore[attr-defined]
-    except RuntimeError:
-        raise ExecutorClosedError(
-            "an Executor cannot be opened while Python ends: its tasks would not run"
-        ) from None
 
 
 def _refuse_copies() -> None:

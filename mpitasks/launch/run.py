@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpitasks import forks, randomness, walltime
@@ -77,7 +77,12 @@ class Role(enum.Enum):
 
 
 def join(
-    settings: Settings, *, ran_script: bool = False, comm: Any = None, root: int = 0
+    settings: Settings,
+    *,
+    ran_script: bool = False,
+    comm: Any = None,
+    root: int = 0,
+    lead: Callable[..., NoReturn] | None = None,
 ) -> Role:
     """Meet the other ranks, if this process was launched by an MPI.
 
@@ -90,6 +95,8 @@ def join(
         ran_script: Whether every rank runs the script, up to here.
         comm: The communicator whose ranks meet; None for the world.
         root: Which of its ranks is to be rank 0 of the run.
+        lead: What rank 0 does instead of driving the run, once all ranks have met: see
+            `mpitasks.launch.relay`.
 
     Raises:
         LaunchError: Ranks are missing, or do not fit together.
@@ -122,9 +129,6 @@ def join(
     own = own_hello(rank, mpi.library_version())
     # Each role imports its own room only: starting many ranks at once is slow enough.
     if rank == 0:
-        from mpitasks.launch import early_stop, failure_policy
-        from mpitasks.master.event_loop import EventLoop
-
         _foresee(settings)
         hellos = mpi.gather_hellos(comm, own, settings.start_seconds)
         check_hellos(hellos, size, settings.start_seconds)
@@ -142,6 +146,12 @@ def join(
 
             offer_lifeline(welcomes[0].run)
         transport = _transport(mpi, comm, workers, welcomes[0])
+        if lead is not None:
+            hide_launch()
+            lead(transport, hellos, welcomes[0], listens=mpi.threads_may_overlap())
+        from mpitasks.launch import early_stop, failure_policy
+        from mpitasks.master.event_loop import EventLoop
+
         event_loop = EventLoop(
             transport,
             workers,

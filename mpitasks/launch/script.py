@@ -38,6 +38,7 @@ __all__ = [
 
 VERBS = {
     "bench": "mpitasks.tools.bench.command",
+    "jupyter": "mpitasks.integrations.jupyter",
     "journal": "mpitasks.tools.journal.command",
     "report": "mpitasks.tools.report.command",
     "status": "mpitasks.slurm.show",
@@ -48,7 +49,7 @@ VERBS = {
 """Words that name a program of mpitasks itself in the place of a script, and where each
 lives (`mpitasks.launch.verbs`). A script of such a name is reached as ``./name``."""
 
-LONE_VERBS = frozenset({"journal", "report", "status", "submit", "top"})
+LONE_VERBS = frozenset({"journal", "jupyter", "report", "status", "submit", "top"})
 """Those of them that are programs of one process: they meet no other ranks, load no
 MPI, and so work on a login node as well."""
 

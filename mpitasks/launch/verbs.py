@@ -47,6 +47,7 @@ SUMMARIES = {
     "bench": "measure this machine: mpitasks -n 8 bench fibonacci",
     "journal": "show, export, verify or compact a journal",
     "report": "a page about a run, from its trace",
+    "jupyter": "install a Jupyter kernel that has workers",
 }
 """What each verb is for, in the order of the help."""
 

@@ -220,6 +220,10 @@ class Functions:
         self.plain = SetUp()
         self._set_ups = weakref.WeakSet([self.plain])
 
+    def workers_differ(self) -> None:
+        """The workers were not started as this process was: tell them `sys.path`."""
+        self._start.path = []
+
     def open(
         self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]
     ) -> SetUp:

@@ -299,6 +299,11 @@ class MpiTransport:
         if self._wakeup is not None:
             self._wakeup.ring(self.rank)
 
+    def also_wakes(self, fd: int) -> None:
+        """Have a pause end, too, when there is something to read from a file."""
+        if self._wakeup is not None:
+            self._wakeup.watch(fd)
+
     def _needs_help(self) -> bool:
         """Whether something is on its way that this rank must look after."""
         return bool(self._incoming or self._buffers or self._frames)

@@ -80,6 +80,10 @@ class Wakeup:
         """Ranks that cannot ring here may send messages from now on."""
         self._silent.add(-1)
 
+    def watch(self, fd: int) -> None:
+        """Let a sleep end, too, when there is something to read from a file."""
+        self._rung.register(fd, select.POLLIN)
+
     def ring(self, rank: int) -> None:
         """Wake the rank, if it sleeps and can be reached."""
         with contextlib.suppress(OSError):  # not there, or its bell rings already
@@ -95,8 +99,9 @@ class Wakeup:
             sleep(min(seconds, NAP_SECONDS))
             return False
         try:
-            rung = bool(self._rung.poll(min(seconds, DOZE_SECONDS) * 1e3))
-            return rung and self._drain()
+            rung = self._rung.poll(min(seconds, DOZE_SECONDS) * 1e3)
+            own = self._socket.fileno()
+            return self._drain() or any(fd != own for fd, _ in rung) if rung else False
         finally:
             self._bed.release()
 

@@ -30,15 +30,20 @@ NEEDS = re.compile(
     r"^```python needs (\w+)\n(.*?)^```\n(?:```text\n(.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
+# A script that starts its workers itself, and so is started without mpiexec.
+OUTSIDE = re.compile(
+    r"^```python outside\n(.*?)^```\n(?:```text\n(.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
-def complete_blocks() -> list[object]:
+def blocks(kind: re.Pattern[str]) -> list[object]:
     return [
         pytest.param(*block.groups(), id=f"{page.stem}-{number}")
         for page in PAGES
-        for number, block in enumerate(COMPLETE.finditer(page.read_text()), start=1)
+        for number, block in enumerate(kind.finditer(page.read_text()), start=1)
     ]
 
 
@@ -56,19 +61,28 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in headings}
 
 
-@pytest.mark.parametrize(("text", "prints"), complete_blocks())
+@pytest.mark.parametrize(("text", "prints"), blocks(COMPLETE))
 def test_script_runs_alone(launch: Launch, text: str, prints: str | None) -> None:
     outcome = launch([sys.executable, launch.script(text)])
     assert outcome.code == 0, outcome
     assert prints is None or outcome.out == prints
 
 
-@pytest.mark.parametrize(("text", "prints"), complete_blocks())
+@pytest.mark.parametrize(("text", "prints"), blocks(COMPLETE))
 def test_script_runs_on_ranks(
     any_mpi: Mpi, launch: Launch, text: str, prints: str | None
 ) -> None:
     script = launch.script(text)
     outcome = launch(any_mpi.runner(3, script))
+    assert outcome.code == 0, outcome
+    assert prints is None or outcome.out == prints
+
+
+@pytest.mark.parametrize(("text", "prints"), blocks(OUTSIDE))
+def test_script_that_starts_its_workers(
+    any_mpi: Mpi, launch: Launch, text: str, prints: str | None
+) -> None:
+    outcome = launch([any_mpi.python, launch.script(text)])
     assert outcome.code == 0, outcome
     assert prints is None or outcome.out == prints
 

@@ -170,12 +170,8 @@ def test_in_a_notebook(any_mpi: Mpi, launch: Launch) -> None:
     launch.script("", "ipykernel.py")
     launch.script(f"import ipykernel\n{SCRIPT}", "ipykernel_launcher.py")
     command = [any_mpi.python, "-m", "ipykernel_launcher", "-f", "kernel.json"]
-    told = launch(command, environ={"JPY_SESSION_NAME": "/home/you/fit 1.ipynb"})
-    named = command_in(told, "start with: ")
-    convert, _, start = named.partition(" && ")
-    assert convert == "jupyter nbconvert --to python '/home/you/fit 1.ipynb'"
-    assert start.endswith(" -n 4 '/home/you/fit 1.py'")
-    assert "kernel.json" not in named
+    named = command_in(launch(command), "start with: ")
+    assert named == "restart the kernel, and begin with ex = mpitasks.start(3)"
 
 
 @pytest.mark.parametrize(
