@@ -27,6 +27,7 @@ from mpitasks.futures import (
     get_comm_workers,
 )
 from mpitasks.master import future as master_future
+from mpitasks.runner import nesting
 from mpitasks.wire import codec
 from mpitasks.wire.messages import MAP_PLAIN, Outcomes
 from mpitasks.wire.outcomes import encode_error
@@ -107,7 +108,10 @@ def test_so_it_does_when_it_is_asked(hands: Hands, use: str) -> None:
     assert opened() == 1
 
 
-def test_it_can_be_made_where_it_cannot_be_used() -> None:
+def test_it_can_be_made_where_it_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nesting, "_home", None)  # another test may have run tasks here
     session.install_worker(3)  # a module that tasks import, for example
     try:
         executor = MPIPoolExecutor()
