@@ -194,6 +194,7 @@ class Session:
 
     Attributes:
         accounts: What the run has done so far.
+        hosts: Where the workers are, by rank.
         ending: Watches over the end of the run; closed when the script is over.
         current: Tells which task runs in the calling thread, if one does: number and
             label.
@@ -209,6 +210,7 @@ class Session:
     ) -> None:
         self.event_loop = event_loop
         engine = event_loop.engine
+        self.hosts = {} if hosts is None else dict(hosts)
         self.accounts = Accounts(engine.ranks, time.monotonic(), hosts)
         engine.listen(self.accounts.listen)
         engine.completion.failure_listeners.append(self.accounts.note_failure)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from mpitasks.errors import InternalError, MpiTasksError
 from mpitasks.master import lost_tasks
+from mpitasks.master.actors import Actors
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
@@ -30,6 +31,8 @@ from mpitasks.master.lineage import Lineage, recipe_of
 from mpitasks.master.passing import Passing
 from mpitasks.scheduler.events import (
     Action,
+    ActorFailed,
+    ActorOpened,
     Assign,
     Bulk,
     BulkCancelled,
@@ -44,6 +47,7 @@ from mpitasks.scheduler.events import (
     Rank,
     RankLost,
     Report,
+    Restart,
     Revoke,
     Stop,
     Task,
@@ -72,6 +76,7 @@ from mpitasks.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from mpitasks.master.actors import Actor
     from mpitasks.master.functions import Initializer
     from mpitasks.task_spec import Origin
     from mpitasks.wire.messages import LogSetup
@@ -112,6 +117,7 @@ class Engine:
         listeners: Who is told of each event.
         passing: Passes results on to tasks that wait for them.
         lineage: Makes kept results again that were lost.
+        actors: The actors of the run.
         error: Why it is broken, if it is.
         heard: The workers that sent a message since the failure detector looked.
         losses: What became of the workers that are gone.
@@ -157,6 +163,7 @@ class Engine:
         self.heard: set[Rank] = set()
         self.losses: dict[Rank, str] = {}
         self._lost: deque[Rank] = deque()
+        self.actors = Actors(self._handle, self.completion, self.losses)
         self.on_peer_failure: Callable[[Rank, str], None] = self.lose
         for rank in self.ranks:
             self.scheduler.handle(WorkerJoined(rank), time.monotonic())
@@ -286,6 +293,15 @@ class Engine:
         except BaseException as error:
             self.fail(error)
 
+    def open_actor(self, actor: Actor, event: ActorOpened) -> bool:
+        """Take in an actor; return whether there is a worker for it."""
+        self._take_inbox()  # where others may be closed
+        if not self.scheduler.can_place(event):
+            return False
+        self.actors.add(actor)
+        self.take(event)
+        return True
+
     def send_at_once(self, task: Task) -> bool:
         """Send a call to a worker that has nothing to do; return whether that is so."""
         if self.inbox or not self.scheduler.starts(task, time.monotonic()):
@@ -344,7 +360,7 @@ class Engine:
         now = time.monotonic()
         for rank in self.scheduler.running_workers():
             for action in self.scheduler.handle(RankLost(rank), now):
-                if type(action) is Fail:
+                if type(action) is Fail or type(action) is ActorFailed:
                     self.completion.fail(action.tasks, lambda _: known)
         if interrupt is not None:
             raise interrupt
@@ -442,6 +458,10 @@ class Engine:
                 crashed=gone,
                 final=not gone,
             )
+        elif type(action) is ActorFailed:
+            self.actors.fail(action, self.error)
+        elif type(action) is Restart:
+            self.actors.restart(action.actor, action.rank)
         elif type(action) is InputFailed:
             completion.fail_users(action.tasks)
         elif type(action) is Revoke:

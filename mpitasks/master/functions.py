@@ -39,7 +39,7 @@ from mpitasks.master.script_state import (
 )
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.exceptions import twin
-from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
+from mpitasks.wire.messages import BOUND, INITIALIZER, SURROUNDINGS
 from mpitasks.wire.script_setup import Start, changes
 
 if TYPE_CHECKING:
@@ -97,8 +97,13 @@ class Function(Definition):
         buffers: list[Buffer],
         label: str,
         needs: tuple[Definition, ...],
+        *,
+        bound: bool = False,
     ) -> None:
-        super().__init__(next(owner.ids), None, frame, buffers, owner.dropped)
+        id = next(owner.ids)
+        super().__init__(
+            BOUND - id if bound else id, None, frame, buffers, owner.dropped
+        )
         self.owner = owner
         self.label = label
         self.needs = needs
@@ -299,6 +304,7 @@ class Functions:
         set_up: SetUp | None = None,
         *,
         whole: bool = False,
+        bound: bool = False,
     ) -> Function:
         """Return the function as it is sent.
 
@@ -306,6 +312,8 @@ class Functions:
             function: Whatever can be called.
             set_up: What it needs first; None if nothing.
             whole: Whether to look into large containers and arrays as well.
+            bound: Whether its calls belong to one worker, which gives none of them
+                back. Then its id is at most `BOUND`.
 
         Raises:
             SerializationError: It cannot be pickled.
@@ -316,7 +324,7 @@ class Functions:
             self._prepare(set_up)
         known = set_up.by_object.get(function) if _is_kept(function) else None
         if known is None or not known.valid(self.epoch, whole=whole):
-            known, watched = self._capture(function, set_up, whole=whole)
+            known, watched = self._capture(function, set_up, whole=whole, bound=bound)
             set_up.latest = _NOTHING_YET  # it may be this function, as it was
             if watched:
                 set_up.by_object[function] = known
@@ -336,14 +344,21 @@ class Functions:
         own = {need.name for need in entry.needs}
         more = [each.definition for each in tracked if each.definition.name not in own]
         needs = (*entry.needs, *more)
-        wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
+        bound = entry.id <= BOUND
+        label = entry.label
+        wider = Function(self, entry.frame, entry.buffers, label, needs, bound=bound)
         missing = self._globals.missing(names - entry.names, tracked)
         wider.refers = tuple(dict.fromkeys((*entry.refers, *missing)))
         wider.names = names
         return self._known(wider, names - entry.names, [], tracked)
 
     def _capture(
-        self, function: Callable[..., Any], set_up: SetUp, *, whole: bool
+        self,
+        function: Callable[..., Any],
+        set_up: SetUp,
+        *,
+        whole: bool,
+        bound: bool,
     ) -> tuple[Known, bool]:
         """Return the function as it is now; and whether its changes can be noticed."""
         frame, buffers, notes = codec.encode_noting(function, "the function", kept=True)
@@ -361,7 +376,7 @@ class Functions:
         if entry is None:
             label = _label(function)
             copies = memory.copies(buffers)
-            entry = Function(self, frame, copies, str(label), needs)
+            entry = Function(self, frame, copies, str(label), needs, bound=bound)
             held = () if notes is None else notes.refers
             entry.refers = (*held, *missing)
             entry.names = names

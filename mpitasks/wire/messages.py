@@ -100,6 +100,11 @@ SHARED_OBJECT = "<shared>"
 arguments); and one of a shared object."""
 
 
+BOUND = -2
+"""Functions with this id and below are called on one worker only: it gives none of
+their calls back. All calls of a batch are of such functions, or none are."""
+
+
 @dataclass(slots=True)
 class Hello:
     """Worker to master, before anything else: who is there."""

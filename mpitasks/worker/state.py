@@ -23,6 +23,7 @@ from mpitasks.records import dataclass
 from mpitasks.task_spec import Origin, TaskSpec
 from mpitasks.wire.inputs import needs_kept
 from mpitasks.wire.messages import (
+    BOUND,
     CALL,
     CALL_PLAIN,
     Batch,
@@ -405,10 +406,12 @@ class WorkerState:
             if self.phase is not _CHUNK:
                 self._expect(_SANDBOX)
             split = self._calls[self._at - 1][0], kept
-        ids = [call[0] for call in self._calls[self._at :]]
-        del self._calls[self._at :]
+        ids = []
+        if not _is_bound(self._calls):
+            ids = [call[0] for call in self._calls[self._at :]]
+            del self._calls[self._at :]
         for message in self._kept:
-            if type(message) is Batch:
+            if type(message) is Batch and not _is_bound(message.calls):
                 ids += [call[0] for call in message.calls]
                 message.calls.clear()
         if not ids and split is None:
@@ -455,6 +458,11 @@ def batch_of(request: Request) -> Batch:
     return Batch(
         [request.call], task_spec=None if spec is None else {request.call[0]: spec}
     )
+
+
+def _is_bound(calls: Sequence[Call]) -> bool:
+    """Whether the calls of a batch can run on this worker only."""
+    return bool(calls) and calls[0][1] <= BOUND
 
 
 def _is_simple(call: Call) -> bool:

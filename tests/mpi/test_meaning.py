@@ -16,6 +16,7 @@ from launching import Launch, Mpi, Outcome
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 THREE_RANKS = {
+    "actors",
     "across_executors",
     "arguments_reused",
     "dask_graphs",
@@ -47,6 +48,7 @@ THREE_RANKS = {
 HELPERS = {"checking", "locks"}
 NAMES = sorted({path.stem for path in PROGRAMS.glob("*.py")} - HELPERS)
 BOTH = [
+    "actors",
     "across_executors",
     "aliasing_and_layout",
     "arguments_pandas",

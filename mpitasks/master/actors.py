@@ -1,0 +1,456 @@
+"""What rank 0 knows of actors: how their calls are made, and how they are made again.
+
+A call of an actor is a `Call` whose task has a place, the actor's mailbox
+(`mpitasks.scheduler.mailboxes`). An actor that may be restarted keeps what its
+constructor was called with. With checkpoints it also keeps the calls that were sent
+since the last one: a restart begins with the checkpoint, and runs those again of which
+an outcome was reported. So the state equals what the outcomes say.
+
+The threads that call run user code here, which pickling is. The rest is called under
+the event loop's lock and runs none. What a user sees of an actor is in
+`mpitasks.api.actors`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mpitasks import actor_objects
+from mpitasks.errors import ActorDied
+from mpitasks.master.future import Future
+from mpitasks.master.payloads import PLAIN_BYTES, Call
+from mpitasks.scheduler.events import (
+    ActorFailed,
+    ActorRestarted,
+    ActorTask,
+    ClosingTask,
+    TaskState,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mpitasks.errors import MpiTasksError
+    from mpitasks.master.completion import Completion
+    from mpitasks.master.functions import Function, Functions, SetUp
+    from mpitasks.master.future import Driver
+    from mpitasks.master.inputs import Inputs
+    from mpitasks.options import TaskOptions
+    from mpitasks.scheduler.events import ActorId, Event, Rank, Task
+    from mpitasks.wire.codec import Buffer
+
+__all__ = ["Actor", "ActorCall", "Actors"]
+
+_numbers = itertools.count(1)  # of all runs of a process: see `actor_objects.objects`
+
+
+class ActorCall(Call):
+    """A call of an actor: it is run once, on that actor's rank, or not at all."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        actor: Actor,
+        id: int,
+        target: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+        kind: type[ActorTask] = ActorTask,
+    ) -> None:
+        super().__init__(
+            id, target, args, kwargs, options, actor.event_loop, actor.owner
+        )
+        own = self.task
+        task = kind.__new__(kind)
+        task.id = id
+        task.function = own.function
+        task.payload = self
+        task.nbytes = own.nbytes
+        task.priority = own.priority
+        task.task_spec = own.task_spec
+        task.start = 0
+        task.count = 1
+        task.alone = False
+        task.inputs = own.inputs
+        task.state = own.state
+        task.actor = actor.id
+        self._task = task
+        if self.inputs is not None:
+            self.inputs.task = task
+
+    def unfill(self, task: Task) -> Inputs | None:
+        """Return None: it is not run again for an input that was lost."""
+        return None
+
+
+class _ClosingCall(ActorCall):
+    """The last call of an actor. Until it is sent the actor may be made again."""
+
+    actor: Actor
+
+
+class _Sent:
+    """A call of an actor that was sent, for another time."""
+
+    __slots__ = (
+        "buffers",
+        "is_checkpoint",
+        "needs",
+        "options",
+        "target",
+        "task",
+        "wire",
+    )
+
+    def __init__(self, call: _LoggedCall, task: Task) -> None:
+        self.task = task
+        self.wire = call.wire
+        self.target = call.target
+        self.options = call.options
+        self.buffers: Sequence[Buffer] = call.buffers
+        self.needs = call.needs
+        self.is_checkpoint: Future | None = call if call.is_checkpoint else None
+
+    def again(self, actor: Actor, id: int) -> ActorCall:
+        """Return the same call once more; nobody has its future."""
+        call = ActorCall.__new__(ActorCall)
+        Future.__init__(call, actor.event_loop)
+        call.inputs = None
+        call.wire = self.wire
+        call.target = self.target
+        call.options = self.options
+        call.owner = actor.owner
+        call.buffers = self.buffers
+        call.needs = self.needs
+        call.is_simple = False
+        task = ActorTask(
+            id,
+            self.wire[1],
+            call,
+            PLAIN_BYTES + sum(memoryview(each).nbytes for each in self.buffers),
+            self.options.priority,
+            self.options.task_spec,
+        )
+        task.actor = actor.id
+        call._task = task
+        return call
+
+
+class _LoggedCall(ActorCall):
+    """A call of an actor that may be restarted: it is remembered when it is sent."""
+
+    # The slots of a class whose attributes have defaults stand in its `__dict__`.
+    actor: Actor
+    is_checkpoint = False
+    is_simple = False  # so that whoever sends it asks for its `encode`
+
+    def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
+        """Return the call as it stands in a message; take note that it is sent."""
+        self.actor.note_sent(_Sent(self, task))
+        return super().encode(task)
+
+
+class Actor:
+    """An actor, as rank 0 knows it.
+
+    Args:
+        cls: Its class.
+        options: The options of its calls.
+        restarts: How often it is restarted when its rank is gone.
+        checkpoint: After how many calls its state is taken; None for never.
+        event_loop: The run's.
+        functions: The run's.
+        ids: Where its calls get their ids from that stand nowhere in the program.
+        owner: Whose it is: an Executor's handle.
+        set_up: What its functions need first.
+
+    Attributes:
+        id: Its number.
+        label: What messages call it.
+        closed: Whether it takes no more calls.
+        restarted: How often it was restarted.
+        cls: As given; so are the others.
+    """
+
+    def __init__(
+        self,
+        cls: type,
+        options: TaskOptions,
+        *,
+        restarts: int,
+        checkpoint: int | None,
+        event_loop: Driver,
+        functions: Functions,
+        ids: Iterator[int],
+        owner: Any,
+        set_up: SetUp,
+    ) -> None:
+        self.id: ActorId = next(_numbers)
+        self.cls = cls
+        self.label = options.label or cls.__qualname__
+        self.options = options
+        self.event_loop = event_loop
+        self.owner = owner
+        self.closed = False
+        self.restarts = restarts
+        self.restarted = 0
+        self.checkpoint = checkpoint
+        self._functions = functions
+        self._ids = ids
+        self._set_up = set_up
+        self._names: frozenset[str] = frozenset()  # of the script, that its class needs
+        self._targets: dict[tuple[Callable[..., Any], str], Function] = {}
+        self._constructor: Function | None = None
+        self._kind = _LoggedCall if restarts else ActorCall
+        self._first: _Sent | None = None  # the constructor
+        self._log: deque[_Sent] = deque()
+        self._calls = itertools.count(1)
+
+    def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorCall:
+        """Return the call of the constructor.
+
+        Raises:
+            SerializationError: The class, or an argument, cannot be pickled.
+        """
+        make = functools.partial(actor_objects.construct, self.id, self.cls)
+        # Kept, so that the workers do not forget what the class needs.
+        self._constructor = target = self._functions.register(
+            make, self._set_up, whole=True, bound=True
+        )
+        target.label = self.cls.__qualname__
+        self._names = target.names
+        # Once it runs nothing can be kept, or limited: it belongs to the actor.
+        return self._made(target, args, kwargs, self.options.replace(keep=False))
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> ActorCall:
+        """Return a call that was not submitted.
+
+        Args:
+            function: One of `mpitasks.actor_objects`.
+            name: The method, or the attribute.
+            args: The arguments of the method.
+            kwargs: Its keyword arguments.
+            options: The options.
+
+        Raises:
+            SerializationError: An argument cannot be pickled.
+        """
+        target = self._targets.get((function, name))
+        if target is None:
+            target = self._register(function, name)
+        if self._names:  # the method is to see these as they are now
+            target = target.including(self._names)
+        return self._made(target, args, kwargs, options)
+
+    def due(self) -> ActorCall | None:
+        """Return a call that takes the state, if one is to follow the last call."""
+        if self.checkpoint is None or next(self._calls) % self.checkpoint:
+            return None
+        call = self._take_state()
+        call.is_checkpoint = True
+        return call
+
+    def closing(self) -> ActorCall:
+        """Return the last call, which lets go of the object. It runs no user code."""
+        target = self._register(actor_objects.drop, None)
+        options = self.options.replace(keep=False, timeout=None, progress=False)
+        id = next(self._ids)
+        call = _ClosingCall(self, id, target, (), {}, options, ClosingTask)
+        call.actor = self
+        return call
+
+    def _take_state(self) -> _LoggedCall:
+        target = self._register(actor_objects.state, None)
+        options = self.options.replace(keep=False, timeout=None, progress=False)
+        id = next(self._ids)
+        call = _LoggedCall(self, id, target, (), {}, options)
+        call.actor = self
+        return call
+
+    def _register(self, function: Callable[..., Any], name: str | None) -> Function:
+        names = () if name is None else (name,)
+        target = self._targets.get((function, name or ""))
+        if target is None:
+            bound = functools.partial(function, self.id, *names)
+            target = self._functions.register(bound, self._set_up, bound=True)
+            target.label = f"{self.cls.__qualname__}.{name or function.__name__}"
+            self._targets[function, name or ""] = target
+        return target
+
+    def _made(
+        self,
+        target: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> ActorCall:
+        id = next(self.owner.ids)
+        call = self._kind(self, id, target, args, kwargs, options)
+        if isinstance(call, _LoggedCall):
+            call.actor = self
+        return call
+
+    # Of an actor that may be restarted. Under the event loop's lock.
+
+    def note_sent(self, sent: _Sent) -> None:
+        """Take note that a call is sent; let go of what a checkpoint makes needless."""
+        if self._first is None:
+            self._first = sent
+            return
+        if self.checkpoint is None:
+            return
+        self._log.append(sent)
+        if sent.is_checkpoint is None:
+            return
+        done = [at for at, each in enumerate(self._log) if _is_taken(each)]
+        for _ in range(done[-1] if done else 0):
+            self._log.popleft()
+
+    def forget_lost(self, tasks: Sequence[Task]) -> None:
+        """Let go of calls that were lost with the rank: these are not run again."""
+        lost = set(tasks)
+        while self._log and self._log[-1].task in lost:
+            self._log.pop()
+
+    def again(self) -> list[ActorCall]:
+        """Return the calls that make the actor again. Called under no lock."""
+        self.restarted += 1
+        first = self._first
+        assert first is not None
+        log = [each for each in self._log if each.task.state in _REPORTED]
+        taken = [at for at, each in enumerate(log) if _is_taken(each)]
+        calls: list[ActorCall] = []
+        if taken:
+            state = log[taken[-1]].is_checkpoint
+            target = self._register(actor_objects.restore, None)
+            if self._names:
+                target = target.including(self._names)
+            options = self.options.replace(keep=False, timeout=None, progress=False)
+            calls.append(
+                ActorCall(self, next(self._ids), target, (state,), {}, options)
+            )
+            log = log[taken[-1] + 1 :]
+        else:
+            calls.append(first.again(self, next(self._ids)))
+        calls += [
+            each.again(self, next(self._ids))
+            for each in log
+            if each.is_checkpoint is None
+        ]
+        return calls
+
+
+_REPORTED = (TaskState.SUCCEEDED, TaskState.FAILED)
+
+
+def _is_taken(sent: _Sent) -> bool:
+    """Whether it is a checkpoint that is there."""
+    state = sent.is_checkpoint
+    return state is not None and state.done() and not state.has_failed()
+
+
+class Actors:
+    """The actors of a run that have not ended, and what happens to them.
+
+    Args:
+        handle: Lets the scheduler decide about an event, and does what it decided.
+        completion: Gives calls their errors; calls something later, under no lock.
+        losses: What became of ranks that are gone.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Event], None],
+        completion: Completion,
+        losses: Mapping[Rank, str],
+    ) -> None:
+        self._handle = handle
+        self._completion = completion
+        self._losses = losses
+        self._known: weakref.WeakValueDictionary[ActorId, Actor] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def add(self, actor: Actor) -> None:
+        """Take in a new one."""
+        self._known[actor.id] = actor
+
+    def get(self, actor: ActorId) -> Actor | None:
+        """Return an actor; None if it has ended."""
+        return self._known.get(actor)
+
+    def fail(self, action: ActorFailed, broken: MpiTasksError | None) -> None:
+        """Give calls of actors that are dead or closed their errors.
+
+        Args:
+            action: The calls.
+            broken: Why the engine is broken, if it is.
+        """
+        rank = action.rank
+        by_actor: dict[ActorId, list[Task]] = {}
+        for task in action.tasks:
+            by_actor.setdefault(task.actor, []).append(task)
+        for number, tasks in by_actor.items():
+            actor = self._known.get(number)
+            if actor is not None:
+                actor.forget_lost(tasks)
+        self._completion.fail(
+            action.tasks, lambda task: broken or self._error(task, rank)
+        )
+
+    def _error(self, task: Task, rank: Rank | None) -> ActorDied:
+        assert isinstance(task, ActorTask)
+        name = task.payload.target_of(task).label
+        actor = self._known.get(task.actor)
+        if rank is None:
+            error = ActorDied(
+                f"{name} was called, but its actor was closed, or is dead"
+            )
+            error.call = name
+            return error
+        how = self._losses.get(rank, f"rank {rank} is gone or stuck")
+        left = 0 if actor is None else actor.restarts - actor.restarted
+        then = (
+            "calls that come later run on another rank"
+            if left > 0
+            else "max_restarts=1 would make it again on another rank"
+        )
+        error = ActorDied(
+            f"{how} with the actor that {name} was called on (the call may have run; "
+            f"{then})"
+        )
+        error.rank, error.call = rank, name
+        return error
+
+    def restart(self, number: ActorId, rank: Rank) -> None:
+        """Make an actor again: later, since that pickles."""
+        actor = self._known.get(number)
+        if actor is None:
+            return  # its last call was sent, and it was lost with that
+        print(
+            f"mpitasks: the actor {actor.label} is made again on rank {rank}",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._completion.defer(functools.partial(self._make_again, actor))
+
+    def _make_again(self, actor: Actor) -> None:
+        calls = actor.again()
+        tasks: Any = [call.task for call in calls]
+        event = ActorRestarted(actor.id, tasks)
+        self._completion.enter(functools.partial(self._handle, event))
