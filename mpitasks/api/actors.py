@@ -301,6 +301,7 @@ def open_actor(
         options.replace(retries=0, retry_delay=0.0, key=None),
         restarts=restarts,
         checkpoint=checkpoint,
+        survives=handle.event_loop.survives,
         event_loop=handle.event_loop,
         functions=handle.event_loop.functions,
         ids=handle.event_loop.engine.own_ids,

@@ -30,7 +30,6 @@ from mpitasks.scheduler.events import (
     ActorRestarted,
     ActorTask,
     ClosingTask,
-    TaskState,
 )
 
 if TYPE_CHECKING:
@@ -102,16 +101,16 @@ class _Sent:
 
     __slots__ = (
         "buffers",
+        "id",
         "is_checkpoint",
         "needs",
         "options",
         "target",
-        "task",
         "wire",
     )
 
     def __init__(self, call: _LoggedCall, task: Task) -> None:
-        self.task = task
+        self.id = task.id
         self.wire = call.wire
         self.target = call.target
         self.options = call.options
@@ -166,6 +165,7 @@ class Actor:
         options: The options of its calls.
         restarts: How often it is restarted when its rank is gone.
         checkpoint: After how many calls its state is taken; None for never.
+        survives: Whether the run goes on when a rank dies: else nothing restarts it.
         event_loop: The run's.
         functions: The run's.
         ids: Where its calls get their ids from that stand nowhere in the program.
@@ -187,6 +187,7 @@ class Actor:
         *,
         restarts: int,
         checkpoint: int | None,
+        survives: bool,
         event_loop: Driver,
         functions: Functions,
         ids: Iterator[int],
@@ -202,14 +203,14 @@ class Actor:
         self.closed = False
         self.restarts = restarts
         self.restarted = 0
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint if survives else None
         self._functions = functions
         self._ids = ids
         self._set_up = set_up
         self._names: frozenset[str] = frozenset()  # of the script, that its class needs
         self._targets: dict[tuple[Callable[..., Any], str], Function] = {}
         self._constructor: Function | None = None
-        self._kind = _LoggedCall if restarts else ActorCall
+        self._is_logged = restarts > 0 and survives
         self._first: _Sent | None = None  # the constructor
         self._log: deque[_Sent] = deque()
         self._calls = itertools.count(1)
@@ -300,9 +301,12 @@ class Actor:
         options: TaskOptions,
     ) -> ActorCall:
         id = next(self.owner.ids)
-        call = self._kind(self, id, target, args, kwargs, options)
-        if isinstance(call, _LoggedCall):
-            call.actor = self
+        if not self._is_logged:
+            return ActorCall(self, id, target, args, kwargs, options)
+        call = _LoggedCall(self, id, target, args, kwargs, options)
+        call.actor = self
+        if call.buffers:  # copies, which may stay for long
+            call.buffers = [memoryview(bytes(each)) for each in call.buffers]
         return call
 
     # Of an actor that may be restarted. Under the event loop's lock.
@@ -323,8 +327,8 @@ class Actor:
 
     def forget_lost(self, tasks: Sequence[Task]) -> None:
         """Let go of calls that were lost with the rank: these are not run again."""
-        lost = set(tasks)
-        while self._log and self._log[-1].task in lost:
+        lost = {task.id for task in tasks}
+        while self._log and self._log[-1].id in lost:
             self._log.pop()
 
     def again(self) -> list[ActorCall]:
@@ -332,7 +336,7 @@ class Actor:
         self.restarted += 1
         first = self._first
         assert first is not None
-        log = [each for each in self._log if each.task.state in _REPORTED]
+        log = [*self._log]  # those that were lost are out of it
         taken = [at for at, each in enumerate(log) if _is_taken(each)]
         calls: list[ActorCall] = []
         if taken:
@@ -355,9 +359,6 @@ class Actor:
         return calls
 
 
-_REPORTED = (TaskState.SUCCEEDED, TaskState.FAILED)
-
-
 def _is_taken(sent: _Sent) -> bool:
     """Whether it is a checkpoint that is there."""
     state = sent.is_checkpoint
@@ -370,6 +371,7 @@ class Actors:
     Args:
         handle: Lets the scheduler decide about an event, and does what it decided.
         completion: Gives calls their errors; calls something later, under no lock.
+        open_inputs: Takes in what a call needs of others.
         losses: What became of ranks that are gone.
     """
 
@@ -377,10 +379,12 @@ class Actors:
         self,
         handle: Callable[[Event], None],
         completion: Completion,
+        open_inputs: Callable[[Task], None],
         losses: Mapping[Rank, str],
     ) -> None:
         self._handle = handle
         self._completion = completion
+        self._open_inputs = open_inputs
         self._losses = losses
         self._known: weakref.WeakValueDictionary[ActorId, Actor] = (
             weakref.WeakValueDictionary()
@@ -418,9 +422,7 @@ class Actors:
         name = task.payload.target_of(task).label
         actor = self._known.get(task.actor)
         if rank is None:
-            error = ActorDied(
-                f"{name} was called, but its actor was closed, or is dead"
-            )
+            error = ActorDied(f"{name} was called after its actor was closed")
             error.call = name
             return error
         how = self._losses.get(rank, f"rank {rank} is gone or stuck")
@@ -450,7 +452,12 @@ class Actors:
         self._completion.defer(functools.partial(self._make_again, actor))
 
     def _make_again(self, actor: Actor) -> None:
-        calls = actor.again()
-        tasks: Any = [call.task for call in calls]
-        event = ActorRestarted(actor.id, tasks)
-        self._completion.enter(functools.partial(self._handle, event))
+        tasks: Any = [call.task for call in actor.again()]
+
+        def enter() -> None:
+            for task in tasks:
+                if task.inputs:  # the checkpoint, which is there
+                    self._open_inputs(task)
+            self._handle(ActorRestarted(actor.id, tasks))
+
+        self._completion.enter(enter)

@@ -163,8 +163,10 @@ class Engine:
         self.heard: set[Rank] = set()
         self.losses: dict[Rank, str] = {}
         self._lost: deque[Rank] = deque()
-        self.actors = Actors(self._handle, self.completion, self.losses)
         self.on_peer_failure: Callable[[Rank, str], None] = self.lose
+        self.actors = Actors(
+            self._handle, self.completion, self.passing.open, self.losses
+        )
         for rank in self.ranks:
             self.scheduler.handle(WorkerJoined(rank), time.monotonic())
 

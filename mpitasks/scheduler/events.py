@@ -637,10 +637,12 @@ class ActorFailed:
     Attributes:
         tasks: The calls.
         rank: The rank that is gone with the actor; None if the actor was closed before.
+        held: Whether that rank held them; else nobody did.
     """
 
     tasks: list[ActorTask]
     rank: Rank | None
+    held: bool
 
 
 @dataclass(slots=True)

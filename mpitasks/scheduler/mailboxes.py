@@ -27,7 +27,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mpitasks.errors import TransitionError
@@ -35,7 +35,7 @@ from mpitasks.scheduler.events import ActorTask, ClosingTask, TaskState
 from mpitasks.scheduler.policy import BATCH_BYTES, BATCH_TASKS, PREFETCH_SECONDS
 
 if TYPE_CHECKING:
-    from mpitasks.scheduler.events import ActorId, ActorOpened, Rank, Task
+    from mpitasks.scheduler.events import ActorId, ActorOpened, Rank, Task, TaskId
     from mpitasks.scheduler.policy import Profiles
 
 __all__ = [
@@ -48,7 +48,6 @@ __all__ = [
 
 _QUEUED = TaskState.QUEUED
 _WAITING = TaskState.WAITING
-_ASSIGNED = TaskState.ASSIGNED
 
 
 class ActorState(enum.IntEnum):
@@ -103,8 +102,8 @@ class Mailbox:
         restarts: How often it may still be restarted.
         exclusive: Whether its rank runs nothing else.
         queue: Its calls that were not sent, oldest first; some may be cancelled.
-        sent: The last call of each batch that its worker has, and the seconds that the
-            batch should take.
+        sent: The id of the last call of each batch that its worker has, and the seconds
+            that the batch should take.
     """
 
     __slots__ = (
@@ -126,7 +125,7 @@ class Mailbox:
         self.restarts = event.restarts
         self.exclusive = event.exclusive
         self.queue: deque[ActorTask] = deque()
-        self.sent: deque[tuple[Task, float]] = deque()
+        self.sent: deque[tuple[TaskId, float]] = deque()
 
     def move(self, what: ActorInput) -> None:
         """Let something happen to the actor.
@@ -152,12 +151,16 @@ class Mailbox:
             queue.popleft()  # it was cancelled, or has failed for want of an input
         return None
 
-    def may_send(self) -> bool:
-        """Whether its worker has few enough of its batches."""
+    def may_send(self, held: Container[TaskId]) -> bool:
+        """Whether its worker has few enough of its batches.
+
+        Args:
+            held: The tasks that the worker holds.
+        """
         if self.state is _RESTARTING:
             return False
         sent = self.sent
-        while sent and sent[0][0].state is not _ASSIGNED:
+        while sent and sent[0][0] not in held:
             sent.popleft()
         return not sent or (len(sent) == 1 and sent[0][1] <= PREFETCH_SECONDS)
 
@@ -201,7 +204,8 @@ class Mailboxes:
         items: How many of their calls are QUEUED.
         ready: Mailboxes that may have something to send.
         blocked: By rank, mailboxes that have sent as much as they may.
-        undeliverable: Calls that were put into a mailbox that is none any more.
+        undeliverable: Calls that were put into a mailbox that is none any more; with
+            the rank that is gone with the actor, if it is not closed.
         exclusive: The ranks that run nothing but one actor each.
     """
 
@@ -209,7 +213,7 @@ class Mailboxes:
         self.items = 0
         self.ready: dict[ActorId, Mailbox] = {}
         self.blocked: dict[Rank, dict[ActorId, Mailbox]] = {}
-        self.undeliverable: list[ActorTask] = []
+        self.undeliverable: list[tuple[ActorTask, Rank | None]] = []
         self.exclusive: set[Rank] = set()
         self._boxes: dict[ActorId, Mailbox] = {}
         self._counts: dict[Rank, int] = {}
@@ -260,7 +264,8 @@ class Mailboxes:
         box = self._boxes.get(task.actor)
         self.items += task.state is _QUEUED
         if box is None or box.state is _DEAD or box.state is _CLOSED:
-            self.undeliverable.append(task)
+            dead = box is not None and box.state is _DEAD
+            self.undeliverable.append((task, box.rank if box and dead else None))
             if box is not None and type(task) is ClosingTask and box.state is _DEAD:
                 del self._boxes[box.actor]
             return
@@ -293,7 +298,7 @@ class Mailboxes:
         """Take note that a batch of a mailbox is at its worker."""
         box.move(ActorInput.SEND)
         self.items -= len(batch)
-        box.sent.append((batch[-1], seconds))
+        box.sent.append((batch[-1].id, seconds))
         if box.state is _CLOSED and not box.queue:
             if box.exclusive:
                 self.exclusive.discard(box.rank)
@@ -344,7 +349,8 @@ class Mailboxes:
         self.items += len(tasks)
         box = self._boxes.get(actor)
         if box is None or box.state is _DEAD:
-            self.undeliverable += tasks
+            rank = None if box is None else box.rank
+            self.undeliverable += [(task, rank) for task in tasks]
             return
         box.move(ActorInput.RENEW)
         box.queue.extendleft(reversed(tasks))

@@ -368,7 +368,7 @@ class Scheduler:
         calls = [task for task in lost if isinstance(task, ActorTask)]
         if calls:
             lost = [task for task in lost if not isinstance(task, ActorTask)]
-            actions.append(ActorFailed(calls, worker.rank))
+            actions.append(ActorFailed(calls, worker.rank, True))
         if lost:
             actions.append(Fail(lost, worker.rank))
         self._lose_actors(worker.rank, actions)
@@ -409,7 +409,7 @@ class Scheduler:
             calls = self._backlog.lose_mail(self._mail.empty(box))
             self._failed += len(calls)
             if calls:
-                actions.append(ActorFailed(calls, rank))
+                actions.append(ActorFailed(calls, rank, False))
         actions += [Restart(box.actor, box.rank) for box in restarted]
         if restarted or dead:
             self._reserve()
@@ -424,7 +424,7 @@ class Scheduler:
                 if (
                     worker is None
                     or worker.state is not WorkerState.READY
-                    or not box.may_send()
+                    or not box.may_send(worker.tasks)
                     or (self._ending and not self._ending.fits(head, self._now))
                 ):
                     mail.block(box)
@@ -439,11 +439,11 @@ class Scheduler:
 
     def _return_mail(self, actions: list[Action]) -> None:
         """Fail the calls of actors that are dead or closed."""
-        if self._mail.undeliverable:
-            calls, self._mail.undeliverable = self._mail.undeliverable, []
-            self._backlog.lose_mail(calls)
-            self._failed += len(calls)
-            actions.append(ActorFailed(calls, None))
+        undeliverable, self._mail.undeliverable = self._mail.undeliverable, []
+        for task, rank in undeliverable:
+            self._failed += 1
+            lost = self._backlog.lose_mail([task])
+            actions.append(ActorFailed(lost, rank, False))
 
     # Time.
 
