@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpitasks.api.pool import Pool
     from mpitasks.api.waiting import as_completed, wait
     from mpitasks.errors import (
+        ActorCycle,
         ActorDied,
         ConfigurationError,
         DataLost,
@@ -78,6 +79,7 @@ _HOMES = {
     "wait": "mpitasks.api.waiting",
     **dict.fromkeys(
         [
+            "ActorCycle",
             "ActorDied",
             "ConfigurationError",
             "DataLost",
@@ -106,6 +108,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActorCycle",
     "ActorDied",
     "ActorGroup",
     "ActorHandle",

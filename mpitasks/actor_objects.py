@@ -8,11 +8,27 @@ come to this process, and in which order, is decided on rank 0
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import ActorDied
 
-__all__ = ["call", "construct", "drop", "objects", "read", "restore", "state"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "call",
+    "caller",
+    "construct",
+    "drop",
+    "handle",
+    "objects",
+    "provide_caller",
+    "provide_handles",
+    "read",
+    "restore",
+    "spread",
+    "state",
+]
 
 
 class _Objects(dict[int, Any]):
@@ -52,6 +68,12 @@ def call(actor: int, method: str, /, *args: Any, **kwargs: Any) -> Any:
     return getattr(objects[actor], method)(*args, **kwargs)
 
 
+def spread(actor: int, method: str, arguments: Any, /) -> Any:
+    """Call a method of an actor; the arguments are a tuple and a dict."""
+    args, kwargs = arguments
+    return call(actor, method, *args, **kwargs)
+
+
 def read(actor: int, attribute: str, /) -> Any:
     """Return an attribute of an actor."""
     return getattr(objects[actor], attribute)
@@ -70,3 +92,37 @@ def state(actor: int, /) -> Any:
 def restore(actor: int, state: Any, /) -> None:
     """Make an actor's object from its state."""
     objects[actor] = state
+
+
+# How tasks call actors, and how handles come into a process.
+
+_caller: Callable[[], Any] = lambda: None  # noqa: E731
+_handle: Callable[[int, type, str], Any] | None = None
+
+
+def provide_caller(find: Callable[[], Any]) -> None:
+    """Say what tasks of this process call actors by; None where the caller is none."""
+    global _caller
+    _caller = find
+
+
+def provide_handles(make: Callable[[int, type, str], Any]) -> None:
+    """Say what makes the handles of actors in this process."""
+    global _handle
+    _handle = make
+
+
+def caller() -> Any:
+    """Return what the task in the calling thread calls actors by; None for no task."""
+    return _caller()
+
+
+def handle(actor: int, cls: type, label: str) -> Any:
+    """Return a handle of an actor. It stands in pickles of handles.
+
+    Raises:
+        ActorDied: This process is part of no run.
+    """
+    if _handle is None:
+        raise ActorDied(f"the run of the actor {label} is over")
+    return _handle(actor, cls, label)

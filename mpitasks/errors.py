@@ -12,6 +12,7 @@
     |-- TaskCrashed             the task's: it took its own process with it (isolate)
     |-- TaskMemoryExceeded      the task's: more than its memory_limit; a MemoryError
     |-- InitializerError        yours: the initializer failed; a BrokenExecutor
+    |-- ActorCycle              the tasks': they wait for each other; a RuntimeError
     |-- ActorDied               the world's: an actor went with its rank
     |-- DataLost                the world's: a kept result went with its rank
     |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
@@ -131,6 +132,13 @@ class ActorDied(MpiTasksError):
     rank: int | None = None
     host: str | None = None
     call: str | None = None
+
+
+class ActorCycle(MpiTasksError, RuntimeError):
+    """A call of an actor was waited for that can only begin when the wait ends.
+
+    The call stays in the actor's mailbox, and runs afterwards.
+    """
 
 
 class DataLost(MpiTasksError):

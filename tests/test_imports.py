@@ -79,6 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "launch": {
         "",
+        "actor_objects",
         "launch",
         "slurm",
         "api",

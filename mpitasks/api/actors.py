@@ -23,37 +23,90 @@ from mpitasks.errors import (
 )
 from mpitasks.master.actors import Actor
 from mpitasks.master.future import Future, settle
+from mpitasks.options import DEFAULTS
 from mpitasks.values import integer
-from mpitasks.wire.outcomes import Failure
+from mpitasks.wire import codec
+from mpitasks.wire.messages import CALL, CALL_PLAIN, PLAIN
+from mpitasks.wire.outcomes import Encoded, Failure
 
 if TYPE_CHECKING:
     from mpitasks.api.session import ExecutorHandle
     from mpitasks.master.actors import ActorCall
     from mpitasks.options import TaskOptions
+    from mpitasks.wire.codec import Buffer
 
 __all__ = ["ActorGroup", "ActorHandle", "ActorMethod", "open_actor", "open_group"]
 
 CALL_OPTIONS = frozenset({"timeout", "label", "keep"})
 
-CLOSED = "this actor was closed: it takes no more calls"
+NO_WAY = (
+    "an actor can be called by the script and by tasks that are not isolated: an "
+    "isolated task, and a program that a task starts, has no way to rank 0"
+)
 
-OWN_NAMES = ("call", "close", "get")
+CLOSED = "this actor was closed: it takes no more calls"
 
 
 class _Hold:
     """What handle and methods of an actor keep: with the last of them the actor ends.
 
     Attributes:
-        actor: The actor.
+        cls: The class of the actor's object.
+        label: What messages call the actor.
+        number: Its number in the run.
+        options: Those of its calls.
         close: Ends it, once.
     """
 
-    __slots__ = ("__weakref__", "actor", "close")
+    __slots__ = ("__weakref__", "actor", "close", "cls", "label", "number", "options")
 
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
+        self.cls = actor.cls
+        self.label = actor.label
+        self.number = actor.id
+        self.options = actor.options
         self.close = weakref.finalize(self, _end, actor, actor.closing())
         self.close.atexit = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more calls."""
+        return self.actor.closed
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> Future:
+        """Submit a call; the arguments are those of `Actor.call`."""
+        actor = self.actor
+        if actor.closed or actor.owner.closed:
+            _refuse(actor)
+        try:
+            call = actor.call(function, name, args, kwargs, options)
+        except (SerializationError, InitializerError) as error:
+            return _unsent(actor, error)
+        _submit(actor, call)
+        if actor.checkpoint is not None and (state := actor.due()) is not None:
+            actor.owner.event_loop.submit(state.task)
+        return call
+
+    def travel(self) -> None:
+        """A handle is about to be pickled: keep the actor until it is closed.
+
+        Raises:
+            TypeError: It was made in a task.
+        """
+        if session.is_task():
+            raise TypeError(
+                "an actor that a task has made cannot be called by others: make it in "
+                "the script, and pass its handle to the tasks"
+            )
+        self.actor.owner.session.keep_actor(self)
 
 
 def _end(actor: Actor, closing: ActorCall) -> None:
@@ -67,6 +120,83 @@ def _end(actor: Actor, closing: ActorCall) -> None:
             actor.owner.event_loop.leave(closing.task)
 
 
+class _TaskHold:
+    """The same in a task: a way to an actor that rank 0 knows by its number."""
+
+    __slots__ = ("cls", "label", "number", "options")
+
+    closed = False
+
+    def __init__(self, number: int, cls: type, label: str) -> None:
+        self.cls = cls
+        self.label = label
+        self.number = number
+        self.options = DEFAULTS
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> Future:
+        """Send a call to rank 0; the arguments are those of `Actor.call`."""
+        calls = actor_objects.caller()
+        if calls is None:
+            raise ConfigurationError(NO_WAY)
+        if options.keep:
+            raise OptionError("keep=True is for calls of the script, not of tasks")
+        mode = CALL_PLAIN
+        payload: Any = args
+        buffers: list[Buffer] = []
+        if kwargs or not codec.is_plain(args):
+            payload, buffers = codec.encode((args, kwargs), "the arguments")
+            mode = CALL
+        future = TaskFuture(calls)
+        number = calls.call(
+            self.number,
+            name,
+            mode,
+            payload,
+            buffers,
+            future.take,
+            reads=function is actor_objects.read,
+            timeout=options.timeout,
+            label=options.label,
+        )
+        future.actor_call = number, self.number
+        return future
+
+    def close(self) -> None:
+        """Do nothing: the script says when the actor ends.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(
+            "a task cannot close an actor: that is for the script that made it"
+        )
+
+    def travel(self) -> None:
+        """A handle is about to be pickled: it may go anywhere."""
+
+
+class TaskFuture(Future):
+    """The result-to-be of a call that a task has made.
+
+    Attributes:
+        actor_call: The number of the call, and the actor.
+    """
+
+    actor_call: tuple[int, int]
+
+    def take(self, form: int, payload: Any, buffers: list[Buffer]) -> None:
+        """Become finished."""
+        outcome = payload if form == PLAIN else Encoded(form, payload, buffers)
+        settle([self], [outcome])
+
+
 class ActorMethod:
     """A method of an actor: calling it returns a `Future`."""
 
@@ -74,7 +204,7 @@ class ActorMethod:
 
     def __init__(
         self,
-        hold: _Hold,
+        hold: _Hold | _TaskHold,
         name: str,
         options: TaskOptions,
         function: Callable[..., Any] = actor_objects.call,
@@ -94,17 +224,7 @@ class ActorMethod:
         Raises:
             ExecutorClosedError: The actor was closed, or its Executor was shut down.
         """
-        actor = self._hold.actor
-        if actor.closed or actor.owner.closed:
-            _refuse(actor)
-        try:
-            call = actor.call(self._function, self._name, args, kwargs, self._options)
-        except (SerializationError, InitializerError) as error:
-            return _unsent(actor, error)
-        _submit(actor, call)
-        if actor.checkpoint is not None and (state := actor.due()) is not None:
-            actor.owner.event_loop.submit(state.task)
-        return call
+        return self._hold.call(self._function, self._name, args, kwargs, self._options)
 
     def with_options(self, **options: Any) -> ActorMethod:
         """Return the method with other options for its calls.
@@ -127,7 +247,7 @@ class ActorMethod:
         return ActorMethod(self._hold, self._name, changed, self._function)
 
     def __repr__(self) -> str:
-        return f"<method {self._name} of {self._hold.actor.label}>"
+        return f"<method {self._name} of {self._hold.label}>"
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -149,9 +269,9 @@ class ActorHandle:
         10
     """
 
-    _hold: _Hold
+    _hold: _Hold | _TaskHold
 
-    def __init__(self, hold: _Hold) -> None:
+    def __init__(self, hold: _Hold | _TaskHold) -> None:
         self.__dict__["_hold"] = hold
 
     def __getattr__(self, name: str) -> ActorMethod:
@@ -165,18 +285,18 @@ class ActorHandle:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
             f"attributes of an actor cannot be set from outside: give "
-            f"{self._hold.actor.cls.__qualname__} a method that sets {name!r}"
+            f"{self._hold.cls.__qualname__} a method that sets {name!r}"
         )
 
     def _method(self, name: str) -> ActorMethod:
         hold = self._hold
-        cls = hold.actor.cls
+        cls = hold.cls
         if not callable(getattr(cls, name, None)) and not _is_dynamic(cls):
             has = f"get({name!r}) reads an attribute"
             raise AttributeError(
                 f"{cls.__qualname__} has no method {name!r} ({has} of the object)"
             )
-        return ActorMethod(hold, name, hold.actor.options)
+        return ActorMethod(hold, name, hold.options)
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Future:
         """Call a method by its name: for one that is called as a method of this handle.
@@ -195,14 +315,14 @@ class ActorHandle:
             ExecutorClosedError: As for any call.
         """
         hold = self._hold
-        if hasattr(hold.actor.cls, "get"):
+        if hasattr(hold.cls, "get"):
             raise TypeError(
-                f"{hold.actor.cls.__qualname__} has a method get of its own: "
+                f"{hold.cls.__qualname__} has a method get of its own: "
                 f"call it by handle.call('get', ...)"
             )
         if not isinstance(name, str):
             raise TypeError(f"the name of an attribute is text, not {name!r}")
-        return ActorMethod(hold, name, hold.actor.options, actor_objects.read)()
+        return ActorMethod(hold, name, hold.options, actor_objects.read)()
 
     def close(self) -> None:
         """End the actor: it takes no more calls, and runs those that it has.
@@ -219,9 +339,9 @@ class ActorHandle:
         self.close()
 
     def __repr__(self) -> str:
-        actor = self._hold.actor
-        state = ", closed" if actor.closed else ""
-        return f"<actor {actor.label} number {actor.id}{state}>"
+        hold = self._hold
+        state = ", closed" if hold.closed else ""
+        return f"<actor {hold.label} number {hold.number}{state}>"
 
     def __copy__(self) -> ActorHandle:
         return self
@@ -230,7 +350,9 @@ class ActorHandle:
         return self  # it stands for one object
 
     def __reduce__(self) -> Any:
-        raise TypeError("a handle of an actor cannot be pickled yet")
+        hold = self._hold
+        hold.travel()
+        return actor_objects.handle, (hold.number, hold.cls, hold.label)
 
 
 class ActorGroup(Sequence[ActorHandle]):
@@ -405,3 +527,14 @@ def _refuse(actor: Actor) -> None:
 def _is_dynamic(cls: type) -> bool:
     """Whether objects of a class may have methods that the class does not show."""
     return hasattr(cls, "__getattr__")
+
+
+def handle_here(number: int, cls: type, label: str) -> ActorHandle:
+    """Return a handle of an actor, which was unpickled here."""
+    here = session.peek()
+    if here is None or session.is_task():
+        return ActorHandle(_TaskHold(number, cls, label))
+    hold = here.actors.get(number)
+    if hold is None:
+        raise ExecutorClosedError(f"{CLOSED}: {label} number {number}")
+    return ActorHandle(hold)

@@ -750,6 +750,8 @@ class Executor(concurrent.futures.Executor):
             seconds = SHUTDOWN_SECONDS if cancel_futures else None
             if not handle.event_loop.finish(seconds, handle):
                 handle.event_loop.abandon_running(handle)
+            if handle.session.actors:
+                handle.session.end_actors(handle)
             handle.end_calls()
             handle.close_journal()
 

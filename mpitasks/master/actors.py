@@ -19,18 +19,25 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from mpitasks import actor_objects
-from mpitasks.errors import ActorDied
+from mpitasks.errors import ActorDied, RemoteError
 from mpitasks.master.future import Future
+from mpitasks.master.inputs import SOME, Arrived, Inputs, unnamed
 from mpitasks.master.payloads import PLAIN_BYTES, Call
+from mpitasks.scheduler.actor_waits import ActorWaits
 from mpitasks.scheduler.events import (
     ActorFailed,
     ActorRestarted,
     ActorTask,
     ClosingTask,
+    TasksSubmitted,
 )
+from mpitasks.wire.inputs import Reference
+from mpitasks.wire.messages import CALL_PLAIN, PLAIN, VALUE, Answered, Refused
+from mpitasks.wire.outcomes import Encoded, Failure, encode_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,10 +46,12 @@ if TYPE_CHECKING:
     from mpitasks.master.completion import Completion
     from mpitasks.master.functions import Function, Functions, SetUp
     from mpitasks.master.future import Driver
-    from mpitasks.master.inputs import Inputs
+    from mpitasks.master.passing import Passing
     from mpitasks.options import TaskOptions
     from mpitasks.scheduler.events import ActorId, Event, Rank, Task
     from mpitasks.wire.codec import Buffer
+    from mpitasks.wire.messages import Awaited, Called, Message
+    from mpitasks.wire.outcomes import Form
 
 __all__ = ["Actor", "ActorCall", "Actors"]
 
@@ -224,7 +233,7 @@ class Actor:
         make = functools.partial(actor_objects.construct, self.id, self.cls)
         # Kept, so that the workers do not forget what the class needs.
         self._constructor = target = self._functions.register(
-            make, self._set_up, whole=True, bound=True
+            make, self._set_up, whole=True, actor=self.id
         )
         target.label = self.cls.__qualname__
         self._names = target.names
@@ -258,6 +267,27 @@ class Actor:
             target = target.including(self._names)
         return self._made(target, args, kwargs, options)
 
+    def call_of_task(self, called: Called, answer: Callable[[Any], None]) -> RemoteCall:
+        """Return a call that a task has made. It runs no user code.
+
+        Args:
+            called: The call, as it came.
+            answer: Told what it comes to, under the event loop's lock.
+        """
+        function: Callable[..., Any] = actor_objects.call
+        if called.reads:
+            function = actor_objects.read
+        if called.mode != CALL_PLAIN:
+            function = actor_objects.spread
+        target = self._register(function, called.name)
+        options = self.options.replace(
+            keep=False,
+            timeout=called.timeout,
+            label=called.label or self.options.label,
+            progress=False,
+        )
+        return RemoteCall(self, next(self._ids), target, called, options, answer)
+
     def due(self) -> ActorCall | None:
         """Return a call that takes the state, if one is to follow the last call."""
         if self.checkpoint is None or next(self._calls) % self.checkpoint:
@@ -288,7 +318,11 @@ class Actor:
         target = self._targets.get((function, name or ""))
         if target is None:
             bound = functools.partial(function, self.id, *names)
-            target = self._functions.register(bound, self._set_up, bound=True)
+            target = self._functions.register(bound, self._set_up, actor=self.id)
+            if self._constructor is not None:  # what the class needs, as it was then
+                target.needs = self._constructor.needs
+                target.refers = self._constructor.refers
+                target.names = self._names
             target.label = f"{self.cls.__qualname__}.{name or function.__name__}"
             self._targets[function, name or ""] = target
         return target
@@ -365,26 +399,164 @@ def _is_taken(sent: _Sent) -> bool:
     return state is not None and state.done() and not state.has_failed()
 
 
+class RemoteCall(ActorCall):
+    """A call of an actor that a task has made: the task gets what it comes to.
+
+    Arguments that are not plain come to it as a result of another task does: they may
+    refer to what the actor's rank lacks, and rank 0 looks into them where it may run
+    code of the user.
+    """
+
+    _is_observed = True  # so that `_settle_observed` is called
+    answer: Callable[[Any], None]
+
+    def __init__(
+        self,
+        actor: Actor,
+        id: int,
+        target: Function,
+        called: Called,
+        options: TaskOptions,
+        answer: Callable[[Any], None],
+    ) -> None:
+        Future.__init__(self, actor.event_loop)
+        self.answer = answer
+        self.options = options
+        self.owner = actor.owner
+        self.target = target
+        self.inputs = None
+        args = called.payload
+        task = ActorTask(id, target.id, self, PLAIN_BYTES, 0, options.task_spec)
+        task.actor = actor.id
+        if called.mode != CALL_PLAIN:
+            inputs = self.inputs = Inputs.of_one(task, id)
+            args = (Reference(inputs.token, 0),)
+            task.inputs = SOME
+        self.wire = (id, target.id, CALL_PLAIN, args, 0)
+        self._task = task
+
+    def _settle_observed(self, outcome: Any) -> None:
+        super()._settle_observed(outcome)
+        self.answer(outcome)
+
+    def _settle_cancelled(self) -> None:
+        super()._settle_cancelled()
+        self.answer(Failure(CancelledError()))
+
+
+class RemoteCalls:
+    """The calls of actors that tasks on workers make. Under the event loop's lock.
+
+    Args:
+        find: Returns an actor by its number; None if it has ended.
+        handle: Lets the scheduler decide about an event, and does what it decided.
+        passing: Passes results on to calls that need them.
+        send: Sends a worker a message.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[ActorId], Actor | None],
+        handle: Callable[[Event], None],
+        passing: Passing,
+        send: Callable[[Rank, Message], None],
+    ) -> None:
+        self._find = find
+        self._handle = handle
+        self._passing = passing
+        self._send = send
+        self._waits = ActorWaits()
+        self._gone: set[Rank] = set()
+
+    def take(self, called: Called) -> None:
+        """Put a call of a task into the actor's mailbox."""
+        answer = functools.partial(self._answer, called.rank, called.number)
+        actor = self._find(called.actor)
+        if actor is None or actor.closed:
+            error = ActorDied(f"{called.name} was called after its actor was closed")
+            error.call = called.name
+            answer(Failure(error))
+            return
+        call = actor.call_of_task(called, answer)
+        task = call.task
+        inputs = call.inputs
+        if inputs is not None:
+            self._passing.open(task)
+        self._handle(TasksSubmitted([task]))
+        if inputs is not None:
+            args = Encoded(VALUE, called.payload, list(called.buffers))
+            arrived = Arrived(task.id, [(inputs, 0)], args, unnamed)
+            self._passing.arrived.append(arrived)
+
+    def look_at(self, awaited: Awaited) -> None:
+        """Refuse a wait that never ends."""
+        circle = self._waits.add(
+            awaited.rank, awaited.number, awaited.actor, awaited.stack
+        )
+        if circle is not None:
+            actors = [self._find(number) for number in circle]
+            names = [
+                f"{'an actor' if actor is None else actor.label} ({number})"
+                for number, actor in zip(circle, actors, strict=True)
+            ]
+            text = (
+                f"the wait for this call would never end: each of these actors waits "
+                f"for the next: {' -> '.join(names)}; return the future's work to the "
+                f"caller, or do not wait in the method"
+            )
+            self._send(awaited.rank, Refused(awaited.number, text))
+
+    def lose(self, rank: Rank) -> None:
+        """A worker is gone, with all that waited there."""
+        self._gone.add(rank)
+        self._waits.lose(rank)
+
+    def _answer(self, rank: Rank, number: int, outcome: Any) -> None:
+        self._waits.end(rank, number)
+        if rank not in self._gone:
+            form, value, buffers = _form_of(outcome)
+            self._send(rank, Answered(number, form, value, buffers))
+
+
+def _form_of(outcome: Any) -> Form:
+    """Return what a call came to as it stands in a message."""
+    if type(outcome) is Encoded:
+        if not outcome.is_special:
+            return outcome.lend()
+        outcome = Failure(RemoteError("the call was not run: what it needs is lost"))
+    if type(outcome) is Failure:
+        return encode_error(outcome.error, "rank 0")
+    return PLAIN, outcome, []
+
+
 class Actors:
     """The actors of a run that have not ended, and what happens to them.
 
     Args:
         handle: Lets the scheduler decide about an event, and does what it decided.
         completion: Gives calls their errors; calls something later, under no lock.
-        open_inputs: Takes in what a call needs of others.
+        passing: Passes results on to calls that need them.
         losses: What became of ranks that are gone.
+        send: Sends a worker a message.
+
+    Attributes:
+        remote: The calls that tasks make.
+        hosts: Where the workers are, by rank.
     """
 
     def __init__(
         self,
         handle: Callable[[Event], None],
         completion: Completion,
-        open_inputs: Callable[[Task], None],
+        passing: Passing,
         losses: Mapping[Rank, str],
+        send: Callable[[Rank, Message], None],
     ) -> None:
         self._handle = handle
         self._completion = completion
-        self._open_inputs = open_inputs
+        self._passing = passing
+        self.hosts: Mapping[Rank, str] = {}
+        self.remote = RemoteCalls(self.get, handle, passing, send)
         self._losses = losses
         self._known: weakref.WeakValueDictionary[ActorId, Actor] = (
             weakref.WeakValueDictionary()
@@ -436,7 +608,7 @@ class Actors:
             f"{how} with the actor that {name} was called on (the call may have run; "
             f"{then})"
         )
-        error.rank, error.call = rank, name
+        error.rank, error.host, error.call = rank, self.hosts.get(rank), name
         return error
 
     def restart(self, number: ActorId, rank: Rank) -> None:
@@ -457,7 +629,7 @@ class Actors:
         def enter() -> None:
             for task in tasks:
                 if task.inputs:  # the checkpoint, which is there
-                    self._open_inputs(task)
+                    self._passing.open(task)
             self._handle(ActorRestarted(actor.id, tasks))
 
         self._completion.enter(enter)

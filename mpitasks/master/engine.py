@@ -64,6 +64,8 @@ from mpitasks.scheduler.scheduler import Scheduler
 from mpitasks.wire import messages
 from mpitasks.wire.exceptions import twin
 from mpitasks.wire.messages import (
+    Awaited,
+    Called,
     Fetched,
     Goodbye,
     Heartbeat,
@@ -165,7 +167,7 @@ class Engine:
         self._lost: deque[Rank] = deque()
         self.on_peer_failure: Callable[[Rank, str], None] = self.lose
         self.actors = Actors(
-            self._handle, self.completion, self.passing.open, self.losses
+            self._handle, self.completion, self.passing, self.losses, transport.send
         )
         for rank in self.ranks:
             self.scheduler.handle(WorkerJoined(rank), time.monotonic())
@@ -248,6 +250,12 @@ class Engine:
                     self.on_peer_failure(rank, lost_tasks.UNSOUND)
                 elif type(message) is Outcomes or type(message) is Returned:
                     self._handle(message)
+                elif type(message) is Called:
+                    self.actors.remote.take(message)
+                    if self._arrived:
+                        self.passing.pass_on()
+                elif type(message) is Awaited:
+                    self.actors.remote.look_at(message)
                 elif type(message) is Goodbye:
                     self._handle(WorkerLeft(rank))
                 elif type(message) is Lost:
@@ -405,6 +413,7 @@ class Engine:
                 for other in self.scheduler.running_workers():
                     if other != rank:
                         self.transport.send(other, gone)
+            self.actors.remote.lose(rank)
             self._handle(RankLost(rank))
             self.lineage.submit(calls)
 

@@ -39,7 +39,7 @@ from mpitasks.master.script_state import (
 )
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.exceptions import twin
-from mpitasks.wire.messages import BOUND, INITIALIZER, SURROUNDINGS
+from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS, actor_of, bound_id
 from mpitasks.wire.script_setup import Start, changes
 
 if TYPE_CHECKING:
@@ -98,12 +98,11 @@ class Function(Definition):
         label: str,
         needs: tuple[Definition, ...],
         *,
-        bound: bool = False,
+        actor: int = 0,
     ) -> None:
         id = next(owner.ids)
-        super().__init__(
-            BOUND - id if bound else id, None, frame, buffers, owner.dropped
-        )
+        id = bound_id(id, actor) if actor else id
+        super().__init__(id, None, frame, buffers, owner.dropped)
         self.owner = owner
         self.label = label
         self.needs = needs
@@ -304,7 +303,7 @@ class Functions:
         set_up: SetUp | None = None,
         *,
         whole: bool = False,
-        bound: bool = False,
+        actor: int = 0,
     ) -> Function:
         """Return the function as it is sent.
 
@@ -312,8 +311,7 @@ class Functions:
             function: Whatever can be called.
             set_up: What it needs first; None if nothing.
             whole: Whether to look into large containers and arrays as well.
-            bound: Whether its calls belong to one worker, which gives none of them
-                back. Then its id is at most `BOUND`.
+            actor: The actor that its calls belong to; 0 for none.
 
         Raises:
             SerializationError: It cannot be pickled.
@@ -324,7 +322,7 @@ class Functions:
             self._prepare(set_up)
         known = set_up.by_object.get(function) if _is_kept(function) else None
         if known is None or not known.valid(self.epoch, whole=whole):
-            known, watched = self._capture(function, set_up, whole=whole, bound=bound)
+            known, watched = self._capture(function, set_up, whole=whole, actor=actor)
             set_up.latest = _NOTHING_YET  # it may be this function, as it was
             if watched:
                 set_up.by_object[function] = known
@@ -344,9 +342,9 @@ class Functions:
         own = {need.name for need in entry.needs}
         more = [each.definition for each in tracked if each.definition.name not in own]
         needs = (*entry.needs, *more)
-        bound = entry.id <= BOUND
+        actor = actor_of(entry.id)
         label = entry.label
-        wider = Function(self, entry.frame, entry.buffers, label, needs, bound=bound)
+        wider = Function(self, entry.frame, entry.buffers, label, needs, actor=actor)
         missing = self._globals.missing(names - entry.names, tracked)
         wider.refers = tuple(dict.fromkeys((*entry.refers, *missing)))
         wider.names = names
@@ -358,7 +356,7 @@ class Functions:
         set_up: SetUp,
         *,
         whole: bool,
-        bound: bool,
+        actor: int,
     ) -> tuple[Known, bool]:
         """Return the function as it is now; and whether its changes can be noticed."""
         frame, buffers, notes = codec.encode_noting(function, "the function", kept=True)
@@ -376,7 +374,7 @@ class Functions:
         if entry is None:
             label = _label(function)
             copies = memory.copies(buffers)
-            entry = Function(self, frame, copies, str(label), needs, bound=bound)
+            entry = Function(self, frame, copies, str(label), needs, actor=actor)
             held = () if notes is None else notes.refers
             entry.refers = (*held, *missing)
             entry.names = names

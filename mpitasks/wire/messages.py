@@ -55,7 +55,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Announcement",
+    "Answered",
+    "Awaited",
     "Batch",
+    "Called",
     "Cancel",
     "EndMoved",
     "Fetch",
@@ -72,13 +75,16 @@ __all__ = [
     "Outcomes",
     "PeerFailure",
     "Ping",
+    "Refused",
     "Release",
     "Request",
     "Result",
     "Returned",
     "Shutdown",
     "Welcome",
+    "actor_of",
     "announce",
+    "bound_id",
     "pack",
     "unpack",
 ]
@@ -101,8 +107,11 @@ arguments); and one of a shared object."""
 
 
 BOUND = -2
-"""Functions with this id and below are called on one worker only: it gives none of
-their calls back. All calls of a batch are of such functions, or none are."""
+"""Functions with this id and below are called on one worker only: they are those of an
+actor. The worker gives none of their calls back. All calls of a batch are of functions
+of one actor, or none are."""
+
+_FUNCTION_BITS = 40
 
 
 @dataclass(slots=True)
@@ -265,6 +274,56 @@ class Fetched:
 
 
 @dataclass(slots=True)
+class Called:
+    """Worker to master: a task calls an actor."""
+
+    rank: int
+    number: int
+    """Which of the worker's calls it is."""
+    actor: int
+    reads: bool
+    """Whether it reads an attribute."""
+    name: str
+    """The method, or the attribute."""
+    mode: int
+    """CALL_PLAIN or CALL."""
+    payload: Any
+    timeout: float | None
+    label: str | None
+    buffers: Sequence[Buffer] = ()
+
+
+@dataclass(slots=True)
+class Answered:
+    """The answer to a `Called`: what the call came to."""
+
+    number: int
+    form: int
+    """PLAIN, VALUE or ERROR."""
+    value: Any
+    buffers: Sequence[Buffer] = ()
+
+
+@dataclass(slots=True)
+class Awaited:
+    """Worker to master: a task waits for the answer to a call, and does so for long."""
+
+    rank: int
+    number: int
+    actor: int
+    stack: Sequence[int]
+    """The actors whose calls on this worker end only after that."""
+
+
+@dataclass(slots=True)
+class Refused:
+    """Master to worker: the answer to a call that is waited for can never come."""
+
+    number: int
+    text: str
+
+
+@dataclass(slots=True)
 class Shutdown:
     """Master to worker: the run is over; say goodbye."""
 
@@ -391,6 +450,10 @@ Message = (
     | HolderGone
     | Fetch
     | Fetched
+    | Called
+    | Answered
+    | Awaited
+    | Refused
 )
 
 ANNOUNCED_SIZES = 128
@@ -419,8 +482,22 @@ _KINDS: tuple[type, ...] = (
     HolderGone,
     Fetch,
     Fetched,
+    Called,
+    Answered,
+    Awaited,
+    Refused,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+
+
+def bound_id(function_id: int, actor: int) -> int:
+    """Return the id of a function that belongs to an actor."""
+    return BOUND - (actor << _FUNCTION_BITS | function_id)
+
+
+def actor_of(function_id: int) -> int:
+    """Return the actor that a function belongs to; 0 if it belongs to none."""
+    return max(BOUND - function_id, 0) >> _FUNCTION_BITS
 
 
 def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
@@ -465,7 +542,11 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
         )
     else:
         names = names_of(message)
-        if type(message) is Fetched:
+        if (
+            type(message) is Fetched
+            or type(message) is Called
+            or type(message) is Answered
+        ):
             buffers, names = message.buffers, names[:-1]
         fields = tuple([getattr(message, name) for name in names])
     sizes = _sizes(buffers) if buffers else ()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError
@@ -40,6 +40,7 @@ from mpitasks.wire.messages import (
     Request,
     Returned,
     Shutdown,
+    actor_of,
 )
 
 if TYPE_CHECKING:
@@ -239,6 +240,36 @@ class WorkerState:
         assert type(message) is Shutdown
         self.phase = _STOPPED
         return Leave(message.degraded)
+
+    def take_served(self, busy: Container[int]) -> tuple[Batch, Sequence[Batch]] | None:
+        """Return the first batch that was kept and that a task which waits may run.
+
+        Args:
+            busy: The actors that are in the middle of a call.
+
+        Returns:
+            The batch, and those that came before it.
+        """
+        for at, message in enumerate(self._kept):
+            if type(message) is not Batch or not _is_bound(message.calls):
+                continue
+            if actor_of(message.calls[0][1]) not in busy:
+                before = [each for each in self._kept if type(each) is Batch]
+                del self._kept[at]
+                return message, before[: [*map(id, before)].index(id(message))]
+        return None
+
+    def nested(self) -> WorkerState:
+        """Return a state for a batch that runs while a task of this one waits."""
+        inner = WorkerState(self._rank)
+        inner._origins = self._origins
+        inner.begun = self.begun
+        return inner
+
+    def resume(self, inner: WorkerState) -> None:
+        """That batch is complete: take over what came meanwhile."""
+        self._kept.extend(inner._kept)
+        self.begun = inner.begun
 
     def _revoke(self, ids: Sequence[int]) -> None:
         """Note which of the calls that the worker holds were cancelled."""
