@@ -23,7 +23,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from mpitasks import actor_objects
-from mpitasks.errors import ActorDied, RemoteError
+from mpitasks.errors import ActorCycle, ActorDied, RemoteError
 from mpitasks.master.future import Future
 from mpitasks.master.inputs import SOME, Arrived, Inputs, unnamed
 from mpitasks.master.payloads import PLAIN_BYTES, Call
@@ -32,11 +32,12 @@ from mpitasks.scheduler.events import (
     ActorFailed,
     ActorRestarted,
     ActorTask,
+    CallRefused,
     ClosingTask,
     TasksSubmitted,
 )
 from mpitasks.wire.inputs import Reference
-from mpitasks.wire.messages import CALL_PLAIN, PLAIN, VALUE, Answered, Refused
+from mpitasks.wire.messages import CALL_PLAIN, PLAIN, VALUE, Answered
 from mpitasks.wire.outcomes import Encoded, Failure, encode_error
 
 if TYPE_CHECKING:
@@ -220,6 +221,8 @@ class Actor:
         self._targets: dict[tuple[Callable[..., Any], str], Function] = {}
         self._constructor: Function | None = None
         self._is_logged = restarts > 0 and survives
+        # Those of calls of tasks, by time limit and label.
+        self._options: dict[tuple[float | None, str | None], TaskOptions] = {}
         self._first: _Sent | None = None  # the constructor
         self._log: deque[_Sent] = deque()
         self._calls = itertools.count(1)
@@ -237,7 +240,6 @@ class Actor:
         )
         target.label = self.cls.__qualname__
         self._names = target.names
-        # Once it runs nothing can be kept, or limited: it belongs to the actor.
         return self._made(target, args, kwargs, self.options.replace(keep=False))
 
     def call(
@@ -280,12 +282,12 @@ class Actor:
         if called.mode != CALL_PLAIN:
             function = actor_objects.spread
         target = self._register(function, called.name)
-        options = self.options.replace(
-            keep=False,
-            timeout=called.timeout,
-            label=called.label or self.options.label,
-            progress=False,
-        )
+        wanted = called.timeout, called.label or self.options.label
+        options = self._options.get(wanted)
+        if options is None:
+            options = self._options[wanted] = self.options.replace(
+                keep=False, timeout=wanted[0], label=wanted[1], progress=False
+            )
         return RemoteCall(self, next(self._ids), target, called, options, answer)
 
     def due(self) -> ActorCall | None:
@@ -409,6 +411,8 @@ class RemoteCall(ActorCall):
 
     _is_observed = True  # so that `_settle_observed` is called
     answer: Callable[[Any], None]
+    refusal: ActorCycle | None = None
+    """Why it is taken back, if it is."""
 
     def __init__(
         self,
@@ -441,7 +445,7 @@ class RemoteCall(ActorCall):
 
     def _settle_cancelled(self) -> None:
         super()._settle_cancelled()
-        self.answer(Failure(CancelledError()))
+        self.answer(Failure(self.refusal or CancelledError()))
 
 
 class RemoteCalls:
@@ -466,6 +470,7 @@ class RemoteCalls:
         self._passing = passing
         self._send = send
         self._waits = ActorWaits()
+        self._open: dict[tuple[Rank, int], RemoteCall] = {}
         self._gone: set[Rank] = set()
 
     def take(self, called: Called) -> None:
@@ -478,6 +483,7 @@ class RemoteCalls:
             answer(Failure(error))
             return
         call = actor.call_of_task(called, answer)
+        self._open[called.rank, called.number] = call
         task = call.task
         inputs = call.inputs
         if inputs is not None:
@@ -490,21 +496,26 @@ class RemoteCalls:
 
     def look_at(self, awaited: Awaited) -> None:
         """Refuse a wait that never ends."""
+        call = self._open.get((awaited.rank, awaited.number))
+        if call is None:
+            return  # it was answered meanwhile
         circle = self._waits.add(
             awaited.rank, awaited.number, awaited.actor, awaited.stack
         )
-        if circle is not None:
-            actors = [self._find(number) for number in circle]
-            names = [
-                f"{'an actor' if actor is None else actor.label} ({number})"
-                for number, actor in zip(circle, actors, strict=True)
-            ]
-            text = (
-                f"the wait for this call would never end: each of these actors waits "
-                f"for the next: {' -> '.join(names)}; return the future's work to the "
-                f"caller, or do not wait in the method"
-            )
-            self._send(awaited.rank, Refused(awaited.number, text))
+        if circle is None:
+            return
+        actors = [self._find(number) for number in circle]
+        names = [
+            f"{'an actor' if actor is None else actor.label} (number {number})"
+            for number, actor in zip(circle, actors, strict=True)
+        ]
+        call.refusal = ActorCycle(
+            f"this call would never be answered, and was taken back: each of these "
+            f"actors waits for the next, {' -> '.join(names)}. Do not wait for it in "
+            f"the method: return, and let the caller ask for the result"
+        )
+        task: Any = call.task
+        self._handle(CallRefused(task))
 
     def lose(self, rank: Rank) -> None:
         """A worker is gone, with all that waited there."""
@@ -513,6 +524,7 @@ class RemoteCalls:
 
     def _answer(self, rank: Rank, number: int, outcome: Any) -> None:
         self._waits.end(rank, number)
+        self._open.pop((rank, number), None)
         if rank not in self._gone:
             form, value, buffers = _form_of(outcome)
             self._send(rank, Answered(number, form, value, buffers))

@@ -29,6 +29,7 @@ __all__ = [
     "Bulk",
     "BulkCancelled",
     "BulkExtended",
+    "CallRefused",
     "CancelRequested",
     "Cancelled",
     "ClosingTask",
@@ -378,6 +379,13 @@ class ActorRestarted:
 
 
 @dataclass(slots=True)
+class CallRefused:
+    """A call of an actor is taken back, wherever it is: it would never be answered."""
+
+    task: ActorTask
+
+
+@dataclass(slots=True)
 class TasksPostponed:
     """These tasks are to be run, but not before a certain time.
 
@@ -568,6 +576,7 @@ Event = (
     | TasksSubmitted
     | ActorOpened
     | ActorRestarted
+    | CallRefused
     | TasksPostponed
     | InputReady
     | InputGone

@@ -69,6 +69,7 @@ from mpitasks.scheduler.events import (
     Bulk,
     BulkCancelled,
     BulkExtended,
+    CallRefused,
     Cancelled,
     CancelRequested,
     Complete,
@@ -177,6 +178,7 @@ class Scheduler:
                 TasksPostponed: self._tasks_postponed,
                 ActorOpened: self._actor_opened,
                 ActorRestarted: self._actor_restarted,
+                CallRefused: self._call_refused,
                 InputReady: self._input_ready,
                 InputGone: self._input_gone,
                 TimePassed: self._time_passed,
@@ -400,6 +402,15 @@ class Scheduler:
     def _actor_restarted(self, event: ActorRestarted, actions: list[Action]) -> None:
         self._backlog.restart(event)
 
+    def _call_refused(self, event: CallRefused, actions: list[Action]) -> None:
+        """Take a call back. A worker that has it has not begun it: its actor waits."""
+        cancelled = self._backlog.cancel([event.task])
+        self._cancelled += len(cancelled)
+        if not cancelled:
+            cancelled = self._take_back([event.task.id], actions)
+        if cancelled:
+            actions.append(Cancelled(cancelled))
+
     def _lose_actors(self, rank: Rank, actions: list[Action]) -> None:
         """The actors of a rank move elsewhere, or are dead."""
         restarted, dead = self._mail.lose_rank(
@@ -587,7 +598,10 @@ class Scheduler:
     def _revoke(self, tasks: Sequence[Task], actions: list[Action]) -> list[Task]:
         """Cancel those that can be taken from their worker; return them."""
         ids = [t.id for t in tasks if t.state is _ASSIGNED and self.may_revoke(t)]
-        revoked = []
+        return self._take_back(ids, actions)
+
+    def _take_back(self, ids: list[TaskId], actions: list[Action]) -> list[Task]:
+        revoked: list[Task] = []
         for worker, held in self._assignments.holding(ids):
             revoked += self._assignments.take(worker, held, TaskInput.REVOKE, self._now)
             actions.append(Revoke(worker.rank, held))

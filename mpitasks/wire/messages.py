@@ -75,7 +75,6 @@ __all__ = [
     "Outcomes",
     "PeerFailure",
     "Ping",
-    "Refused",
     "Release",
     "Request",
     "Result",
@@ -316,14 +315,6 @@ class Awaited:
 
 
 @dataclass(slots=True)
-class Refused:
-    """Master to worker: the answer to a call that is waited for can never come."""
-
-    number: int
-    text: str
-
-
-@dataclass(slots=True)
 class Shutdown:
     """Master to worker: the run is over; say goodbye."""
 
@@ -453,7 +444,6 @@ Message = (
     | Called
     | Answered
     | Awaited
-    | Refused
 )
 
 ANNOUNCED_SIZES = 128
@@ -485,7 +475,6 @@ _KINDS: tuple[type, ...] = (
     Called,
     Answered,
     Awaited,
-    Refused,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 

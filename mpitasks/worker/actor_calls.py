@@ -7,7 +7,7 @@ for each other's actors would wait for ever. It never runs a call of an actor th
 the stack already, since that one is in the middle of a call.
 
 If it waits for long it says so, and rank 0 looks whether that can end
-(`mpitasks.master.actor_waits`). Other work of the batch is given back then.
+(`mpitasks.scheduler.actor_waits`). Other work of the batch is given back then.
 
 How tasks reach this is in `mpitasks.actor_objects.caller`; what they hold is an
 `mpitasks.api.actors.ActorHandle`.
@@ -21,9 +21,9 @@ from collections.abc import Callable
 from time import monotonic  # a task may patch the module
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mpitasks.errors import ActorCycle, ConfigurationError
+from mpitasks.errors import ConfigurationError
 from mpitasks.runner import limits, nesting
-from mpitasks.wire.messages import Answered, Awaited, Called, Refused, actor_of
+from mpitasks.wire.messages import Answered, Awaited, Called, actor_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,6 @@ class ActorCalls:
         self._worker = worker
         self._numbers = 0
         self._open: dict[int, Answer] = {}
-        self._refused: dict[int, str] = {}
         self._callbacks: deque[Callable[[], None]] = deque()
         self._stack: list[int] = []  # the actors whose calls wait here
 
@@ -123,13 +122,8 @@ class ActorCalls:
             )
         return number
 
-    def take(self, message: Answered | Refused) -> None:
-        """Take in what rank 0 says of a call. Under the worker's lock."""
-        if isinstance(message, Refused):
-            if message.number in self._open:
-                self._refused[message.number] = message.text
-            return
-        self._refused.pop(message.number, None)
+    def take(self, message: Answered) -> None:
+        """Take in what a call came to. Under the worker's lock."""
         answer = self._open.pop(message.number)
         answer(message.form, message.value, list(message.buffers))
 
@@ -144,7 +138,6 @@ class ActorCalls:
         """Run calls of actors of this rank until `done`; return whether it is.
 
         Raises:
-            ActorCycle: What the caller waits for waits for the caller.
             ConfigurationError: This is not the thread that runs the task.
             TaskTimeout: The task has reached its limit.
         """
@@ -185,8 +178,6 @@ class ActorCalls:
                     if served is not None:
                         self._serve(*served)
                         continue
-                    if awaited is not None and awaited[0] in self._refused:
-                        raise ActorCycle(self._refused.pop(awaited[0]))
                     now = monotonic()
                     if end is not None and now >= end:
                         return

@@ -21,7 +21,6 @@ from mpitasks.wire.messages import (
     Heartbeat,
     Lost,
     PeerFailure,
-    Refused,
 )
 from mpitasks.wire.outcomes import encode_items
 from mpitasks.worker.kept_results import KeptResults
@@ -227,9 +226,9 @@ class Speaker:
 
     def receive(self, source: int, message: Message) -> None:
         """Take a message in, and do what cannot wait for the end of a task."""
-        if type(message) is Answered or type(message) is Refused:
-            if self.actor_calls is not None:
-                self.actor_calls.take(message)
+        if type(message) is Answered:
+            assert self.actor_calls is not None
+            self.actor_calls.take(message)
             return
         if type(message) is Lost and source != MASTER:
             self.kept.lose(source)

@@ -273,6 +273,9 @@ class WorkerState:
 
     def _revoke(self, ids: Sequence[int]) -> None:
         """Note which of the calls that the worker holds were cancelled."""
+        for message in self._kept:
+            if type(message) is Batch and _is_bound(message.calls):
+                _drop(message, ids)
         held = {call[0] for call in self._calls[max(self._at - 1, 0) :]}
         if self._inside:
             held.update(call[0] for call in self.inside())
@@ -489,6 +492,20 @@ def batch_of(request: Request) -> Batch:
     return Batch(
         [request.call], task_spec=None if spec is None else {request.call[0]: spec}
     )
+
+
+def _drop(batch: Batch, ids: Sequence[int]) -> None:
+    """Take calls out of a batch that has not begun."""
+    own = sum([call[4] for call in batch.calls])
+    start = len(batch.buffers) - own
+    buffers = list(batch.buffers[:start])
+    calls = []
+    for call in batch.calls:
+        if call[0] not in ids:
+            calls.append(call)
+            buffers += batch.buffers[start : start + call[4]]
+        start += call[4]
+    batch.calls, batch.buffers = calls, buffers
 
 
 def _is_bound(calls: Sequence[Call]) -> bool:
