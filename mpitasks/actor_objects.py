@@ -20,10 +20,8 @@ __all__ = [
     "caller",
     "construct",
     "drop",
-    "handle",
     "objects",
     "provide_caller",
-    "provide_handles",
     "read",
     "restore",
     "spread",
@@ -94,10 +92,9 @@ def restore(actor: int, state: Any, /) -> None:
     objects[actor] = state
 
 
-# How tasks call actors, and how handles come into a process.
+# How tasks call actors.
 
 _caller: Callable[[], Any] = lambda: None  # noqa: E731
-_handle: Callable[[int, type, str], Any] | None = None
 
 
 def provide_caller(find: Callable[[], Any]) -> None:
@@ -106,23 +103,6 @@ def provide_caller(find: Callable[[], Any]) -> None:
     _caller = find
 
 
-def provide_handles(make: Callable[[int, type, str], Any]) -> None:
-    """Say what makes the handles of actors in this process."""
-    global _handle
-    _handle = make
-
-
 def caller() -> Any:
     """Return what the task in the calling thread calls actors by; None for no task."""
     return _caller()
-
-
-def handle(actor: int, cls: type, label: str) -> Any:
-    """Return a handle of an actor. It stands in pickles of handles.
-
-    Raises:
-        ActorDied: This process is part of no run.
-    """
-    if _handle is None:
-        raise ActorDied(f"the run of the actor {label} is over")
-    return _handle(actor, cls, label)

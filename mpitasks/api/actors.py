@@ -352,7 +352,7 @@ class ActorHandle:
     def __reduce__(self) -> Any:
         hold = self._hold
         hold.travel()
-        return actor_objects.handle, (hold.number, hold.cls, hold.label)
+        return handle_here, (hold.number, hold.cls, hold.label)
 
 
 class ActorGroup(Sequence[ActorHandle]):

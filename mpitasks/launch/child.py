@@ -13,9 +13,8 @@ import socket
 import sys
 import threading
 
-from mpitasks import actor_objects, forks, randomness
+from mpitasks import forks, randomness
 from mpitasks.api import session as sessions
-from mpitasks.launch.handles import handle_here
 from mpitasks.launch.light_mpi import never_start_mpi
 from mpitasks.launch.task_session import session_of_task
 from mpitasks.runner import context, nesting
@@ -58,7 +57,6 @@ def main(fd: int, rank: int, where: str, argv: list[str]) -> None:
     follow(isolated.functions)
     context.provide(isolated.current_task)
     randomness.provide(isolated.draw)
-    actor_objects.provide_handles(handle_here)
     host = socket.gethostname()
     home = nesting.Home(rank, host, where, isolated, threading.get_ident())
     nesting.settle_in(home)

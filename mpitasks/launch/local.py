@@ -21,7 +21,6 @@ from mpitasks.launch.copies import raise_on_first
 from mpitasks.launch.early_stop import begin
 from mpitasks.launch.environment import launch_hint
 from mpitasks.launch.exit import at_end_of_script, tell_end
-from mpitasks.launch.handles import handle_here
 from mpitasks.launch.job_end import foresee
 from mpitasks.launch.node_limit import node_limit
 from mpitasks.launch.output import flush
@@ -97,7 +96,6 @@ def start_local(workers: int | None = None) -> Session:
     actor_objects.provide_caller(
         lambda: worker.calls_of_actors() if in_task() else None
     )
-    actor_objects.provide_handles(handle_here)
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
     assert thread.ident is not None
     home = nesting.Home(0, host, where, worker, thread.ident, divides=True)

@@ -27,7 +27,6 @@ from mpitasks.launch.environment import (
     survives_losses,
 )
 from mpitasks.launch.exit import tell_end
-from mpitasks.launch.handles import handle_here
 from mpitasks.launch.handshake import (
     check_hellos,
     near_ranks,
@@ -171,7 +170,6 @@ def join(
         session = sessions.Session(event_loop, hosts=hosts)
         session.ending = early_stop.begin(event_loop, settings, _abort)
         sessions.install(session)
-        actor_objects.provide_handles(handle_here)
         randomness.provide(session.draw)
         mpi.hold_finalize(_say_finalize)
         hide_launch()
@@ -202,7 +200,6 @@ def join(
     context.provide(lambda: worker.current_task(rank, own.host))
     randomness.provide(worker.draw)
     actor_objects.provide_caller(worker.calls_of_actors)
-    actor_objects.provide_handles(handle_here)
     nesting.settle_in(
         nesting.Home(rank, own.host, where, worker, threading.get_ident())
     )

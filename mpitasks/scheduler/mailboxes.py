@@ -390,6 +390,6 @@ class Mailboxes:
             here = [b for b in self if b.rank == rank and b.state not in gone]
             assert count == len(here), (rank, count, here)
         for box in self:
-            if box.head() is not None:
+            if box.state is not _RESTARTING and box.head() is not None:
                 waits = box.actor in self.blocked.get(box.rank, ())
                 assert waits or box.actor in self.ready, box.actor

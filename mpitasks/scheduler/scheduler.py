@@ -123,6 +123,8 @@ _NEW = TaskState.NEW
 _ASSIGNED = TaskState.ASSIGNED
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
 
+_NO_MAIL: list[Action] = []
+
 
 class _Handlers(dict[type, Callable[[Any, list[Action]], None]]):
     """What handles which event; one of a derived type goes with its base."""
@@ -210,10 +212,10 @@ class Scheduler:
         sends: list[Action]
         actions: list[Action] = []
         self._handlers[type(event)](event, actions)
+        mail = _NO_MAIL
         if self._ready_mail or self._mail.undeliverable:
-            sends = []
-            self._send_mail(sends)
-            actions = sends + actions
+            mail = []
+            self._send_mail(mail)
             self._return_mail(actions)
         if self._near_waiting:
             self._dated = True
@@ -231,7 +233,7 @@ class Scheduler:
                 actions.append(Fail(lost, None))
         if self._dated:
             self._plan(now)
-        return actions
+        return mail + actions if mail else actions
 
     def _plan(self, now: float) -> None:
         """Say when to be told that time has passed."""

@@ -26,11 +26,65 @@ from mpitasks.runner import limits, nesting
 from mpitasks.wire.messages import Answered, Awaited, Called, actor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
+    from typing import Protocol
 
+    from mpitasks.runner.current_task import CurrentTask
     from mpitasks.wire.codec import Buffer
-    from mpitasks.wire.messages import Batch
-    from mpitasks.worker.loop import Worker
+    from mpitasks.wire.messages import Batch, Message
+
+    class State(Protocol):
+        """What is asked of the state of a worker."""
+
+        def take_served(
+            self, busy: Container[int]
+        ) -> tuple[Batch, Sequence[Batch]] | None:
+            """Return a batch that a task which waits may run."""
+
+        def current(self) -> tuple[int, int, int, Any, int] | None:
+            """Return the call that runs."""
+
+    class Worker(nesting.Runner, Protocol):
+        """What is asked of a worker: see `mpitasks.worker.loop.Worker`."""
+
+        lock: threading.Lock
+
+        @property
+        def state(self) -> State:
+            """What it holds."""
+
+        @property
+        def rank(self) -> int:
+            """Its rank."""
+
+        @property
+        def thread(self) -> int:
+            """The thread that runs tasks."""
+
+        def send(self, message: Message) -> None:
+            """Send rank 0 a message."""
+
+        def send_finished(self) -> None:
+            """Send the results of what is finished."""
+
+        def give_back(self) -> None:
+            """Give back what is not begun."""
+
+        def take_in(self) -> bool:
+            """Receive one message; return whether one came."""
+
+        def pause(self, seconds: float) -> None:
+            """Pause until a message may have come."""
+
+        def learn_early(self, batch: Batch) -> None:
+            """Take in the functions of a batch."""
+
+        def run_inside(self, batch: Batch) -> None:
+            """Run a batch while a task waits."""
+
+        def task_here(self) -> CurrentTask | None:
+            """Return the task that is running."""
+
 
 __all__ = ["ActorCalls"]
 
