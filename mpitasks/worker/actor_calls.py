@@ -15,6 +15,7 @@ How tasks reach this is in `mpitasks.actor_objects.caller`; what they hold is an
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -262,8 +263,10 @@ class ActorCalls:
         worker = self._worker
         for each in (*before, batch):
             worker.learn_early(each)
-        with limits.let_through(), nesting.entered(worker, worker.task_here):
-            worker.run_inside(batch)
+        with limits.let_through():
+            nesting.run_child(
+                worker, worker.task_here, functools.partial(worker.run_inside, batch)
+            )
 
     def _actor_running(self) -> int | None:
         """Return the actor whose call runs; None if a task does."""
