@@ -249,6 +249,7 @@ class ActorMachine(RuleBasedStateMachine):
         self.sent: dict[int, list[Task]] = defaultdict(list)
         self.resolved: set[int] = set()
         self.lacking: list[ActorTask] = []
+        self.restarting: list[int] = []
 
     def perform(self, actions: list[Action]) -> None:
         for action in actions:
@@ -260,16 +261,7 @@ class ActorMachine(RuleBasedStateMachine):
                 self.resolve([task for task in action.tasks if task])
             elif isinstance(action, (ActorFailed, Cancelled, InputFailed)):
                 self.resolve(action.tasks)
-        for action in only(Restart, actions):
-            fresh = [call(self.driver, action.actor) for _ in range(2)]
-            waiting = [
-                task
-                for task in self.submitted[action.actor]
-                if task.state in (TaskState.QUEUED, TaskState.WAITING)
-            ]
-            done = [t for t in self.submitted[action.actor] if t not in waiting]
-            self.submitted[action.actor] = [*done, *fresh, *waiting]
-            self.perform(self.driver.handle(ActorRestarted(action.actor, fresh)))
+        self.restarting += [action.actor for action in only(Restart, actions)]
 
     def resolve(self, tasks: list[Task] | list[ActorTask]) -> None:
         for task in tasks:
@@ -325,6 +317,20 @@ class ActorMachine(RuleBasedStateMachine):
             rank = data.draw(st.sampled_from(busy))
             self.perform(self.driver.finish(rank, seconds=seconds))
 
+    @precondition(lambda self: self.restarting)
+    @rule()
+    def make_again(self) -> None:
+        actor = self.restarting.pop(0)
+        fresh = [call(self.driver, actor) for _ in range(2)]
+        waiting = [
+            task
+            for task in self.submitted[actor]
+            if task.state in (TaskState.QUEUED, TaskState.WAITING)
+        ]
+        done = [task for task in self.submitted[actor] if task not in waiting]
+        self.submitted[actor] = [*done, *fresh, *waiting]
+        self.perform(self.driver.handle(ActorRestarted(actor, fresh)))
+
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         tasks = [t for ts in self.submitted.values() for t in ts]
@@ -341,6 +347,8 @@ class ActorMachine(RuleBasedStateMachine):
         self.perform(self.driver.handle(RankLost(rank)))
 
     def teardown(self) -> None:
+        while self.restarting:
+            self.make_again()
         while self.lacking:
             self.supply(gone=False, cancelled=False)
         for _ in range(1000):

@@ -219,6 +219,7 @@ class Actor:
         self._set_up = set_up
         self._names: frozenset[str] = frozenset()  # of the script, that its class needs
         self._targets: dict[tuple[Callable[..., Any], str], Function] = {}
+        self._seen: dict[tuple[Callable[..., Any], str], Function] = {}
         self._constructor: Function | None = None
         self._is_logged = restarts > 0 and survives
         # Those of calls of tasks, by time limit and label.
@@ -266,7 +267,7 @@ class Actor:
         if target is None:
             target = self._register(function, name)
         if self._names:  # the method is to see these as they are now
-            target = target.including(self._names)
+            target = self._seen[function, name] = target.including(self._names)
         return self._made(target, args, kwargs, options)
 
     def call_of_task(self, called: Called, answer: Callable[[Any], None]) -> RemoteCall:
@@ -281,7 +282,7 @@ class Actor:
             function = actor_objects.read
         if called.mode != CALL_PLAIN:
             function = actor_objects.spread
-        target = self._register(function, called.name)
+        target = self._for_task(function, called.name)
         wanted = called.timeout, called.label or self.options.label
         options = self._options.get(wanted)
         if options is None:
@@ -321,12 +322,24 @@ class Actor:
         if target is None:
             bound = functools.partial(function, self.id, *names)
             target = self._functions.register(bound, self._set_up, actor=self.id)
-            if self._constructor is not None:  # what the class needs, as it was then
-                target.needs = self._constructor.needs
-                target.refers = self._constructor.refers
-                target.names = self._names
             target.label = f"{self.cls.__qualname__}.{name or function.__name__}"
             self._targets[function, name or ""] = target
+        return target
+
+    def _for_task(self, function: Callable[..., Any], name: str) -> Function:
+        """Return a function as a call of the script has sent it last.
+
+        Else it has with it what the class needs, as that was for the constructor. To
+        look whether it is the same still would run code of the user.
+        """
+        seen = self._seen.get((function, name))
+        if seen is not None:
+            return seen
+        target = self._register(function, name)
+        first = self._constructor
+        if self._names and first is not None:
+            target = target.twin(first.needs, first.refers, first.names)
+        self._seen[function, name] = target
         return target
 
     def _made(

@@ -137,6 +137,26 @@ class Function(Definition):
             self._variants[wanted] = known
         return known.function
 
+    def twin(
+        self,
+        needs: tuple[Definition, ...],
+        refers: tuple[str, ...],
+        names: frozenset[str],
+    ) -> Function:
+        """Return the same function with other globals.
+
+        Args:
+            needs: Their definitions.
+            refers: Those that the script has no longer.
+            names: Their names.
+        """
+        actor = actor_of(self.id)
+        buffers, label = self.buffers, self.label
+        made = Function(self.owner, self.frame, buffers, label, needs, actor=actor)
+        made.refers = refers
+        made.names = names
+        return made
+
 
 class Known:
     """What an object was when it was registered: two may be sent as one function.

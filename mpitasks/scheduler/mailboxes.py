@@ -78,7 +78,11 @@ ACTOR_TRANSITIONS: dict[ActorInput, dict[ActorState, ActorState]] = {
         _ALIVE: _ALIVE,
         _CLOSED: _CLOSED,
     },
-    ActorInput.LOSE: {_PENDING: _PENDING, _ALIVE: _RESTARTING},
+    ActorInput.LOSE: {
+        _PENDING: _PENDING,
+        _ALIVE: _RESTARTING,
+        _RESTARTING: _RESTARTING,
+    },
     ActorInput.RENEW: {_RESTARTING: _PENDING, _CLOSED: _CLOSED},
     ActorInput.DIE: dict.fromkeys(ActorState, _DEAD),
     ActorInput.CLOSE: {
@@ -104,11 +108,14 @@ class Mailbox:
         queue: Its calls that were not sent, oldest first; some may be cancelled.
         sent: The id of the last call of each batch that its worker has, and the seconds
             that the batch should take.
+        lacks_constructor: Whether it is to be made again, and its mailbox does not have
+            what that takes.
     """
 
     __slots__ = (
         "actor",
         "exclusive",
+        "lacks_constructor",
         "queue",
         "rank",
         "ranks",
@@ -126,6 +133,7 @@ class Mailbox:
         self.exclusive = event.exclusive
         self.queue: deque[ActorTask] = deque()
         self.sent: deque[tuple[TaskId, float]] = deque()
+        self.lacks_constructor = False
 
     def move(self, what: ActorInput) -> None:
         """Let something happen to the actor.
@@ -157,7 +165,7 @@ class Mailbox:
         Args:
             held: The tasks that the worker holds.
         """
-        if self.state is _RESTARTING:
+        if self.lacks_constructor:
             return False
         sent = self.sent
         while sent and sent[0][0] not in held:
@@ -333,6 +341,7 @@ class Mailboxes:
                 continue
             if begun:
                 box.restarts -= 1
+                box.lacks_constructor = True
                 restarted.append(box)
             else:
                 self.ready[box.actor] = box
@@ -353,6 +362,7 @@ class Mailboxes:
             self.undeliverable += [(task, rank) for task in tasks]
             return
         box.move(ActorInput.RENEW)
+        box.lacks_constructor = False
         box.queue.extendleft(reversed(tasks))
         self.ready[actor] = box
 
@@ -390,6 +400,6 @@ class Mailboxes:
             here = [b for b in self if b.rank == rank and b.state not in gone]
             assert count == len(here), (rank, count, here)
         for box in self:
-            if box.state is not _RESTARTING and box.head() is not None:
+            if not box.lacks_constructor and box.head() is not None:
                 waits = box.actor in self.blocked.get(box.rank, ())
                 assert waits or box.actor in self.ready, box.actor
