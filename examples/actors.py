@@ -7,6 +7,10 @@ The server, an object on one of the workers, holds the parameters and applies th
     python examples/actors.py                            # no MPI: in this process
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 import mpitasks as mt
@@ -18,29 +22,32 @@ TRUE = np.array([2.0, -1.0, 0.5])
 class Server:
     """Holds the parameters."""
 
-    def __init__(self, size, rate):
+    def __init__(self, size: int, rate: float) -> None:
         self.parameters = np.zeros(size)
         self.rate = rate
 
-    def pull(self):
+    def pull(self) -> Any:
+        """Return the parameters as they are now."""
         return self.parameters
 
-    def push(self, gradient):
+    def push(self, gradient: Any) -> None:
+        """Take a step down a gradient."""
         self.parameters -= self.rate * gradient
 
 
 class Counter:
     """Counts the steps of all workers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps = 0
 
-    def add(self):
+    def add(self) -> int:
+        """Count a step; return how many there were."""
         self.steps += 1
         return self.steps
 
 
-def train(server, counter, part):
+def train(server: mt.ActorHandle, counter: mt.ActorHandle, part: int) -> None:
     """Improve the parameters with one part of the data."""
     random = np.random.default_rng(part)
     inputs = random.normal(size=(SAMPLES, len(TRUE)))
@@ -51,7 +58,8 @@ def train(server, counter, part):
         counter.add().result()
 
 
-def main():
+def main() -> None:
+    """Train with all parts at a time."""
     with mt.Executor() as executor:
         server = executor.actor(Server, len(TRUE), rate=0.1)
         counter = executor.actor(Counter)
