@@ -623,12 +623,11 @@ class Actors:
             error.call = name
             return error
         how = self._losses.get(rank, f"rank {rank} is gone or stuck")
-        left = 0 if actor is None else actor.restarts - actor.restarted
-        then = (
-            "calls that come later run on another rank"
-            if left > 0
-            else "max_restarts=1 would make it again on another rank"
-        )
+        then = "max_restarts=1 would make it again on another rank"
+        if actor is not None and actor.restarts > actor.restarted:
+            then = "calls that come later run on another rank, if there is one"
+        elif actor is not None and actor.restarts:
+            then = f"it was made again {actor.restarted} times, as max_restarts allows"
         error = ActorDied(
             f"{how} with the actor that {name} was called on (the call may have run; "
             f"{then})"
