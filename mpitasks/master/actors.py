@@ -119,7 +119,7 @@ class _Sent:
         "wire",
     )
 
-    def __init__(self, call: _LoggedCall, task: Task) -> None:
+    def __init__(self, call: _LoggedCall | RemoteCall, task: Task) -> None:
         self.id = task.id
         self.wire = call.wire
         self.target = call.target
@@ -187,6 +187,7 @@ class Actor:
         label: What messages call it.
         closed: Whether it takes no more calls.
         restarted: How often it was restarted.
+        is_logged: Whether its calls are remembered when they are sent.
         cls: As given; so are the others.
     """
 
@@ -221,7 +222,7 @@ class Actor:
         self._targets: dict[tuple[Callable[..., Any], str], Function] = {}
         self._seen: dict[tuple[Callable[..., Any], str], Function] = {}
         self._constructor: Function | None = None
-        self._is_logged = restarts > 0 and survives
+        self.is_logged = restarts > 0 and survives
         # Those of calls of tasks, by time limit and label.
         self._options: dict[tuple[float | None, str | None], TaskOptions] = {}
         self._first: _Sent | None = None  # the constructor
@@ -350,7 +351,7 @@ class Actor:
         options: TaskOptions,
     ) -> ActorCall:
         id = next(self.owner.ids)
-        if not self._is_logged:
+        if not self.is_logged:
             return ActorCall(self, id, target, args, kwargs, options)
         call = _LoggedCall(self, id, target, args, kwargs, options)
         call.actor = self
@@ -424,6 +425,9 @@ class RemoteCall(ActorCall):
 
     _is_observed = True  # so that `_settle_observed` is called
     answer: Callable[[Any], None]
+    is_checkpoint = False
+    log: Callable[[_Sent], None] | None = None
+    """Takes note of it when it is sent, if its actor may be restarted."""
     refusal: ActorCycle | None = None
     """Why it is taken back, if it is."""
 
@@ -445,12 +449,21 @@ class RemoteCall(ActorCall):
         args = called.payload
         task = ActorTask(id, target.id, self, PLAIN_BYTES, 0, options.task_spec)
         task.actor = actor.id
+        if actor.is_logged:
+            self.log = actor.note_sent
+            self.is_simple = False
         if called.mode != CALL_PLAIN:
             inputs = self.inputs = Inputs.of_one(task, id)
             args = (Reference(inputs.token, 0),)
             task.inputs = SOME
         self.wire = (id, target.id, CALL_PLAIN, args, 0)
         self._task = task
+
+    def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
+        """Return the call as it stands in a message; take note that it is sent."""
+        if self.log is not None:
+            self.log(_Sent(self, task))
+        return super().encode(task)
 
     def _settle_observed(self, outcome: Any) -> None:
         super()._settle_observed(outcome)
@@ -501,7 +514,9 @@ class RemoteCalls:
         inputs = call.inputs
         if inputs is not None:
             self._passing.open(task)
-        self._handle(TasksSubmitted([task]))
+        state = actor.due()
+        tasks = [task] if state is None else [task, state.task]
+        self._handle(TasksSubmitted(tasks))
         if inputs is not None:
             args = Encoded(VALUE, called.payload, list(called.buffers))
             arrived = Arrived(task.id, [(inputs, 0)], args, unnamed)

@@ -263,12 +263,12 @@ class WorkerState:
         """Return a state for a batch that runs while a task of this one waits."""
         inner = WorkerState(self._rank)
         inner._origins = self._origins
+        inner._kept = self._kept  # or batches of an actor would overtake each other
         inner.begun = self.begun
         return inner
 
     def resume(self, inner: WorkerState) -> None:
-        """That batch is complete: take over what came meanwhile."""
-        self._kept.extend(inner._kept)
+        """That batch is complete."""
         self.begun = inner.begun
 
     def _revoke(self, ids: Sequence[int]) -> None:

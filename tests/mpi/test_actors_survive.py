@@ -39,6 +39,11 @@ def said(calls):
             assert error.rank and error.host and error.call, vars(error)
     return values
 
+def add_there(log, first, count):
+    futures = [(n, log.add(n)) for n in range(first, first + count)]
+    futures += [(-n, log.add([-n])) for n in range(first, first + count)]
+    return [[n, f.exception() is None] for n, f in futures]
+
 def outcome(future):
     try:
         return future.result()
@@ -69,6 +74,9 @@ if __name__ == "__main__":
                 number += 1
                 calls.append((number, kept.add(number)))
             log += said(calls)
+            there = ex.submit(add_there, kept, number + 1, 10).result()
+            number += 10
+            log += [n if n > 0 else [n] for n, is_there in there if is_there]
             state = outcome(kept.get("values"))
             assert state == log, (round, state, log)
             said(others)
