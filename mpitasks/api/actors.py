@@ -429,6 +429,7 @@ def open_actor(
         ids=handle.event_loop.engine.own_ids,
         owner=handle,
         set_up=handle.set_up,
+        is_of_task=session.is_task(),
     )
     first = actor.start(args, kwargs)
     open_there = handle.event_loop.open_actor

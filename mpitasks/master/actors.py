@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Actor", "ActorCall", "Actors"]
 
-_numbers = itertools.count(1)  # of all runs of a process: see `actor_objects.objects`
+_numbers = itertools.count(2, 2)  # of all runs of a process
+"""Actors of the script have even numbers, those of tasks odd ones: a worker has both in
+one table (`mpitasks.actor_objects.objects`)."""
 
 
 class ActorCall(Call):
@@ -181,6 +183,7 @@ class Actor:
         ids: Where its calls get their ids from that stand nowhere in the program.
         owner: Whose it is: an Executor's handle.
         set_up: What its functions need first.
+        is_of_task: Whether a task makes it.
 
     Attributes:
         id: Its number.
@@ -204,8 +207,9 @@ class Actor:
         ids: Iterator[int],
         owner: Any,
         set_up: SetUp,
+        is_of_task: bool,
     ) -> None:
-        self.id: ActorId = next(_numbers)
+        self.id: ActorId = next(_numbers) + is_of_task
         self.cls = cls
         self.label = options.label or cls.__qualname__
         self.options = options

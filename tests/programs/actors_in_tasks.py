@@ -63,9 +63,14 @@ class Friend:
     def number(self, n):
         return n
 
-    def spawn(self):
+    def spawn(self, counter):
+        """Have actors and tasks of its own, beside that of the script."""
         with mt.Executor() as inner:
-            return inner.submit(abs, -3).result()
+            own = inner.actor(Counter)
+            values = [own.add().result() for _ in range(3)]
+            values.append(inner.submit(count, counter, 1).result()[0] > 0)
+            refused = raised(lambda: inner.submit(count, own, 1))
+            return [*values, refused]
 
 
 def count(counter, times):
@@ -154,7 +159,9 @@ if __name__ == "__main__":
             check("both live on", one.number(1).result() + two.number(1).result(), 2)
         one.meet(one).result()
         check("waits for itself", raised(lambda: one.add(1)), "ActorCycle")
-        check("its own tasks", one.spawn().result(), 3)
+        wanted = [1, 2, 3, True, "SerializationError"]
+        check("its own tasks", one.spawn(counter).result(), wanted)
+        check("own actors are apart", counter.add(0).result(), CALLS + 1)
         view = ex.with_options(isolate=True)
         check("isolated", view.submit(alone, counter).result(), "ConfigurationError")
         counter.close()
