@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks import actor_objects
 from mpitasks.api import session
+from mpitasks.api.actor_calls import TaskHold
 from mpitasks.errors import (
     ConfigurationError,
     ExecutorClosedError,
@@ -23,26 +24,17 @@ from mpitasks.errors import (
 )
 from mpitasks.master.actors import Actor
 from mpitasks.master.future import Future, settle
-from mpitasks.options import DEFAULTS
 from mpitasks.values import integer
-from mpitasks.wire import codec
-from mpitasks.wire.messages import CALL, CALL_PLAIN, PLAIN
-from mpitasks.wire.outcomes import Encoded, Failure
+from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
     from mpitasks.api.session import ExecutorHandle
     from mpitasks.master.actors import ActorCall
     from mpitasks.options import TaskOptions
-    from mpitasks.wire.codec import Buffer
 
 __all__ = ["ActorGroup", "ActorHandle", "ActorMethod", "open_actor", "open_group"]
 
 CALL_OPTIONS = frozenset({"timeout", "label", "keep"})
-
-NO_WAY = (
-    "an actor can be called by the script and by tasks that are not isolated: an "
-    "isolated task, and a program that a task starts, has no way to rank 0"
-)
 
 CLOSED = "this actor was closed: it takes no more calls"
 
@@ -120,83 +112,6 @@ def _end(actor: Actor, closing: ActorCall) -> None:
             actor.owner.event_loop.leave(closing.task)
 
 
-class _TaskHold:
-    """The same in a task: a way to an actor that rank 0 knows by its number."""
-
-    __slots__ = ("cls", "label", "number", "options")
-
-    closed = False
-
-    def __init__(self, number: int, cls: type, label: str) -> None:
-        self.cls = cls
-        self.label = label
-        self.number = number
-        self.options = DEFAULTS
-
-    def call(
-        self,
-        function: Callable[..., Any],
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: TaskOptions,
-    ) -> Future:
-        """Send a call to rank 0; the arguments are those of `Actor.call`."""
-        calls = actor_objects.caller()
-        if calls is None:
-            raise ConfigurationError(NO_WAY)
-        if options.keep:
-            raise OptionError("keep=True is for calls of the script, not of tasks")
-        mode = CALL_PLAIN
-        payload: Any = args
-        buffers: list[Buffer] = []
-        if kwargs or not codec.is_plain(args):
-            payload, buffers = codec.encode((args, kwargs), "the arguments")
-            mode = CALL
-        future = TaskFuture(calls)
-        number = calls.call(
-            self.number,
-            name,
-            mode,
-            payload,
-            buffers,
-            future.take,
-            reads=function is actor_objects.read,
-            timeout=options.timeout,
-            label=options.label,
-        )
-        future.actor_call = number, self.number
-        return future
-
-    def close(self) -> None:
-        """Do nothing: the script says when the actor ends.
-
-        Raises:
-            ConfigurationError: Always.
-        """
-        raise ConfigurationError(
-            "a task cannot close an actor: that is for the script that made it"
-        )
-
-    def travel(self) -> None:
-        """A handle is about to be pickled: it may go anywhere."""
-
-
-class TaskFuture(Future):
-    """The result-to-be of a call that a task has made.
-
-    Attributes:
-        actor_call: The number of the call, and the actor.
-    """
-
-    actor_call: tuple[int, int]
-
-    def take(self, form: int, payload: Any, buffers: list[Buffer]) -> None:
-        """Become finished."""
-        outcome = payload if form == PLAIN else Encoded(form, payload, buffers)
-        settle([self], [outcome])
-
-
 class ActorMethod:
     """A method of an actor: calling it returns a `Future`."""
 
@@ -204,7 +119,7 @@ class ActorMethod:
 
     def __init__(
         self,
-        hold: _Hold | _TaskHold,
+        hold: _Hold | TaskHold,
         name: str,
         options: TaskOptions,
         function: Callable[..., Any] = actor_objects.call,
@@ -269,9 +184,9 @@ class ActorHandle:
         10
     """
 
-    _hold: _Hold | _TaskHold
+    _hold: _Hold | TaskHold
 
-    def __init__(self, hold: _Hold | _TaskHold) -> None:
+    def __init__(self, hold: _Hold | TaskHold) -> None:
         self.__dict__["_hold"] = hold
 
     def __getattr__(self, name: str) -> ActorMethod:
@@ -534,7 +449,7 @@ def handle_here(number: int, cls: type, label: str) -> ActorHandle:
     """Return a handle of an actor, which was unpickled here."""
     here = session.peek()
     if here is None or session.is_task():
-        return ActorHandle(_TaskHold(number, cls, label))
+        return ActorHandle(TaskHold(number, cls, label))
     hold = here.actors.get(number)
     if hold is None:
         raise ExecutorClosedError(f"{CLOSED}: {label} number {number}")

@@ -8,53 +8,36 @@ an outcome was reported. So the state equals what the outcomes say.
 
 The threads that call run user code here, which pickling is. The rest is called under
 the event loop's lock and runs none. What a user sees of an actor is in
-`mpitasks.api.actors`.
+`mpitasks.api.actors`, what happens to all actors in `mpitasks.master.actor_table`.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import sys
-import weakref
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from mpitasks import actor_objects
-from mpitasks.errors import ActorCycle, ActorDied, RemoteError
 from mpitasks.master.future import Future
-from mpitasks.master.inputs import SOME, Arrived, Inputs, unnamed
 from mpitasks.master.payloads import PLAIN_BYTES, Call
-from mpitasks.scheduler.actor_waits import ActorWaits
 from mpitasks.scheduler.events import (
-    ActorFailed,
-    ActorRestarted,
     ActorTask,
-    CallRefused,
     ClosingTask,
-    TasksSubmitted,
 )
-from mpitasks.wire.inputs import Reference
-from mpitasks.wire.messages import CALL_PLAIN, PLAIN, VALUE, Answered
-from mpitasks.wire.outcomes import Encoded, Failure, encode_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from mpitasks.errors import MpiTasksError
-    from mpitasks.master.completion import Completion
     from mpitasks.master.functions import Function, Functions, SetUp
     from mpitasks.master.future import Driver
-    from mpitasks.master.passing import Passing
+    from mpitasks.master.inputs import Inputs
     from mpitasks.options import TaskOptions
-    from mpitasks.scheduler.events import ActorId, Event, Rank, Task
+    from mpitasks.scheduler.events import ActorId, Task
     from mpitasks.wire.codec import Buffer
-    from mpitasks.wire.messages import Awaited, Called, Message
-    from mpitasks.wire.outcomes import Form
 
-__all__ = ["Actor", "ActorCall", "Actors"]
+__all__ = ["Actor", "ActorCall", "Sent"]
 
 _numbers = itertools.count(2, 2)  # of all runs of a process
 """Actors of the script have even numbers, those of tasks odd ones: a worker has both in
@@ -65,6 +48,9 @@ class ActorCall(Call):
     """A call of an actor: it is run once, on that actor's rank, or not at all."""
 
     __slots__ = ()
+
+    is_checkpoint = False
+    """Whether its result is the actor's state."""
 
     def __init__(
         self,
@@ -108,7 +94,7 @@ class _ClosingCall(ActorCall):
     actor: Actor
 
 
-class _Sent:
+class Sent:
     """A call of an actor that was sent, for another time."""
 
     __slots__ = (
@@ -121,7 +107,7 @@ class _Sent:
         "wire",
     )
 
-    def __init__(self, call: _LoggedCall | RemoteCall, task: Task) -> None:
+    def __init__(self, call: ActorCall, task: Task) -> None:
         self.id = task.id
         self.wire = call.wire
         self.target = call.target
@@ -160,12 +146,11 @@ class _LoggedCall(ActorCall):
 
     # The slots of a class whose attributes have defaults stand in its `__dict__`.
     actor: Actor
-    is_checkpoint = False
     is_simple = False  # so that whoever sends it asks for its `encode`
 
     def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
         """Return the call as it stands in a message; take note that it is sent."""
-        self.actor.note_sent(_Sent(self, task))
+        self.actor.note_sent(Sent(self, task))
         return super().encode(task)
 
 
@@ -229,8 +214,8 @@ class Actor:
         self.is_logged = restarts > 0 and survives
         # Those of calls of tasks, by time limit and label.
         self._options: dict[tuple[float | None, str | None], TaskOptions] = {}
-        self._first: _Sent | None = None  # the constructor
-        self._log: deque[_Sent] = deque()
+        self._first: Sent | None = None  # the constructor
+        self._log: deque[Sent] = deque()
         self._calls = itertools.count(1)
 
     def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActorCall:
@@ -275,26 +260,19 @@ class Actor:
             target = self._seen[function, name] = target.including(self._names)
         return self._made(target, args, kwargs, options)
 
-    def call_of_task(self, called: Called, answer: Callable[[Any], None]) -> RemoteCall:
-        """Return a call that a task has made. It runs no user code.
-
-        Args:
-            called: The call, as it came.
-            answer: Told what it comes to, under the event loop's lock.
-        """
-        function: Callable[..., Any] = actor_objects.call
-        if called.reads:
-            function = actor_objects.read
-        if called.mode != CALL_PLAIN:
-            function = actor_objects.spread
-        target = self._for_task(function, called.name)
-        wanted = called.timeout, called.label or self.options.label
+    def options_of_task(self, timeout: float | None, label: str | None) -> TaskOptions:
+        """Return the options of a call that a task has made."""
+        wanted = timeout, label or self.options.label
         options = self._options.get(wanted)
         if options is None:
             options = self._options[wanted] = self.options.replace(
                 keep=False, timeout=wanted[0], label=wanted[1], progress=False
             )
-        return RemoteCall(self, next(self._ids), target, called, options, answer)
+        return options
+
+    def next_id(self) -> int:
+        """Return an id for a call that stands nowhere in the program."""
+        return next(self._ids)
 
     def due(self) -> ActorCall | None:
         """Return a call that takes the state, if one is to follow the last call."""
@@ -331,7 +309,7 @@ class Actor:
             self._targets[function, name or ""] = target
         return target
 
-    def _for_task(self, function: Callable[..., Any], name: str) -> Function:
+    def for_task(self, function: Callable[..., Any], name: str) -> Function:
         """Return a function as a call of the script has sent it last.
 
         Else it has with it what the class needs, as that was for the constructor. To
@@ -365,7 +343,7 @@ class Actor:
 
     # Of an actor that may be restarted. Under the event loop's lock.
 
-    def note_sent(self, sent: _Sent) -> None:
+    def note_sent(self, sent: Sent) -> None:
         """Take note that a call is sent; let go of what a checkpoint makes needless."""
         if self._first is None:
             self._first = sent
@@ -413,266 +391,7 @@ class Actor:
         return calls
 
 
-def _is_taken(sent: _Sent) -> bool:
+def _is_taken(sent: Sent) -> bool:
     """Whether it is a checkpoint that is there."""
     state = sent.is_checkpoint
     return state is not None and state.done() and not state.has_failed()
-
-
-class RemoteCall(ActorCall):
-    """A call of an actor that a task has made: the task gets what it comes to.
-
-    Arguments that are not plain come to it as a result of another task does: they may
-    refer to what the actor's rank lacks, and rank 0 looks into them where it may run
-    code of the user.
-    """
-
-    _is_observed = True  # so that `_settle_observed` is called
-    answer: Callable[[Any], None]
-    is_checkpoint = False
-    log: Callable[[_Sent], None] | None = None
-    """Takes note of it when it is sent, if its actor may be restarted."""
-    refusal: ActorCycle | None = None
-    """Why it is taken back, if it is."""
-
-    def __init__(
-        self,
-        actor: Actor,
-        id: int,
-        target: Function,
-        called: Called,
-        options: TaskOptions,
-        answer: Callable[[Any], None],
-    ) -> None:
-        Future.__init__(self, actor.event_loop)
-        self.answer = answer
-        self.options = options
-        self.owner = actor.owner
-        self.target = target
-        self.inputs = None
-        args = called.payload
-        task = ActorTask(id, target.id, self, PLAIN_BYTES, 0, options.task_spec)
-        task.actor = actor.id
-        if actor.is_logged:
-            self.log = actor.note_sent
-            self.is_simple = False
-        if called.mode != CALL_PLAIN:
-            inputs = self.inputs = Inputs.of_one(task, id)
-            args = (Reference(inputs.token, 0),)
-            task.inputs = SOME
-        self.wire = (id, target.id, CALL_PLAIN, args, 0)
-        self._task = task
-
-    def encode(self, task: Task) -> tuple[tuple[Any, ...], Any, Sequence[Buffer]]:
-        """Return the call as it stands in a message; take note that it is sent."""
-        if self.log is not None:
-            self.log(_Sent(self, task))
-        return super().encode(task)
-
-    def _settle_observed(self, outcome: Any) -> None:
-        super()._settle_observed(outcome)
-        self.answer(outcome)
-
-    def _settle_cancelled(self) -> None:
-        super()._settle_cancelled()
-        self.answer(Failure(self.refusal or CancelledError()))
-
-
-class RemoteCalls:
-    """The calls of actors that tasks on workers make. Under the event loop's lock.
-
-    Args:
-        find: Returns an actor by its number; None if it has ended.
-        handle: Lets the scheduler decide about an event, and does what it decided.
-        passing: Passes results on to calls that need them.
-        send: Sends a worker a message.
-    """
-
-    def __init__(
-        self,
-        find: Callable[[ActorId], Actor | None],
-        handle: Callable[[Event], None],
-        passing: Passing,
-        send: Callable[[Rank, Message], None],
-    ) -> None:
-        self._find = find
-        self._handle = handle
-        self._passing = passing
-        self._send = send
-        self._waits = ActorWaits()
-        self._open: dict[tuple[Rank, int], RemoteCall] = {}
-        self._gone: set[Rank] = set()
-
-    def take(self, called: Called) -> None:
-        """Put a call of a task into the actor's mailbox."""
-        answer = functools.partial(self._answer, called.rank, called.number)
-        actor = self._find(called.actor)
-        if actor is None or actor.closed:
-            error = ActorDied(f"{called.name} was called after its actor was closed")
-            error.call = called.name
-            answer(Failure(error))
-            return
-        call = actor.call_of_task(called, answer)
-        self._open[called.rank, called.number] = call
-        task = call.task
-        inputs = call.inputs
-        if inputs is not None:
-            self._passing.open(task)
-        state = actor.due()
-        tasks = [task] if state is None else [task, state.task]
-        self._handle(TasksSubmitted(tasks))
-        if inputs is not None:
-            args = Encoded(VALUE, called.payload, list(called.buffers))
-            arrived = Arrived(task.id, [(inputs, 0)], args, unnamed)
-            self._passing.arrived.append(arrived)
-
-    def look_at(self, awaited: Awaited) -> None:
-        """Refuse a wait that never ends."""
-        call = self._open.get((awaited.rank, awaited.number))
-        if call is None:
-            return  # it was answered meanwhile
-        circle = self._waits.add(
-            awaited.rank, awaited.number, awaited.actor, awaited.stack
-        )
-        if circle is None:
-            return
-        actors = [self._find(number) for number in circle]
-        names = [
-            f"{'an actor' if actor is None else actor.label} (number {number})"
-            for number, actor in zip(circle, actors, strict=True)
-        ]
-        call.refusal = ActorCycle(
-            f"this call would never be answered, and was taken back: each of these "
-            f"actors waits for the next, {' -> '.join(names)}. Do not wait for it in "
-            f"the method: return, and let the caller ask for the result"
-        )
-        task: Any = call.task
-        self._handle(CallRefused(task))
-
-    def lose(self, rank: Rank) -> None:
-        """A worker is gone, with all that waited there."""
-        self._gone.add(rank)
-        self._waits.lose(rank)
-
-    def _answer(self, rank: Rank, number: int, outcome: Any) -> None:
-        self._waits.end(rank, number)
-        self._open.pop((rank, number), None)
-        if rank not in self._gone:
-            form, value, buffers = _form_of(outcome)
-            self._send(rank, Answered(number, form, value, buffers))
-
-
-def _form_of(outcome: Any) -> Form:
-    """Return what a call came to as it stands in a message."""
-    if type(outcome) is Encoded:
-        if not outcome.is_special:
-            return outcome.lend()
-        outcome = Failure(RemoteError("the call was not run: what it needs is lost"))
-    if type(outcome) is Failure:
-        return encode_error(outcome.error, "rank 0")
-    return PLAIN, outcome, []
-
-
-class Actors:
-    """The actors of a run that have not ended, and what happens to them.
-
-    Args:
-        handle: Lets the scheduler decide about an event, and does what it decided.
-        completion: Gives calls their errors; calls something later, under no lock.
-        passing: Passes results on to calls that need them.
-        losses: What became of ranks that are gone.
-        send: Sends a worker a message.
-
-    Attributes:
-        remote: The calls that tasks make.
-        hosts: Where the workers are, by rank.
-    """
-
-    def __init__(
-        self,
-        handle: Callable[[Event], None],
-        completion: Completion,
-        passing: Passing,
-        losses: Mapping[Rank, str],
-        send: Callable[[Rank, Message], None],
-    ) -> None:
-        self._handle = handle
-        self._completion = completion
-        self._passing = passing
-        self.hosts: Mapping[Rank, str] = {}
-        self.remote = RemoteCalls(self.get, handle, passing, send)
-        self._losses = losses
-        self._known: weakref.WeakValueDictionary[ActorId, Actor] = (
-            weakref.WeakValueDictionary()
-        )
-
-    def add(self, actor: Actor) -> None:
-        """Take in a new one."""
-        self._known[actor.id] = actor
-
-    def get(self, actor: ActorId) -> Actor | None:
-        """Return an actor; None if it has ended."""
-        return self._known.get(actor)
-
-    def fail(self, action: ActorFailed, broken: MpiTasksError | None) -> None:
-        """Give calls of actors that are dead or closed their errors.
-
-        Args:
-            action: The calls.
-            broken: Why the engine is broken, if it is.
-        """
-        rank = action.rank
-        by_actor: dict[ActorId, list[Task]] = {}
-        for task in action.tasks:
-            by_actor.setdefault(task.actor, []).append(task)
-        for number, tasks in by_actor.items():
-            actor = self._known.get(number)
-            if actor is not None:
-                actor.forget_lost(tasks)
-        self._completion.fail(
-            action.tasks, lambda task: broken or self._error(task, rank)
-        )
-
-    def _error(self, task: Task, rank: Rank | None) -> ActorDied:
-        assert isinstance(task, ActorTask)
-        name = task.payload.target_of(task).label
-        actor = self._known.get(task.actor)
-        if rank is None:
-            error = ActorDied(f"{name} was called after its actor was closed")
-            error.call = name
-            return error
-        how = self._losses.get(rank, f"rank {rank} is gone or stuck")
-        then = "max_restarts=1 would make it again on another rank"
-        if actor is not None and actor.restarts > actor.restarted:
-            then = "calls that come later run on another rank, if there is one"
-        elif actor is not None and actor.restarts:
-            then = f"it was made again {actor.restarted} times, as max_restarts allows"
-        error = ActorDied(
-            f"{how} with the actor that {name} was called on (the call may have run; "
-            f"{then})"
-        )
-        error.rank, error.host, error.call = rank, self.hosts.get(rank), name
-        return error
-
-    def restart(self, number: ActorId, rank: Rank) -> None:
-        """Make an actor again: later, since that pickles."""
-        actor = self._known.get(number)
-        if actor is None:
-            return  # its last call was sent, and it was lost with that
-        print(
-            f"mpitasks: the actor {actor.label} is made again on rank {rank}",
-            file=sys.stderr,
-            flush=True,
-        )
-        self._completion.defer(functools.partial(self._make_again, actor))
-
-    def _make_again(self, actor: Actor) -> None:
-        tasks: Any = [call.task for call in actor.again()]
-
-        def enter() -> None:
-            for task in tasks:
-                if task.inputs:  # the checkpoint, which is there
-                    self._passing.open(task)
-            self._handle(ActorRestarted(actor.id, tasks))
-
-        self._completion.enter(enter)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from mpitasks.errors import InternalError, MpiTasksError
 from mpitasks.master import lost_tasks
-from mpitasks.master.actors import Actors
+from mpitasks.master.actor_table import Actors
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
