@@ -56,6 +56,7 @@ PLAN = [
     Launch("throughput", 8, 150, NO_DAEMONS),
     Launch("waiting", 2, 60),
     Launch("nested", 2, 30),
+    Launch("actors", 2, 60),
     Launch("graphs", 2, 250, rounds=3),
     Launch("graphs", 3, 250, rounds=3),
     Launch("tiles", 2, 150, rounds=3),

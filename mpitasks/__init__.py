@@ -13,10 +13,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mpitasks import slurm
+    from mpitasks.api.actors import ActorGroup, ActorHandle
     from mpitasks.api.executor import Executor
     from mpitasks.api.pool import Pool
     from mpitasks.api.waiting import as_completed, wait
     from mpitasks.errors import (
+        ActorCycle,
+        ActorDied,
         ConfigurationError,
         DataLost,
         ExecutorClosedError,
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
     from mpitasks.walltime import stopping, time_left
 
 _HOMES = {
+    "ActorGroup": "mpitasks.api.actors",
+    "ActorHandle": "mpitasks.api.actors",
     "Executor": "mpitasks.api.executor",
     "Future": "mpitasks.master.future",
     "Pool": "mpitasks.api.pool",
@@ -74,6 +79,8 @@ _HOMES = {
     "wait": "mpitasks.api.waiting",
     **dict.fromkeys(
         [
+            "ActorCycle",
+            "ActorDied",
             "ConfigurationError",
             "DataLost",
             "ExecutorClosedError",
@@ -101,6 +108,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActorCycle",
+    "ActorDied",
+    "ActorGroup",
+    "ActorHandle",
     "ConfigurationError",
     "CurrentTask",
     "DataLost",

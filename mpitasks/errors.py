@@ -12,6 +12,8 @@
     |-- TaskCrashed             the task's: it took its own process with it (isolate)
     |-- TaskMemoryExceeded      the task's: more than its memory_limit; a MemoryError
     |-- InitializerError        yours: the initializer failed; a BrokenExecutor
+    |-- ActorCycle              the tasks': they wait for each other; a RuntimeError
+    |-- ActorDied               the world's: an actor went with its rank
     |-- DataLost                the world's: a kept result went with its rank
     |-- WorkerLost              the world's: the task's rank is gone; a BrokenExecutor
     |-- LaunchError             the world's: ranks missing or unlike (exit code 78)
@@ -116,6 +118,27 @@ class TaskMemoryExceeded(MpiTasksError, MemoryError):
     rank: int | None = None
     host: str | None = None
     label: str | None = None
+
+
+class ActorDied(MpiTasksError):
+    """A call of an actor whose rank is gone. The call may have run, in part or in full.
+
+    Attributes:
+        rank: The rank that the actor lived on, or None.
+        host: That rank's host, or None.
+        call: What messages call the call: "Counter.add".
+    """
+
+    rank: int | None = None
+    host: str | None = None
+    call: str | None = None
+
+
+class ActorCycle(MpiTasksError, RuntimeError):
+    """A call of an actor was waited for that can only begin when the wait ends.
+
+    The call stays in the actor's mailbox, and runs afterwards.
+    """
 
 
 class DataLost(MpiTasksError):

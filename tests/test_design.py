@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mpitasks.records import names_of
-from mpitasks.scheduler import transitions
+from mpitasks.scheduler import mailboxes, transitions
 from mpitasks.scheduler.events import TaskState, WorkerState
 from mpitasks.wire import messages
 
@@ -30,6 +30,7 @@ def _rows(first: str) -> list[list[str]]:
     [
         ("| state | meaning |", TaskState, transitions.TASK_TRANSITIONS),
         ("| state | stop |", WorkerState, transitions.WORKER_TRANSITIONS),
+        ("| actor | send |", mailboxes.ActorState, mailboxes.ACTOR_TRANSITIONS),
     ],
 )
 def test_states(

@@ -13,8 +13,13 @@ from mpitasks.errors import TransportError
 from mpitasks.scheduler import events
 from mpitasks.wire import messages
 from mpitasks.wire.messages import (
+    CALL_PLAIN,
+    PLAIN,
     Announcement,
+    Answered,
+    Awaited,
     Batch,
+    Called,
     Cancel,
     EndMoved,
     Fetch,
@@ -72,6 +77,9 @@ ONE_OF_EACH: list[Message] = [
     HolderGone(3, "rank 3 died"),
     Fetch(2, 5),
     Fetched(5, is_there=False),
+    Called(2, 1, 7, False, "add", CALL_PLAIN, (1,), None, "label"),
+    Answered(1, PLAIN, 5),
+    Awaited(2, 1, 7, [8, 9]),
 ]
 
 

@@ -33,6 +33,7 @@ from mpitasks.wire.messages import (
     Request,
     Returned,
     Shutdown,
+    bound_id,
 )
 from mpitasks.worker.state import (
     Foresee,
@@ -563,3 +564,57 @@ Histories.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestHistories = Histories.TestCase
+
+
+# Calls of actors, which stay with their worker.
+
+
+def calls_of(actor: int, *ids: int) -> Batch:
+    return Batch([call(id, function=bound_id(1, actor)) for id in ids])
+
+
+def test_calls_of_actors_are_not_given_back() -> None:
+    state = WorkerState(RANK)
+    state.begin(calls_of(7, 1, 2), [])
+    state.next()
+    state.receive(calls_of(8, 3))
+    state.receive(Batch([call(4)]))
+    returned = state.give_back()
+    assert returned is not None
+    assert returned.ids == [4]
+
+
+def test_who_waits_runs_batches_of_free_actors_in_order() -> None:
+    state = WorkerState(RANK)
+    state.begin(Batch([call(1)]), [])
+    state.next()
+    plain, first, other, second = (
+        Batch([call(2)]),
+        calls_of(7, 3),
+        calls_of(8, 4),
+        calls_of(7, 5),
+    )
+    for batch in (plain, first, other, second):
+        state.receive(batch)
+    assert state.take_served([7]) == (other, [plain, first])
+    inner = state.nested()
+    inner.receive(third := calls_of(7, 6))  # it must not overtake the others
+    taken = []
+    while (served := inner.take_served([])) is not None:
+        taken.append(served[0])
+    assert taken == [first, second, third]
+    state.resume(inner)
+    assert state.take_served([]) is None
+    assert [*state._kept] == [plain]
+
+
+def test_a_call_of_an_actor_that_was_taken_back() -> None:
+    state = WorkerState(RANK)
+    batch = Batch(
+        [call(id, count=id, function=bound_id(1, 7)) for id in (1, 2)],
+        buffers=[b"function", b"one", b"two", b"more"],
+    )
+    state.receive(batch)
+    state.receive(Cancel([1]))
+    assert [each[0] for each in batch.calls] == [2]
+    assert batch.buffers == [b"function", b"two", b"more"]

@@ -31,6 +31,7 @@ from mpitasks.wire.messages import VALUE
 from mpitasks.wire.outcomes import Encoded, Failure, Found
 
 if TYPE_CHECKING:
+    from mpitasks.api.actors import ActorGroup, ActorHandle
     from mpitasks.api.session import ExecutorHandle
     from mpitasks.journal.rows import Entry
     from mpitasks.master.functions import Function
@@ -634,6 +635,99 @@ class Executor(concurrent.futures.Executor):
         settle([future], [future.shared.outcome])
         return future
 
+    def actor(
+        self,
+        cls: type,
+        /,
+        *args: Any,
+        max_restarts: int = 0,
+        checkpoint: int | None = None,
+        exclusive: bool = False,
+        label: str | None = None,
+        isolate: bool | None = None,
+        rank: int | None = None,
+        node: str | None = None,
+        **kwargs: Any,
+    ) -> ActorHandle:
+        """Make an object of a class on a worker; return a handle to call it by.
+
+        The object stays there, with its state. Its calls run one after the other, in
+        the order in which they were made, before other tasks of that worker. Each is
+        run at most once: `retries` do not apply.
+
+        Args:
+            cls: The class.
+            *args: Arguments of its constructor.
+            max_restarts: If the actor's rank dies, and the run goes on, make the object
+                again on another rank, this often. Calls that were not done fail with
+                `ActorDied`; later ones run on the new object.
+            checkpoint: Take the object's state after each so many calls. A new object
+                begins with the last state that was taken, and the calls after it that
+                had a result are run again. None for never: a new object begins with
+                the constructor.
+            exclusive: Run no other task on the actor's rank.
+            label: A name for its calls, shown in messages about them.
+            isolate: Must be False, if it is given: actors live in their rank.
+            rank: The rank where it is to live; None for the one with the fewest actors.
+            node: The host where it is to live.
+            **kwargs: Keyword arguments of its constructor.
+
+        Raises:
+            OptionError: An option has a value that it cannot have, or there is no such
+                rank.
+            SerializationError: The class or an argument cannot be pickled.
+            TypeError: `cls` is no class.
+            ExecutorClosedError: The executor was shut down.
+
+        Example:
+            >>> counter = executor.actor(Counter, 0)
+            >>> counter.add(1).result()
+            1
+        """
+        from mpitasks.api import actors
+
+        options = self._options
+        if label is not None:
+            options = options.replace(label=label)
+        if isolate is not None:
+            options = options.replace(isolate=isolate)
+        return actors.open_actor(
+            self._handle,
+            options,
+            cls,
+            args,
+            kwargs,
+            max_restarts=max_restarts,
+            checkpoint=checkpoint,
+            exclusive=exclusive,
+            ranks=actors.ranks_of(self._handle, rank, node),
+        )
+
+    def actors(
+        self, cls: type, /, *args: Any, per: str = "rank", **kwargs: Any
+    ) -> ActorGroup:
+        """Make an actor on each rank, or one on each node.
+
+        Args:
+            cls: The class.
+            *args: Arguments of its constructor.
+            per: "rank" or "node".
+            **kwargs: As for `actor`, but for `rank` and `node`.
+
+        Returns:
+            The handles, as a list that has `call` to call a method of all of them.
+
+        Example:
+            >>> tables = executor.actors(Table, "table.npy", per="node")
+            >>> sizes = [future.result() for future in tables.call("size")]
+        """
+        from mpitasks.api import actors
+
+        def make(rank: int) -> ActorHandle:
+            return self.actor(cls, *args, rank=rank, **kwargs)
+
+        return actors.open_group(self._handle, per, make)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; the workers stay for the next Executor.
 
@@ -656,6 +750,8 @@ class Executor(concurrent.futures.Executor):
             seconds = SHUTDOWN_SECONDS if cancel_futures else None
             if not handle.event_loop.finish(seconds, handle):
                 handle.event_loop.abandon_running(handle)
+            if handle.session.actors:
+                handle.session.end_actors(handle)
             handle.end_calls()
             handle.close_journal()
 

@@ -194,6 +194,8 @@ class Session:
 
     Attributes:
         accounts: What the run has done so far.
+        hosts: Where the workers are, by rank.
+        actors: What keeps the actors that tasks may call, by their numbers.
         ending: Watches over the end of the run; closed when the script is over.
         current: Tells which task runs in the calling thread, if one does: number and
             label.
@@ -209,6 +211,9 @@ class Session:
     ) -> None:
         self.event_loop = event_loop
         engine = event_loop.engine
+        self.hosts = {} if hosts is None else dict(hosts)
+        engine.actors.hosts = self.hosts
+        self.actors: dict[int, Any] = {}
         self.accounts = Accounts(engine.ranks, time.monotonic(), hosts)
         engine.listen(self.accounts.listen)
         engine.completion.failure_listeners.append(self.accounts.note_failure)
@@ -277,6 +282,17 @@ class Session:
             raise
         self.limit_workers()
         return handle
+
+    def keep_actor(self, hold: Any) -> None:
+        """Keep an actor until its Executor is shut down: a task may call it."""
+        self.actors[hold.number] = hold
+
+    def end_actors(self, owner: ExecutorHandle) -> None:
+        """Let go of those actors of an Executor that tasks might have called."""
+        for number, hold in [*self.actors.items()]:
+            if hold.actor.owner is owner:
+                del self.actors[number]
+                hold.close()
 
     def limit_workers(self) -> None:
         """Use as many workers as one of the open Executors wants; else as before."""

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-from mpitasks import forks, randomness
+from mpitasks import actor_objects, forks, randomness
 from mpitasks.api import session as sessions
 from mpitasks.api.session import Session, settings
 from mpitasks.errors import ConfigurationError, Stopped
@@ -93,6 +93,9 @@ def start_local(workers: int | None = None) -> Session:
     context.provide_communicator(lambda: _own_communicator() if in_task() else None)
     session = Session(event_loop, in_task, hosts={worker_end.rank: host})
     session.current = lambda: worker.name_task() if in_task() else (None, None)
+    actor_objects.provide_caller(
+        lambda: worker.calls_of_actors() if in_task() else None
+    )
     randomness.provide(lambda: worker.draw() if in_task() else session.draw())
     assert thread.ident is not None
     home = nesting.Home(0, host, where, worker, thread.ident, divides=True)

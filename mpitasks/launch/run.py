@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mpitasks import forks, randomness, walltime
+from mpitasks import actor_objects, forks, randomness, walltime
 from mpitasks.api import session as sessions
 from mpitasks.errors import ConfigurationError, Stopped
 from mpitasks.journal import open_journals
@@ -199,6 +199,7 @@ def join(
     worker.foresee = walltime.foresee
     context.provide(lambda: worker.current_task(rank, own.host))
     randomness.provide(worker.draw)
+    actor_objects.provide_caller(worker.calls_of_actors)
     nesting.settle_in(
         nesting.Home(rank, own.host, where, worker, threading.get_ident())
     )

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.master.kept_results import mark_last_uses
+from mpitasks.master.kept_results import has_inputs, mark_last_uses
 from mpitasks.master.script_state import with_needs
 from mpitasks.wire.messages import Batch, Request
 from mpitasks.wire.node_memory import reference_of
@@ -132,7 +132,7 @@ class Batches:
             payload = task.payload
             wire = payload.wire
             if not (wire and wire[0] == task.id and payload.is_simple):
-                if task.data and payload.is_call:
+                if task.data and payload.is_call and has_inputs(wire):
                     options = payload.options
                     mark_last_uses(
                         wire[3], rank, may_need_again=options.retries or options.isolate

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from mpitasks.errors import InternalError, MpiTasksError
 from mpitasks.master import lost_tasks
+from mpitasks.master.actor_table import Actors
 from mpitasks.master.batches import Batches
 from mpitasks.master.completion import Completion
 from mpitasks.master.functions import Functions
@@ -30,6 +31,8 @@ from mpitasks.master.lineage import Lineage, recipe_of
 from mpitasks.master.passing import Passing
 from mpitasks.scheduler.events import (
     Action,
+    ActorFailed,
+    ActorOpened,
     Assign,
     Bulk,
     BulkCancelled,
@@ -44,6 +47,7 @@ from mpitasks.scheduler.events import (
     Rank,
     RankLost,
     Report,
+    Restart,
     Revoke,
     Stop,
     Task,
@@ -60,6 +64,8 @@ from mpitasks.scheduler.scheduler import Scheduler
 from mpitasks.wire import messages
 from mpitasks.wire.exceptions import twin
 from mpitasks.wire.messages import (
+    Awaited,
+    Called,
     Fetched,
     Goodbye,
     Heartbeat,
@@ -72,6 +78,7 @@ from mpitasks.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from mpitasks.master.actors import Actor
     from mpitasks.master.functions import Initializer
     from mpitasks.task_spec import Origin
     from mpitasks.wire.messages import LogSetup
@@ -112,6 +119,7 @@ class Engine:
         listeners: Who is told of each event.
         passing: Passes results on to tasks that wait for them.
         lineage: Makes kept results again that were lost.
+        actors: The actors of the run.
         error: Why it is broken, if it is.
         heard: The workers that sent a message since the failure detector looked.
         losses: What became of the workers that are gone.
@@ -158,6 +166,9 @@ class Engine:
         self.losses: dict[Rank, str] = {}
         self._lost: deque[Rank] = deque()
         self.on_peer_failure: Callable[[Rank, str], None] = self.lose
+        self.actors = Actors(
+            self._handle, self.completion, self.passing, self.losses, transport.send
+        )
         for rank in self.ranks:
             self.scheduler.handle(WorkerJoined(rank), time.monotonic())
 
@@ -239,6 +250,12 @@ class Engine:
                     self.on_peer_failure(rank, lost_tasks.UNSOUND)
                 elif type(message) is Outcomes or type(message) is Returned:
                     self._handle(message)
+                elif type(message) is Called:
+                    self.actors.remote.take(message)
+                    if self._arrived:
+                        self.passing.pass_on()
+                elif type(message) is Awaited:
+                    self.actors.remote.look_at(message)
                 elif type(message) is Goodbye:
                     self._handle(WorkerLeft(rank))
                 elif type(message) is Lost:
@@ -285,6 +302,15 @@ class Engine:
             self._handle(TaskSubmitted(task))
         except BaseException as error:
             self.fail(error)
+
+    def open_actor(self, actor: Actor, event: ActorOpened) -> bool:
+        """Take in an actor; return whether there is a worker for it."""
+        self._take_inbox()  # where others may be closed
+        if not self.scheduler.can_place(event):
+            return False
+        self.actors.add(actor)
+        self.take(event)
+        return True
 
     def send_at_once(self, task: Task) -> bool:
         """Send a call to a worker that has nothing to do; return whether that is so."""
@@ -344,7 +370,7 @@ class Engine:
         now = time.monotonic()
         for rank in self.scheduler.running_workers():
             for action in self.scheduler.handle(RankLost(rank), now):
-                if type(action) is Fail:
+                if type(action) is Fail or type(action) is ActorFailed:
                     self.completion.fail(action.tasks, lambda _: known)
         if interrupt is not None:
             raise interrupt
@@ -387,6 +413,7 @@ class Engine:
                 for other in self.scheduler.running_workers():
                     if other != rank:
                         self.transport.send(other, gone)
+            self.actors.remote.lose(rank)
             self._handle(RankLost(rank))
             self.lineage.submit(calls)
 
@@ -442,6 +469,10 @@ class Engine:
                 crashed=gone,
                 final=not gone,
             )
+        elif type(action) is ActorFailed:
+            self.actors.fail(action, self.error)
+        elif type(action) is Restart:
+            self.actors.restart(action.actor, action.rank)
         elif type(action) is InputFailed:
             completion.fail_users(action.tasks)
         elif type(action) is Revoke:

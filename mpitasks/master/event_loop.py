@@ -30,6 +30,7 @@ from mpitasks.master.background import DEEP, IDLE, NAPPING, Background
 from mpitasks.master.engine import Engine
 from mpitasks.records import replace
 from mpitasks.scheduler.events import (
+    ActorOpened,
     Bulk,
     BulkCancelled,
     BulkExtended,
@@ -51,6 +52,7 @@ from mpitasks.wire import messages
 
 if TYPE_CHECKING:
     from mpitasks.errors import MpiTasksError
+    from mpitasks.master.actors import Actor
     from mpitasks.master.bulk_job import BulkJob
     from mpitasks.master.future import Future
     from mpitasks.master.inputs import Arrived
@@ -301,6 +303,28 @@ class EventLoop:
             if now - self._submitted > SUBMITTING_SECONDS:
                 self._submitted = now
                 self.nudge()
+
+    def open_actor(
+        self, actor: Actor, ranks: Sequence[Rank] | None, *, exclusive: bool
+    ) -> bool:
+        """Take in an actor; return whether there is a worker for it.
+
+        Args:
+            actor: The actor.
+            ranks: Where it may live; None for anywhere.
+            exclusive: Whether its rank is to run nothing else.
+        """
+        event = ActorOpened(actor.id, ranks, actor.restarts, exclusive)
+        with self._locked():
+            return self.engine.open_actor(actor, event)
+
+    def leave(self, task: Task) -> None:
+        """Leave a call for the next poll. A finalizer may do so, at any moment."""
+        self._inbox.append(task)
+
+    def ready_workers(self) -> list[Rank]:
+        """Return the workers that take tasks."""
+        return self._scheduler.ready_workers()
 
     @property
     def idle(self) -> bool:

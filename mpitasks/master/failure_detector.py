@@ -16,7 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mpitasks.scheduler.events import Fail, GiveUp, RankLost, RunningAbandoned
+from mpitasks.scheduler.events import (
+    ActorFailed,
+    Fail,
+    GiveUp,
+    RankLost,
+    RunningAbandoned,
+)
 from mpitasks.scheduler.heartbeat import (
     PERIOD_SECONDS,
     SILENT_SECONDS,
@@ -133,7 +139,9 @@ class FailureDetector:
                 # Else nobody waits for the task, and its worker may be well.
                 self.lost(action.rank, "did not come back from a task")
             elif type(action) is Fail and action.rank is not None:
-                held = action.tasks
+                held = [*held, *action.tasks]
+            elif type(action) is ActorFailed and action.held:
+                held = [*action.tasks, *held]
         if type(event) is RankLost:
             self._tell(event.rank, held)
 

@@ -39,7 +39,7 @@ from mpitasks.master.script_state import (
 )
 from mpitasks.wire import codec, rebuild
 from mpitasks.wire.exceptions import twin
-from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS
+from mpitasks.wire.messages import INITIALIZER, SURROUNDINGS, actor_of, bound_id
 from mpitasks.wire.script_setup import Start, changes
 
 if TYPE_CHECKING:
@@ -97,8 +97,12 @@ class Function(Definition):
         buffers: list[Buffer],
         label: str,
         needs: tuple[Definition, ...],
+        *,
+        actor: int = 0,
     ) -> None:
-        super().__init__(next(owner.ids), None, frame, buffers, owner.dropped)
+        id = next(owner.ids)
+        id = bound_id(id, actor) if actor else id
+        super().__init__(id, None, frame, buffers, owner.dropped)
         self.owner = owner
         self.label = label
         self.needs = needs
@@ -132,6 +136,26 @@ class Function(Definition):
             known = self.owner.widen(self, wanted, whole=whole)
             self._variants[wanted] = known
         return known.function
+
+    def twin(
+        self,
+        needs: tuple[Definition, ...],
+        refers: tuple[str, ...],
+        names: frozenset[str],
+    ) -> Function:
+        """Return the same function with other globals.
+
+        Args:
+            needs: Their definitions.
+            refers: Those that the script has no longer.
+            names: Their names.
+        """
+        actor = actor_of(self.id)
+        buffers, label = self.buffers, self.label
+        made = Function(self.owner, self.frame, buffers, label, needs, actor=actor)
+        made.refers = refers
+        made.names = names
+        return made
 
 
 class Known:
@@ -299,6 +323,7 @@ class Functions:
         set_up: SetUp | None = None,
         *,
         whole: bool = False,
+        actor: int = 0,
     ) -> Function:
         """Return the function as it is sent.
 
@@ -306,6 +331,7 @@ class Functions:
             function: Whatever can be called.
             set_up: What it needs first; None if nothing.
             whole: Whether to look into large containers and arrays as well.
+            actor: The actor that its calls belong to; 0 for none.
 
         Raises:
             SerializationError: It cannot be pickled.
@@ -316,7 +342,7 @@ class Functions:
             self._prepare(set_up)
         known = set_up.by_object.get(function) if _is_kept(function) else None
         if known is None or not known.valid(self.epoch, whole=whole):
-            known, watched = self._capture(function, set_up, whole=whole)
+            known, watched = self._capture(function, set_up, whole=whole, actor=actor)
             set_up.latest = _NOTHING_YET  # it may be this function, as it was
             if watched:
                 set_up.by_object[function] = known
@@ -336,14 +362,21 @@ class Functions:
         own = {need.name for need in entry.needs}
         more = [each.definition for each in tracked if each.definition.name not in own]
         needs = (*entry.needs, *more)
-        wider = Function(self, entry.frame, entry.buffers, entry.label, needs)
+        actor = actor_of(entry.id)
+        label = entry.label
+        wider = Function(self, entry.frame, entry.buffers, label, needs, actor=actor)
         missing = self._globals.missing(names - entry.names, tracked)
         wider.refers = tuple(dict.fromkeys((*entry.refers, *missing)))
         wider.names = names
         return self._known(wider, names - entry.names, [], tracked)
 
     def _capture(
-        self, function: Callable[..., Any], set_up: SetUp, *, whole: bool
+        self,
+        function: Callable[..., Any],
+        set_up: SetUp,
+        *,
+        whole: bool,
+        actor: int,
     ) -> tuple[Known, bool]:
         """Return the function as it is now; and whether its changes can be noticed."""
         frame, buffers, notes = codec.encode_noting(function, "the function", kept=True)
@@ -361,7 +394,7 @@ class Functions:
         if entry is None:
             label = _label(function)
             copies = memory.copies(buffers)
-            entry = Function(self, frame, copies, str(label), needs)
+            entry = Function(self, frame, copies, str(label), needs, actor=actor)
             held = () if notes is None else notes.refers
             entry.refers = (*held, *missing)
             entry.names = names

@@ -152,6 +152,15 @@ class Inputs:
         self.lost: Any = None
         self.early: Sequence[Arrived] = ()
 
+    @classmethod
+    def of_one(cls, task: Task, id: ObjectId) -> Inputs:
+        """Return what a task needs whose only argument is a result of that id."""
+        inputs = cls(task)
+        inputs.ids = [id]
+        inputs.forms = [None]
+        inputs._missing = 1
+        return inputs
+
     def require(self, found: Collector) -> set[str]:
         """Have results passed on to the task; take those that are there.
 

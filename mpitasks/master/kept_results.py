@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mpitasks.errors import DataLost
 from mpitasks.wire.interrupts import interrupts
 from mpitasks.wire.kept import Kept, Parts, read
-from mpitasks.wire.messages import KEPT, VALUE
+from mpitasks.wire.messages import CALL, KEPT, VALUE
 from mpitasks.wire.outcomes import Encoded, Failure, Special, decode_outcome
 from mpitasks.wire.ownership import held_by_one
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
             """Return what it came to."""
 
 
-__all__ = ["FULL", "KeptResult", "KeptResults", "mark_last_uses"]
+__all__ = ["FULL", "KeptResult", "KeptResults", "has_inputs", "mark_last_uses"]
 
 
 FULL = (
@@ -171,6 +171,11 @@ class KeptResult(Special):
     def __del__(self) -> None:
         if self.is_counted:
             self.owner.released.append((self.at.rank, self.at.id, self.at.nbytes))
+
+
+def has_inputs(wire: tuple[Any, ...]) -> bool:
+    """Whether there are results of other tasks in a call, as it stands in a message."""
+    return wire[2] == CALL and type(wire[3]) is tuple
 
 
 def mark_last_uses(payload: Any, rank: Rank, *, may_need_again: bool) -> None:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.inputs import SOME, unnamed
-from mpitasks.master.kept_results import KeptResult
+from mpitasks.master.kept_results import KeptResult, has_inputs
 from mpitasks.master.payloads import Call
-from mpitasks.scheduler.events import Event, Task, TasksSubmitted
-from mpitasks.wire.messages import CALL, KEPT
+from mpitasks.scheduler.events import ActorTask, Event, Task, TasksSubmitted
+from mpitasks.wire.messages import KEPT
 from mpitasks.wire.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Recipe:
     def __init__(self, call: Call) -> None:
         *head, payload, count = call.wire
         self.depth = 1
-        if _has_inputs(call.wire):
+        if has_inputs(call.wire):
             frame, own, entries, token = payload
             entries = [_with_parent(entry) for entry in entries]
             payload = frame, own, entries, token
@@ -74,7 +74,7 @@ class Recipe:
     def results(self) -> tuple[Any, ...]:
         """Return the call with its kept results; those that are gone are lost ones."""
         *head, payload, count = self.call
-        if _has_inputs(self.call):
+        if has_inputs(self.call):
             frame, own, entries, token = payload
             entries = [
                 (form, part.found() if form == KEPT else part, own_count)
@@ -116,13 +116,11 @@ def _with_parent(entry: tuple[Any, ...]) -> tuple[Any, ...]:
     return (form, _Parent(part), count) if form == KEPT else entry
 
 
-def _has_inputs(wire: tuple[Any, ...]) -> bool:
-    return wire[2] == CALL and type(wire[3]) is tuple
-
-
 def recipe_of(task: Task) -> Recipe | None:
     """Return how a call that is done can be run again; None if it shall not be."""
     call: Call = task.payload
+    if isinstance(task, ActorTask):
+        return None  # what it returns depends on the calls before it
     if call.wire is None or call.buffers or task.nbytes > LARGEST_BYTES:
         return None
     recipe = Recipe(call)
@@ -213,7 +211,7 @@ class Lineage:
         if recipe is None:
             return False
         wire = recipe.results()
-        if _has_inputs(wire):
+        if has_inputs(wire):
             for form, parent, _ in wire[3][2]:
                 is_gone = form == KEPT and parent.is_gone
                 if is_gone and not self._prepare(parent, calls):

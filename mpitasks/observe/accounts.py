@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.records import dataclass
 from mpitasks.scheduler.events import (
+    ActorFailed,
     Assign,
     Complete,
     Fail,
@@ -211,7 +212,11 @@ class Accounts:
                 self._assign(now, action.rank, nbytes, len(action.tasks))
             elif type(action) is Complete:
                 self._complete(now, event, action.tasks)
-            elif type(action) is Fail or type(action) is InputFailed:
+            elif (
+                type(action) is Fail
+                or type(action) is InputFailed
+                or type(action) is ActorFailed
+            ):
                 for task in action.tasks:
                     self._of(task).ended += task.count
             elif type(action) is GiveUp:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mpitasks.observe.accounts import label_of
 from mpitasks.observe.progress import Counts
 from mpitasks.scheduler.events import (
+    ActorFailed,
     Cancelled,
     Complete,
     Fail,
@@ -61,7 +62,7 @@ class CallCounter:
                 self._done -= 1
                 self._move(task, 1)
         for action in actions:
-            if isinstance(action, (Complete, Fail, InputFailed)):
+            if isinstance(action, (Complete, Fail, ActorFailed, InputFailed)):
                 for task in self._own(action.tasks):
                     self._done += 1
                     self._move(task, -1)

@@ -18,7 +18,7 @@ from typing import Any
 from mpitasks.errors import TaskTimeout
 from mpitasks.runner import nesting
 
-__all__ = ["Limited"]
+__all__ = ["Limited", "held_off", "is_due", "let_through"]
 
 AGAIN_SECONDS = 1.0
 """How long until code that swallowed the exception gets it again."""
@@ -26,6 +26,52 @@ AGAIN_SECONDS = 1.0
 
 LEAST_SECONDS = 0.01
 """Between two looks at a task beyond its limit that waits for its children."""
+
+
+class _Gate:
+    """Whether limits are held off, and what one of them has said meanwhile."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.due: str | None = None
+
+
+_gate = _Gate()
+
+
+class held_off:
+    """While this is entered, code of ours runs in the task's thread, which none cuts.
+
+    A limit that is reached then is told when it is left.
+
+    Raises:
+        TaskTimeout: By leaving it.
+    """
+
+    def __enter__(self) -> None:
+        _gate.held = True
+
+    def __exit__(self, *error: object) -> None:
+        _gate.held = False
+        due, _gate.due = _gate.due, None
+        if due is not None:
+            raise TaskTimeout(due)
+
+
+class let_through:
+    """While this is entered, limits are as ever: another task runs."""
+
+    def __enter__(self) -> None:
+        self._due, _gate.due = _gate.due, None
+        _gate.held = False
+
+    def __exit__(self, *error: object) -> None:
+        _gate.held, _gate.due = True, self._due
+
+
+def is_due() -> bool:
+    """Whether a limit was reached that is held off."""
+    return _gate.due is not None
 
 
 class Limited:
@@ -64,7 +110,9 @@ class Limited:
             signal.signal(signal.SIGALRM, before)
 
     def _ring(self, number: int, frame: Any) -> None:
-        if self._running:
+        if self._running and _gate.held:
+            _gate.due = self._message
+        elif self._running:
             raise TaskTimeout(self._message)
 
     def _call_beside_timer(self, args: Any, kwargs: Any) -> Any:
@@ -83,7 +131,9 @@ class Limited:
                     nesting.tell_helping()
                     continue  # what its children took is not the task's
                 with lock:
-                    if not ended.is_set():
+                    if _gate.held:
+                        _gate.due = self._message
+                    elif not ended.is_set():
                         raised = True
                         _raise_in(thread, TaskTimeout)
                 end = time.monotonic() - helped() + AGAIN_SECONDS

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
-from mpitasks.scheduler.events import Rank, Task, TaskId, WorkerState
+from mpitasks.scheduler.events import ActorTask, Rank, Task, TaskId, WorkerState
 from mpitasks.scheduler.policy import (
     DEEP_PREFETCH_SECONDS,
     DEEP_QUEUE,
@@ -59,10 +59,12 @@ class AvailableWorkers:
 
     Attributes:
         used: How many workers are ready and wanted.
+        reserved: Those that are ready, and have work of their own only.
     """
 
     def __init__(self) -> None:
         self.used = 0
+        self.reserved: set[Rank] = set()
         self._workers: dict[Rank, WorkerRecord] = {}
         self._limit: int | None = None
         # A plain dict where the last goes first; it would be slow to take the first.
@@ -104,9 +106,25 @@ class AvailableWorkers:
         self._limit = count
         self._choose()
 
+    def reserve(self, ranks: set[Rank]) -> None:
+        """Keep tasks for any worker off these from now on, and off no others."""
+        self.reserved = ranks
+        self._choose()
+
+    def takers(self) -> list[Rank]:
+        """Return the workers that are ready and wanted."""
+        return [w.rank for w in self._workers.values() if w.state is _READY and w.used]
+
     def _choose(self) -> None:
         """Say which workers are used."""
-        ready = [w for w in self._workers.values() if w.state is _READY]
+        ready = [
+            w
+            for w in self._workers.values()
+            if w.state is _READY and w.rank not in self.reserved
+        ]
+        for rank in self.reserved:
+            self._workers[rank].used = False
+            self.file(self._workers[rank])
         limit = len(ready) if self._limit is None else self._limit
         if limit < len(ready):
             ready.sort(key=lambda worker: worker.rank)
@@ -183,6 +201,7 @@ class AvailableWorkers:
             assert (worker.rank in self._idle) == (ready and not worker.batches)
             ahead = worker.rank in self._short or worker.rank in self._longer
             assert not ahead or (ready and len(worker.batches) == 1)
-            assert len(worker.batches) <= CREDIT
+            mail = any(isinstance(task, ActorTask) for task in worker.tasks.values())
+            assert mail or len(worker.batches) <= CREDIT
         used = [w for w in self if w.state is _READY and w.used]
         assert len(used) == self.used

@@ -14,14 +14,18 @@ from collections.abc import Iterator, Sequence
 
 from mpitasks.scheduler import batching
 from mpitasks.scheduler.events import (
+    ActorRestarted,
+    ActorTask,
     Bulk,
     BulkExtended,
+    ClosingTask,
     InputReady,
     Task,
     TaskId,
     TaskState,
 )
 from mpitasks.scheduler.locality import Locality
+from mpitasks.scheduler.mailboxes import Mailboxes
 from mpitasks.scheduler.policy import Profiles, ReadyQueue
 from mpitasks.scheduler.postponed import Postponed
 from mpitasks.scheduler.transitions import TASK_TRANSITIONS, TaskInput, next_state
@@ -58,6 +62,7 @@ class Backlog:
         postponed: What may be later.
         waiting: What lacks inputs.
         near: What waits for the worker that has its data.
+        mailboxes: The calls of actors, each for its own worker.
     """
 
     def __init__(self, ids: Iterator[TaskId]) -> None:
@@ -66,12 +71,14 @@ class Backlog:
         self.postponed = Postponed()
         self.waiting = Waiting()
         self.near = Locality()
+        self.mailboxes = Mailboxes()
 
     @property
     def items(self) -> int:
         """How many items wait."""
         near = self.near.items if self.near else 0
-        return self.queue.items + self.postponed.items + self.waiting.items + near
+        shared = self.queue.items + self.postponed.items + self.waiting.items
+        return shared + near + self.mailboxes.items
 
     def submit(self, tasks: Sequence[Task], now: float = -math.inf) -> None:
         """Queue new tasks, in order; drop those that were cancelled before.
@@ -106,6 +113,8 @@ class Backlog:
                 self.waiting.add(task)
             else:
                 task.state = _SUBMITTED
+            if isinstance(task, ActorTask):  # also if it waits: it holds up others
+                self.mailboxes.put(task)
         self.add([task for task in fresh if not task.inputs], now)
 
     def add(self, tasks: list[Task], now: float) -> None:
@@ -115,6 +124,7 @@ class Backlog:
             tasks: The tasks.
             now: As for `submit`.
         """
+        tasks = [task for task in tasks if not isinstance(task, ActorTask)]
         if now > -math.inf:
             for task in tasks:
                 if task.data:
@@ -136,7 +146,11 @@ class Backlog:
                 task.data = [*task.data, event.place]
             if self.waiting.supply(task):
                 task.state = _READY[task.state]
-                ready.append(task)
+                if isinstance(task, ActorTask):
+                    self.mailboxes.items += 1
+                    self.mailboxes.wake(task)
+                else:
+                    ready.append(task)
         return ready
 
     def fail_users(self, tasks: Sequence[Task]) -> list[Task]:
@@ -145,6 +159,8 @@ class Backlog:
         for task in users:
             self.waiting.remove(task)
             task.state = _FAIL[task.state]
+            if isinstance(task, ActorTask):
+                self.mailboxes.wake(task)
         return users
 
     def cancel_users(self, tasks: Sequence[Task]) -> list[Task]:
@@ -157,7 +173,12 @@ class Backlog:
         for task in tasks:
             self.waiting.remove(task)
             task.state = _READY[task.state]
-        self.queue.add_tasks(tasks)
+            if isinstance(task, ActorTask):
+                self.mailboxes.items += 1
+                self.mailboxes.wake(task)
+        self.queue.add_tasks(
+            [task for task in tasks if not isinstance(task, ActorTask)]
+        )
 
     def postpone(self, tasks: Sequence[Task], until: float) -> None:
         """Keep new tasks until that time.
@@ -223,11 +244,18 @@ class Backlog:
         cancelled = []
         for task in tasks:
             before = task.state
+            if type(task) is ClosingTask and before is not _NEW:
+                continue  # or its actor would stay for ever
             task.state = after = _CANCEL[before]
             if after is not _CANCELLED or before is after:
                 continue
             cancelled.append(task)
-            if before is _QUEUED:
+            if isinstance(task, ActorTask) and before is not _NEW:
+                self.mailboxes.items -= before is _QUEUED
+                self.mailboxes.wake(task)
+                if before is _WAITING:
+                    self.waiting.remove(task)
+            elif before is _QUEUED:
                 if not (self.near and self.near.remove(task)):
                     self.queue.items -= task.count
             elif before is _POSTPONED:
@@ -241,6 +269,7 @@ class Backlog:
         """Yield all that waits: tasks, and bulk jobs with items left."""
         yield from self.queue.entries()
         yield from self.near.tasks()
+        yield from self.mailboxes.tasks()
         yield from self.postponed.tasks()
         yield from self.waiting.tasks()
 
@@ -250,7 +279,7 @@ class Backlog:
         self.release(math.inf)
         self.stop_waiting()
         self.scatter()
-        tasks: list[Task] = []
+        tasks: list[Task] = self.mailboxes.take_all()
         items = 0
         while (head := queue.head()) is not None:
             if isinstance(head, Bulk):
@@ -261,6 +290,23 @@ class Backlog:
             task.state = _CANCEL[task.state]
             items += task.count
         return tasks, items
+
+    def restart(self, event: ActorRestarted) -> None:
+        """Have the calls wait that make an actor again, before all others."""
+        for task in event.tasks:
+            task.state = _SUBMIT[task.state]
+        self.mailboxes.restart(event.actor, event.tasks)
+
+    def lose_mail(self, tasks: Sequence[ActorTask]) -> list[ActorTask]:
+        """Give up calls of actors that nobody will run; return them."""
+        for task in tasks:
+            if task.state is _WAITING:
+                self.waiting.remove(task)
+                task.state = _READY[task.state]
+            else:
+                self.mailboxes.items -= 1
+            task.state = _LOSE[task.state]
+        return list(tasks)
 
     def lose_all(self) -> list[Task]:
         """Give up all that is queued: nobody will ever run it."""

@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Action",
+    "ActorFailed",
+    "ActorId",
+    "ActorOpened",
+    "ActorRestarted",
+    "ActorTask",
     "Assign",
     "Bulk",
     "BulkCancelled",
     "BulkExtended",
+    "CallRefused",
     "CancelRequested",
     "Cancelled",
+    "ClosingTask",
     "Complete",
     "Cost",
     "DrainRequested",
@@ -45,6 +52,7 @@ __all__ = [
     "Rank",
     "RankLost",
     "Report",
+    "Restart",
     "Revoke",
     "RunningAbandoned",
     "Stop",
@@ -67,6 +75,7 @@ __all__ = [
 TaskId = int
 FunctionId = int
 ObjectId = int
+ActorId = int
 Rank = int
 Place = tuple[Rank, int]
 """A worker that keeps a result, and the bytes of that."""
@@ -176,6 +185,36 @@ class Task:
             self.start + first,
             count,
         )
+
+
+class ActorTask(Task):
+    """A call of an actor: it has a place, the mailbox of that actor.
+
+    Attributes:
+        actor: The actor.
+    """
+
+    __slots__ = ("actor",)
+
+    actor: ActorId
+
+    @property
+    def data(self) -> Sequence[Place]:
+        """What says that it may not go anywhere, whatever data it needs."""
+        return _OWN_PLACE
+
+    @data.setter
+    def data(self, places: Sequence[Place]) -> None:
+        pass
+
+
+class ClosingTask(ActorTask):
+    """The last call of an actor, after which it is none any more."""
+
+    __slots__ = ()
+
+
+_OWN_PLACE: Sequence[Place] = ((-1, 0),)
 
 
 class Bulk:
@@ -307,6 +346,43 @@ class TaskSubmitted:
     """The user submitted a call that a worker wants. As `TasksSubmitted`, for one."""
 
     task: Task
+
+
+@dataclass(slots=True)
+class ActorOpened:
+    """The user made an actor. Its constructor comes as the first of its calls.
+
+    Attributes:
+        actor: Its number.
+        ranks: Where it may live; None for any rank.
+        restarts: How often it is restarted when its rank is gone.
+        exclusive: Whether its rank is to run nothing else.
+    """
+
+    actor: ActorId
+    ranks: Sequence[Rank] | None = None
+    restarts: int = 0
+    exclusive: bool = False
+
+
+@dataclass(slots=True)
+class ActorRestarted:
+    """An actor can be made again on its new rank.
+
+    Attributes:
+        actor: The actor.
+        tasks: Its constructor, and the calls that bring it up to date.
+    """
+
+    actor: ActorId
+    tasks: Sequence[ActorTask]
+
+
+@dataclass(slots=True)
+class CallRefused:
+    """A call of an actor is taken back, wherever it is: it would never be answered."""
+
+    task: ActorTask
 
 
 @dataclass(slots=True)
@@ -498,6 +574,9 @@ Event = (
     | TasksReturned
     | TaskSubmitted
     | TasksSubmitted
+    | ActorOpened
+    | ActorRestarted
+    | CallRefused
     | TasksPostponed
     | InputReady
     | InputGone
@@ -561,6 +640,29 @@ class Fail:
 
 
 @dataclass(slots=True)
+class ActorFailed:
+    """Tell the owners that these calls of an actor will not run, or were lost.
+
+    Attributes:
+        tasks: The calls.
+        rank: The rank that is gone with the actor; None if the actor was closed before.
+        held: Whether that rank held them; else nobody did.
+    """
+
+    tasks: list[ActorTask]
+    rank: Rank | None
+    held: bool
+
+
+@dataclass(slots=True)
+class Restart:
+    """Have the actor made again; it lives on that rank now."""
+
+    actor: ActorId
+    rank: Rank
+
+
+@dataclass(slots=True)
 class InputFailed:
     """Tell the owners that these tasks will not run: something they need has failed.
 
@@ -608,5 +710,15 @@ class Stop:
 
 
 Action = (
-    Assign | Complete | Cancelled | Fail | InputFailed | Revoke | Report | GiveUp | Stop
+    Assign
+    | Complete
+    | Cancelled
+    | Fail
+    | ActorFailed
+    | Restart
+    | InputFailed
+    | Revoke
+    | Report
+    | GiveUp
+    | Stop
 )

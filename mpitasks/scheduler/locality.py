@@ -31,21 +31,21 @@ class Locality:
     """The tasks that wait for a worker of their own.
 
     Attributes:
-        items: How many there are.
+        waiting: By the worker that they wait for: the tasks, and until when they do.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Rank, dict[Task, float]] = {}  # until when
+        self.waiting: dict[Rank, dict[Task, float]] = {}
         self._ends: list[tuple[float, int, Rank, Task]] = []  # a heap; some are gone
         self._numbers = itertools.count()
 
     @property
     def items(self) -> int:
         """How many tasks wait."""
-        return sum(map(len, self._waiting.values()))
+        return sum(map(len, self.waiting.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     @property
     def next(self) -> float:
@@ -53,7 +53,7 @@ class Locality:
         ends = self._ends
         while ends:
             end, _, rank, task = ends[0]
-            if self._waiting.get(rank, {}).get(task) == end:
+            if self.waiting.get(rank, {}).get(task) == end:
                 return end
             heapq.heappop(ends)
         return math.inf
@@ -65,30 +65,30 @@ class Locality:
             data[rank] = data.get(rank, 0) + nbytes
         best = max(data, key=data.__getitem__)
         end = now + data[best] / BYTES_PER_SECOND
-        self._waiting.setdefault(best, {})[task] = end
+        self.waiting.setdefault(best, {})[task] = end
         heapq.heappush(self._ends, (end, next(self._numbers), best, task))
 
     def ranks(self) -> list[Rank]:
         """Return the workers that tasks wait for."""
-        return list(self._waiting)
+        return list(self.waiting)
 
     def first(self, rank: Rank) -> Task | None:
         """Return the task that has waited longest for a worker, if one waits."""
-        return next(iter(self._waiting.get(rank, ())), None)
+        return next(iter(self.waiting.get(rank, ())), None)
 
     def remove(self, task: Task) -> bool:
         """Let go of a task; return whether it was here."""
-        for rank, waiting in self._waiting.items():
+        for rank, waiting in self.waiting.items():
             if task in waiting:
                 del waiting[task]
                 if not waiting:
-                    del self._waiting[rank]
+                    del self.waiting[rank]
                 return True
         return False
 
     def take(self, rank: Rank) -> list[Task]:
         """Take out all that wait for a worker."""
-        return list(self._waiting.pop(rank, ()))
+        return list(self.waiting.pop(rank, ()))
 
     def take_expired(self, now: float) -> list[Task]:
         """Take out those that have waited long enough."""
@@ -102,11 +102,11 @@ class Locality:
     def take_all(self) -> list[Task]:
         """Take all of them out."""
         tasks = list(self.tasks())
-        self._waiting.clear()
+        self.waiting.clear()
         self._ends.clear()
         return tasks
 
     def tasks(self) -> Iterator[Task]:
         """Yield them."""
-        for waiting in self._waiting.values():
+        for waiting in self.waiting.values():
             yield from waiting

@@ -55,15 +55,21 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpitasks.errors import TransitionError
 from mpitasks.scheduler import policy
 from mpitasks.scheduler.assignments import Assignments
 from mpitasks.scheduler.backlog import Backlog
 from mpitasks.scheduler.events import (
     Action,
+    ActorFailed,
+    ActorOpened,
+    ActorRestarted,
+    ActorTask,
     Assign,
     Bulk,
     BulkCancelled,
     BulkExtended,
+    CallRefused,
     Cancelled,
     CancelRequested,
     Complete,
@@ -82,6 +88,7 @@ from mpitasks.scheduler.events import (
     Rank,
     RankLost,
     Report,
+    Restart,
     Revoke,
     RunningAbandoned,
     Stop,
@@ -116,6 +123,8 @@ _NEW = TaskState.NEW
 _ASSIGNED = TaskState.ASSIGNED
 _UNRESPONSIVE = WorkerState.UNRESPONSIVE
 
+_NO_MAIL: list[Action] = []
+
 
 class _Handlers(dict[type, Callable[[Any, list[Action]], None]]):
     """What handles which event; one of a derived type goes with its base."""
@@ -143,6 +152,10 @@ class Scheduler:
         self._backlog = Backlog(self._ids)
         self._queue = self._backlog.queue
         self._near = self._backlog.near
+        self._near_waiting = self._near.waiting
+        self._mail = self._backlog.mailboxes
+        self._ready_mail = self._mail.ready
+        self._blocked_mail = self._mail.blocked
         self._profiles = policy.Profiles()
         self._assignments = Assignments()
         self._available_workers = self._assignments.available_workers
@@ -165,6 +178,9 @@ class Scheduler:
                 TaskSubmitted: self._task_submitted,
                 TasksSubmitted: self._tasks_submitted,
                 TasksPostponed: self._tasks_postponed,
+                ActorOpened: self._actor_opened,
+                ActorRestarted: self._actor_restarted,
+                CallRefused: self._call_refused,
                 InputReady: self._input_ready,
                 InputGone: self._input_gone,
                 TimePassed: self._time_passed,
@@ -196,7 +212,12 @@ class Scheduler:
         sends: list[Action]
         actions: list[Action] = []
         self._handlers[type(event)](event, actions)
-        if self._near:
+        mail = _NO_MAIL
+        if self._ready_mail or self._mail.undeliverable:
+            mail = []
+            self._send_mail(mail)
+            self._return_mail(actions)
+        if self._near_waiting:
             self._dated = True
             sends = []
             self._assign_near(sends)
@@ -212,7 +233,7 @@ class Scheduler:
                 actions.append(Fail(lost, None))
         if self._dated:
             self._plan(now)
-        return actions
+        return mail + actions if mail else actions
 
     def _plan(self, now: float) -> None:
         """Say when to be told that time has passed."""
@@ -248,7 +269,11 @@ class Scheduler:
         """Whether a worker would get a task at once if it was submitted now."""
         ending = self._ending
         fits = ending is None or ending.fits(task, now)
-        return self.idle and fits and not task.inputs
+        return self.idle and fits and not (task.inputs or task.data)
+
+    def can_place(self, event: ActorOpened) -> bool:
+        """Whether there is a worker for an actor."""
+        return self._place(event.ranks, exclusive=event.exclusive) is not None
 
     @property
     def outstanding(self) -> int:
@@ -289,6 +314,10 @@ class Scheduler:
             if worker.state is _UNRESPONSIVE
         ]
 
+    def ready_workers(self) -> list[Rank]:
+        """Return the ranks that take tasks, the lowest first."""
+        return sorted(self._available_workers.takers())
+
     def running_workers(self) -> list[Rank]:
         """Return the ranks that have not stopped and are not lost."""
         gone = (WorkerState.STOPPED, WorkerState.LOST)
@@ -312,6 +341,7 @@ class Scheduler:
         """Assert every invariant. For tests and debugging; walks everything."""
         self._assignments.check()
         self._backlog.waiting.check()
+        self._mail.check()
         for task in self._near.tasks():
             assert task.state is TaskState.QUEUED, task.state
         assert (self._queue.items > 0) == (self._queue.head() is not None)
@@ -338,13 +368,95 @@ class Scheduler:
     def _lose_held(self, worker: WorkerRecord, actions: list[Action]) -> None:
         """Fail what a worker that is gone, or unresponsive, has not reported."""
         lost = self._assignments.lose(worker, self._now)
+        self._failed += _items(lost)
+        calls = [task for task in lost if isinstance(task, ActorTask)]
+        if calls:
+            lost = [task for task in lost if not isinstance(task, ActorTask)]
+            actions.append(ActorFailed(calls, worker.rank, True))
         if lost:
-            self._failed += _items(lost)
             actions.append(Fail(lost, worker.rank))
+        self._lose_actors(worker.rank, actions)
         self._release()
 
     def _stop_requested(self, event: StopRequested, actions: list[Action]) -> None:
         actions += [Stop(rank) for rank in self._assignments.stop()]
+
+    # Actors.
+
+    def _actor_opened(self, event: ActorOpened, actions: list[Action]) -> None:
+        rank = self._place(event.ranks, exclusive=event.exclusive)
+        if rank is None:
+            raise TransitionError(f"actor {event.actor}: no worker may have it")
+        self._mail.open(event, rank)
+        if event.exclusive:
+            self._reserve()
+
+    def _place(self, ranks: Sequence[Rank] | None, *, exclusive: bool) -> Rank | None:
+        """Return where an actor is to live; None if no worker may have it."""
+        ready = self._available_workers.takers()
+        if exclusive and len(ready) < 2:
+            return None  # nobody would be left for other tasks
+        return self._mail.place(ready, ranks, exclusive=exclusive)
+
+    def _reserve(self) -> None:
+        self._available_workers.reserve({*self._mail.exclusive})
+
+    def _actor_restarted(self, event: ActorRestarted, actions: list[Action]) -> None:
+        self._backlog.restart(event)
+
+    def _call_refused(self, event: CallRefused, actions: list[Action]) -> None:
+        """Take a call back. A worker that has it has not begun it: its actor waits."""
+        cancelled = self._backlog.cancel([event.task])
+        self._cancelled += len(cancelled)
+        if not cancelled:
+            cancelled = self._take_back([event.task.id], actions)
+        if cancelled:
+            actions.append(Cancelled(cancelled))
+
+    def _lose_actors(self, rank: Rank, actions: list[Action]) -> None:
+        """The actors of a rank move elsewhere, or are dead."""
+        restarted, dead = self._mail.lose_rank(
+            rank, lambda box: self._place(box.ranks, exclusive=box.exclusive)
+        )
+        for box in dead:
+            calls = self._backlog.lose_mail(self._mail.empty(box))
+            self._failed += len(calls)
+            if calls:
+                actions.append(ActorFailed(calls, rank, False))
+        actions += [Restart(box.actor, box.rank) for box in restarted]
+        if restarted or dead:
+            self._reserve()
+
+    def _send_mail(self, actions: list[Action]) -> None:
+        """Send calls of actors to the workers where these live."""
+        mail = self._mail
+        while mail.ready:
+            _, box = mail.ready.popitem()
+            worker = self._available_workers.get(box.rank)
+            while (head := box.head()) is not None:
+                if (
+                    worker is None
+                    or worker.state is not WorkerState.READY
+                    or not box.may_send(worker.tasks)
+                    or (self._ending and not self._ending.fits(head, self._now))
+                ):
+                    mail.block(box)
+                    break
+                batch, seconds = box.take(self._profiles)
+                if self._assignments.assign(worker, batch, seconds, self._now):
+                    self._dated = True
+                mail.note_sent(box, batch, seconds)
+                actions.append(Assign(box.rank, batch))
+        if self._available_workers.reserved != mail.exclusive:
+            self._reserve()  # an exclusive actor that is closed leaves its rank
+
+    def _return_mail(self, actions: list[Action]) -> None:
+        """Fail the calls of actors that are dead or closed."""
+        undeliverable, self._mail.undeliverable = self._mail.undeliverable, []
+        for task, rank in undeliverable:
+            self._failed += 1
+            lost = self._backlog.lose_mail([task])
+            actions.append(ActorFailed(lost, rank, False))
 
     # Time.
 
@@ -386,6 +498,7 @@ class Scheduler:
         self._foresee_end().at = event.at
         self._backlog.scatter()
         self._queue.recall()
+        self._mail.wake_all()
 
     def _drain_requested(self, event: DrainRequested, actions: list[Action]) -> None:
         self._foresee_end().draining = True
@@ -487,7 +600,10 @@ class Scheduler:
     def _revoke(self, tasks: Sequence[Task], actions: list[Action]) -> list[Task]:
         """Cancel those that can be taken from their worker; return them."""
         ids = [t.id for t in tasks if t.state is _ASSIGNED and self.may_revoke(t)]
-        revoked = []
+        return self._take_back(ids, actions)
+
+    def _take_back(self, ids: list[TaskId], actions: list[Action]) -> list[Task]:
+        revoked: list[Task] = []
         for worker, held in self._assignments.holding(ids):
             revoked += self._assignments.take(worker, held, TaskInput.REVOKE, self._now)
             actions.append(Revoke(worker.rank, held))
@@ -511,6 +627,8 @@ class Scheduler:
             profile.observe(1, event.seconds, event.nbytes)
         self._succeeded += 1
         actions.append(Complete([task]))
+        if self._blocked_mail:
+            self._mail.wake_rank(event.rank)
 
     def _outcomes_arrived(self, event: OutcomesArrived, actions: list[Action]) -> None:
         tasks, succeeded, failed = self._assignments.complete(event, self._now)
@@ -521,6 +639,8 @@ class Scheduler:
         self._succeeded += succeeded
         self._failed += failed
         actions.append(Complete(tasks))
+        if self._blocked_mail:
+            self._mail.wake_rank(event.rank)
 
     def _tasks_returned(self, event: TasksReturned, actions: list[Action]) -> None:
         self._backlog.put_back(self._assignments.give_back(event, self._ids, self._now))

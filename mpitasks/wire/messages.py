@@ -55,7 +55,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Announcement",
+    "Answered",
+    "Awaited",
     "Batch",
+    "Called",
     "Cancel",
     "EndMoved",
     "Fetch",
@@ -78,7 +81,9 @@ __all__ = [
     "Returned",
     "Shutdown",
     "Welcome",
+    "actor_of",
     "announce",
+    "bound_id",
     "pack",
     "unpack",
 ]
@@ -98,6 +103,14 @@ SHARED_OBJECT = "<shared>"
 """In the place of a global's name, in `Batch.functions`: what the script has set up
 (`mpitasks.wire.script_setup`); a frame of what each process calls first, as (function,
 arguments); and one of a shared object."""
+
+
+BOUND = -2
+"""Functions with this id and below are called on one worker only: they are those of an
+actor. The worker gives none of their calls back. All calls of a batch are of functions
+of one actor, or none are."""
+
+_FUNCTION_BITS = 40
 
 
 @dataclass(slots=True)
@@ -260,6 +273,48 @@ class Fetched:
 
 
 @dataclass(slots=True)
+class Called:
+    """Worker to master: a task calls an actor."""
+
+    rank: int
+    number: int
+    """Which of the worker's calls it is."""
+    actor: int
+    reads: bool
+    """Whether it reads an attribute."""
+    name: str
+    """The method, or the attribute."""
+    mode: int
+    """CALL_PLAIN or CALL."""
+    payload: Any
+    timeout: float | None
+    label: str | None
+    buffers: Sequence[Buffer] = ()
+
+
+@dataclass(slots=True)
+class Answered:
+    """The answer to a `Called`: what the call came to."""
+
+    number: int
+    form: int
+    """PLAIN, VALUE or ERROR."""
+    value: Any
+    buffers: Sequence[Buffer] = ()
+
+
+@dataclass(slots=True)
+class Awaited:
+    """Worker to master: a task waits for the answer to a call, and does so for long."""
+
+    rank: int
+    number: int
+    actor: int
+    stack: Sequence[int]
+    """The actors whose calls on this worker end only after that."""
+
+
+@dataclass(slots=True)
 class Shutdown:
     """Master to worker: the run is over; say goodbye."""
 
@@ -386,6 +441,9 @@ Message = (
     | HolderGone
     | Fetch
     | Fetched
+    | Called
+    | Answered
+    | Awaited
 )
 
 ANNOUNCED_SIZES = 128
@@ -414,8 +472,21 @@ _KINDS: tuple[type, ...] = (
     HolderGone,
     Fetch,
     Fetched,
+    Called,
+    Answered,
+    Awaited,
 )
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+
+
+def bound_id(function_id: int, actor: int) -> int:
+    """Return the id of a function that belongs to an actor."""
+    return BOUND - (actor << _FUNCTION_BITS | function_id)
+
+
+def actor_of(function_id: int) -> int:
+    """Return the actor that a function belongs to; 0 if it belongs to none."""
+    return max(BOUND - function_id, 0) >> _FUNCTION_BITS
 
 
 def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
@@ -460,7 +531,11 @@ def pack(message: Message) -> tuple[bytes, Sequence[Buffer]]:
         )
     else:
         names = names_of(message)
-        if type(message) is Fetched:
+        if (
+            type(message) is Fetched
+            or type(message) is Called
+            or type(message) is Answered
+        ):
             buffers, names = message.buffers, names[:-1]
         fields = tuple([getattr(message, name) for name in names])
     sizes = _sizes(buffers) if buffers else ()

@@ -12,7 +12,7 @@ what is in `mpitasks.worker.speaker`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,10 @@ if TYPE_CHECKING:
     from mpitasks.task_spec import Place
     from mpitasks.wire.codec import Buffer
     from mpitasks.wire.kept import Kept
-    from mpitasks.wire.messages import LogSetup
+    from mpitasks.wire.messages import LogSetup, Message
     from mpitasks.wire.outcomes import Form
     from mpitasks.wire.transport import Transport
+    from mpitasks.worker.actor_calls import ActorCalls
     from mpitasks.worker.isolation import Isolation
     from mpitasks.worker.state import Action
 
@@ -98,6 +99,7 @@ class Worker(Speaker):
         self._listener = Listener(self) if listens else None
         self._isolation: Isolation | None = None  # made for the first isolated task
         self._thread = 0
+        self._forget_later: set[int] = set()  # once all that was kept is done
 
     def serve(self) -> None:
         """Run what the master sends until it says stop."""
@@ -127,6 +129,9 @@ class Worker(Speaker):
             return True
         arrived = self._transport.poll()
         if arrived is None:
+            if self._forget_later:
+                self._forget(self._forget_later)
+                self._forget_later.clear()
             return False
         message = arrived[1]
         if type(message) is Request and not isolated(message.task_spec):
@@ -364,11 +369,67 @@ class Worker(Speaker):
         item = None if chunk is None else chunk.finished
         return place_at(self.state.places(task_id), item)
 
+    def calls_of_actors(self) -> ActorCalls:
+        """Return what tasks of this worker call actors by."""
+        if self.actor_calls is None:
+            from mpitasks.worker.actor_calls import ActorCalls
+
+            self.actor_calls = ActorCalls(self)
+        return self.actor_calls
+
+    @property
+    def rank(self) -> int:
+        """The rank, as messages call it."""
+        return self._transport.rank
+
+    @property
+    def thread(self) -> int:
+        """The thread that runs tasks."""
+        return self._thread
+
+    def task_here(self) -> CurrentTask | None:
+        """Return the task that is running here."""
+        return self.current_task(*self._own)
+
+    def send(self, message: Message) -> None:
+        """Send the master a message. Under the lock."""
+        self._transport.send(MASTER, message)
+
+    def pause(self, seconds: float) -> None:
+        """Pause until a message may have come, at most this long. Under the lock."""
+        self._transport.wait(seconds)
+
+    def run_inside(self, batch: Batch) -> None:
+        """Run a batch while a task of this worker waits. Under the lock."""
+        outer, since = self.state, self._since
+        self.state = inner = outer.nested()
+        try:
+            self._run_batch(batch)
+        finally:
+            self.state, self._since = outer, since
+            outer.resume(inner)
+
+    def learn_early(self, batch: Batch) -> None:
+        """Take in the functions of a batch that others came before.
+
+        What it has the worker forget may be needed by these, and is forgotten later.
+        """
+        buffers = list(reversed(batch.buffers))
+        for told in batch.functions:
+            self.functions.learn(told, buffers)
+            self._forget_later.discard(told[0])
+        self._forget_later.update(batch.forget)
+        batch.functions = batch.forget = ()
+        batch.buffers = buffers[::-1]
+
+    def _forget(self, ids: Iterable[int]) -> None:
+        self.functions.forget(ids)
+        if self._isolation is not None:
+            self._isolation.forget([*ids])
+
     def _learn(self, batch: Batch, buffers: list[Buffer]) -> None:
         functions = self.functions
-        functions.forget(batch.forget)
-        if self._isolation is not None:
-            self._isolation.forget(batch.forget)
+        self._forget(batch.forget)
         for told in batch.functions:
             functions.learn(told, buffers)
         for task_id, function_id, *_ in batch.calls:

@@ -15,7 +15,13 @@ from time import monotonic, perf_counter, sleep  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.runner.mirror import FunctionTable
-from mpitasks.wire.messages import MASTER, Heartbeat, Lost, PeerFailure
+from mpitasks.wire.messages import (
+    MASTER,
+    Answered,
+    Heartbeat,
+    Lost,
+    PeerFailure,
+)
 from mpitasks.wire.outcomes import encode_items
 from mpitasks.worker.kept_results import KeptResults
 from mpitasks.worker.orphan import perish
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from mpitasks.runner.chunks import Chunk
     from mpitasks.wire.messages import Message
     from mpitasks.wire.transport import Transport
+    from mpitasks.worker.actor_calls import ActorCalls
     from mpitasks.worker.state import Urgent
 
 __all__ = ["Speaker"]
@@ -54,6 +61,7 @@ class Speaker:
         functions: Those that were sent.
         replies: What it says of its calls.
         kept: The results that it keeps.
+        actor_calls: The calls of actors that its tasks make, if they make any.
         signs: Whether it sends heartbeats without being asked.
         foresee: Told of another end of the job: the seconds until then, and the margin.
         cut_inside: Cuts what is in the sandbox, as `Chunk.cut` does.
@@ -75,6 +83,7 @@ class Speaker:
         self.functions = FunctionTable(main)
         self.replies = Replies(transport)
         self.kept = KeptResults(transport, self.lock)
+        self.actor_calls: ActorCalls | None = None  # made for the first call
         self.signs = False
         self.foresee: Callable[[float, float], object] = lambda seconds, margin: None
         self.cut_inside: Callable[[], int | None] = lambda: None
@@ -217,6 +226,10 @@ class Speaker:
 
     def receive(self, source: int, message: Message) -> None:
         """Take a message in, and do what cannot wait for the end of a task."""
+        if type(message) is Answered:
+            assert self.actor_calls is not None
+            self.actor_calls.take(message)
+            return
         if type(message) is Lost and source != MASTER:
             self.kept.lose(source)
             return

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpitasks.errors import InternalError
@@ -23,6 +23,7 @@ from mpitasks.records import dataclass
 from mpitasks.task_spec import Origin, TaskSpec
 from mpitasks.wire.inputs import needs_kept
 from mpitasks.wire.messages import (
+    BOUND,
     CALL,
     CALL_PLAIN,
     Batch,
@@ -39,6 +40,7 @@ from mpitasks.wire.messages import (
     Request,
     Returned,
     Shutdown,
+    actor_of,
 )
 
 if TYPE_CHECKING:
@@ -239,8 +241,41 @@ class WorkerState:
         self.phase = _STOPPED
         return Leave(message.degraded)
 
+    def take_served(self, busy: Container[int]) -> tuple[Batch, Sequence[Batch]] | None:
+        """Return the first batch that was kept and that a task which waits may run.
+
+        Args:
+            busy: The actors that are in the middle of a call.
+
+        Returns:
+            The batch, and those that came before it.
+        """
+        for at, message in enumerate(self._kept):
+            if type(message) is not Batch or not _is_bound(message.calls):
+                continue
+            if actor_of(message.calls[0][1]) not in busy:
+                before = [each for each in self._kept if type(each) is Batch]
+                del self._kept[at]
+                return message, before[: [*map(id, before)].index(id(message))]
+        return None
+
+    def nested(self) -> WorkerState:
+        """Return a state for a batch that runs while a task of this one waits."""
+        inner = WorkerState(self._rank)
+        inner._origins = self._origins
+        inner._kept = self._kept  # or batches of an actor would overtake each other
+        inner.begun = self.begun
+        return inner
+
+    def resume(self, inner: WorkerState) -> None:
+        """That batch is complete."""
+        self.begun = inner.begun
+
     def _revoke(self, ids: Sequence[int]) -> None:
         """Note which of the calls that the worker holds were cancelled."""
+        for message in self._kept:
+            if type(message) is Batch and _is_bound(message.calls):
+                _drop(message, ids)
         held = {call[0] for call in self._calls[max(self._at - 1, 0) :]}
         if self._inside:
             held.update(call[0] for call in self.inside())
@@ -405,10 +440,12 @@ class WorkerState:
             if self.phase is not _CHUNK:
                 self._expect(_SANDBOX)
             split = self._calls[self._at - 1][0], kept
-        ids = [call[0] for call in self._calls[self._at :]]
-        del self._calls[self._at :]
+        ids = []
+        if not _is_bound(self._calls):
+            ids = [call[0] for call in self._calls[self._at :]]
+            del self._calls[self._at :]
         for message in self._kept:
-            if type(message) is Batch:
+            if type(message) is Batch and not _is_bound(message.calls):
                 ids += [call[0] for call in message.calls]
                 message.calls.clear()
         if not ids and split is None:
@@ -455,6 +492,25 @@ def batch_of(request: Request) -> Batch:
     return Batch(
         [request.call], task_spec=None if spec is None else {request.call[0]: spec}
     )
+
+
+def _drop(batch: Batch, ids: Sequence[int]) -> None:
+    """Take calls out of a batch that has not begun."""
+    own = sum([call[4] for call in batch.calls])
+    start = len(batch.buffers) - own
+    buffers = list(batch.buffers[:start])
+    calls = []
+    for call in batch.calls:
+        if call[0] not in ids:
+            calls.append(call)
+            buffers += batch.buffers[start : start + call[4]]
+        start += call[4]
+    batch.calls, batch.buffers = calls, buffers
+
+
+def _is_bound(calls: Sequence[Call]) -> bool:
+    """Whether the calls of a batch can run on this worker only."""
+    return bool(calls) and calls[0][1] <= BOUND
 
 
 def _is_simple(call: Call) -> bool:

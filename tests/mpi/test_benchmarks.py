@@ -25,6 +25,7 @@ FIGURES = {
     "graphs": ["chain", "tree", "64 MiB to 100 tasks", "a sum, by map_reduce"],
     "tiles": ["64 MiB, a hop", "100 arrays", "stencil, a step"],
     "nested": ["fib, a task per call", "500 parents", "map in a task"],
+    "actors": ["call to result", "calls, pipelined", "calls of tasks"],
     "many": ["10,000 of 70 kB to a task", "100,000 of 100 B back", "closures"],
     "metg": ["METG(50%) by map", "METG(50%) by submit"],
     "makespan": ["equal, spin 10 us", "equal, sleep 10,000 us"],

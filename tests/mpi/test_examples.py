@@ -90,6 +90,12 @@ def test_fibonacci_builds_the_sequence() -> None:
     assert fibonacci.run_local(10, 3) == [10, 10, 10]
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_actors_find_the_parameters(mpi: Mpi, launch: Launch, ranks: int) -> None:
+    outcome = run_example(launch, mpi.runner(ranks, EXAMPLES / "actors.py"))
+    assert outcome.out == "steps: 160\nparameters: 2.00 -1.00 0.50\n"
+
+
 @pytest.mark.parametrize("ranks", SIZES)
 def test_mandelbrot_writes_the_picture(mpi: Mpi, launch: Launch, ranks: int) -> None:
     width, height, iterations = 70, 45, 60

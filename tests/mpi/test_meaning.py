@@ -16,6 +16,8 @@ from launching import Launch, Mpi, Outcome
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 THREE_RANKS = {
+    "actors",
+    "actors_in_tasks",
     "across_executors",
     "arguments_reused",
     "dask_graphs",
@@ -47,6 +49,8 @@ THREE_RANKS = {
 HELPERS = {"checking", "locks"}
 NAMES = sorted({path.stem for path in PROGRAMS.glob("*.py")} - HELPERS)
 BOTH = [
+    "actors",
+    "actors_in_tasks",
     "across_executors",
     "aliasing_and_layout",
     "arguments_pandas",
@@ -146,3 +150,15 @@ def test_program_holds_isolated(any_mpi: Mpi, launch: Launch, name: str) -> None
 def test_program_holds_without_mpi(any_mpi: Mpi, launch: Launch, name: str) -> None:
     command = [any_mpi.python, PROGRAMS / f"{name}.py"]
     assert_held(launch(command, seconds=60))
+
+
+@pytest.mark.parametrize("name", ["actors", "actors_in_tasks"])
+def test_actors_without_mpi(any_mpi: Mpi, launch: Launch, name: str) -> None:
+    command = [any_mpi.python, PROGRAMS / f"{name}.py"]
+    assert_held(launch(command, seconds=60))
+
+
+@pytest.mark.slow
+def test_many_calls_of_actors_without_a_gap(mpi: Mpi, launch: Launch) -> None:
+    command = mpi.runner(3, PROGRAMS / "actors_in_tasks.py")
+    assert_held(launch(command, seconds=200, environ={"CALLS": "20000"}))
