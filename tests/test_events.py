@@ -10,9 +10,13 @@ import pytest
 from driver import Driver, PartsArrived
 from mpitasks.scheduler import events
 from mpitasks.scheduler.events import (
+    ActorOpened,
+    ActorRestarted,
+    ActorTask,
     Bulk,
     BulkCancelled,
     BulkExtended,
+    CallRefused,
     CancelRequested,
     Cost,
     DrainRequested,
@@ -113,8 +117,14 @@ def _one_of_each() -> list[Event]:
     bulk = Bulk(0)
     tasks = [Task(0, 0), Task(1, 1)]
     waiting = [Task(3, 0, inputs=[1, 2]), Task(4, 0, inputs=[2])]
+    call, again = ActorTask(10, 0), ActorTask(11, 0)
+    call.actor, again.actor = 1, 2
     return [
         WorkerJoined(0),
+        ActorOpened(1, [0], restarts=1),
+        TasksSubmitted([call]),
+        CallRefused(call),
+        ActorRestarted(2, [again]),
         WorkersLimited(1),
         TasksSubmitted(tasks),
         TasksPostponed([Task(2, 0)], 1e9),
