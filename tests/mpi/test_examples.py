@@ -200,3 +200,44 @@ def test_cholesky_factorises(mpi: Mpi, launch: Launch) -> None:
         )
         assert found is not None, outcome
         assert float(found[1]) < 1e-12
+
+
+def test_training_says_the_same_whatever_the_ranks(mpi: Mpi, launch: Launch) -> None:
+    example = [EXAMPLES / "training.py", "--steps", 60]
+    alone = run_example(launch, [sys.executable, *map(str, example)])
+    ranks = run_example(launch, mpi.runner(3, *example))
+    assert alone.out == ranks.out
+    losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", ranks.out)]
+    assert losses[0] > 10 * losses[-1]
+
+
+def test_rollouts_keep_the_pole_upright(
+    any_mpi: Mpi, launch: Launch, tmp_path: Path
+) -> None:
+    curve = tmp_path / "curve.png"
+    words = ("--rounds", 5, "--output", curve)
+    outcome = run_example(launch, any_mpi.runner(3, EXAMPLES / "rollouts.py", *words))
+    steps = [float(mean) for mean in re.findall(r": ([0-9.]+) steps", outcome.out)]
+    assert len(steps) == 5
+    assert steps[-1] > 4 * steps[0]
+    assert curve.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["--plain", ""])
+def test_hyperparameters_are_found(any_mpi: Mpi, launch: Launch, kind: str) -> None:
+    if not kind:
+        pytest.importorskip("optuna")
+    words = [kind] if kind else []
+    script = EXAMPLES / "hyperparameters.py"
+    outcome = run_example(launch, any_mpi.runner(3, script, *words))
+    assert "40 trials" in outcome.out
+    (loss,) = re.findall(r"best loss ([0-9.]+):", outcome.out)
+    assert float(loss) < 0.02  # the noise of the data is 0.01
+
+
+def test_the_stream_ends_with_its_statistics(mpi: Mpi, launch: Launch) -> None:
+    words = ("--events", 3000)
+    outcome = run_example(launch, mpi.runner(3, EXAMPLES / "stream.py", *words))
+    assert outcome.out.startswith("readings: 3000, far off: ")
+    (largest,) = re.findall(r"largest mean: ([0-9.]+)", outcome.out)
+    assert 4.0 < float(largest) < 6.0
