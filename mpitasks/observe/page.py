@@ -94,7 +94,7 @@ def _time(summary: dict[str, Any]) -> str:
         ("copying kept results", float(summary.get("copying", 0.0))),
     ]
     rows += [
-        (f"with tasks, but not in their functions: {what}", seconds, "--overhead")
+        (f"between functions: {what}", seconds, "--overhead")
         for at, (what, seconds) in enumerate(told)
         if seconds > 0 or at == 0
     ]
@@ -111,7 +111,7 @@ def _time(summary: dict[str, Any]) -> str:
         for (what, seconds, colour), shade in shaded
     )
     table = _table(
-        ["", "seconds of workers", "part"],
+        ["seconds of the workers", "", "part"],
         [
             [
                 f'<span class="key" style="background:var({colour});'
