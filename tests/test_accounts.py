@@ -27,6 +27,8 @@ from mpitasks.scheduler.events import (
     WorkerJoined,
 )
 from mpitasks.scheduler.scheduler import Scheduler
+from mpitasks.scheduler.statistics import DataStatistics
+from mpitasks.wire.messages import Overhead
 
 
 class Run:
@@ -208,6 +210,21 @@ def test_failures_and_retries_by_label() -> None:
     assert (first.succeeded, first.failed, first.retries) == (5, 5, 5)
     assert (one.succeeded, one.failed, one.retries) == (0, 1, 0)
     assert found.retries == 5
+
+
+def test_copies_count_as_near_or_far_by_the_hosts() -> None:
+    run = Run([1, 2, 3])
+    run.accounts.hosts = {1: "node1", 2: "node2", 3: "node1"}
+    run.accounts.note_overhead(1, Overhead(0.5, 0.25, {2: 70, 3: 500}))
+    run.accounts.note_overhead(1, Overhead(0.0, 0.25, {2: 7}))
+    data = DataStatistics({"node1": 0}, {"node1": 600}, {1: 30}, {1: 9})
+    counts = run.scheduler.statistics()
+    found = run.accounts.statistics(counts, 1.0, data)
+    assert found.links[1] == mt.LinkStatistics(
+        "node1", 0, 30, 0, near=500, far=77, shared=9, loading=0.5, copying=0.5
+    )
+    assert found.links[2] == mt.LinkStatistics("node2", 0, 0, 0)
+    assert (found.kept, found.most_kept) == ({"node1": 0}, {"node1": 600})
 
 
 def test_any_thread_may_ask() -> None:

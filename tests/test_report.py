@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,26 @@ def test_a_damaged_event_is_refused_or_shown(at: int, name: str, value: Any) -> 
     events[at] = {**events[at], name: value}
     with contextlib.suppress(ConfigurationError):
         assert Page(render({**SOUND, "traceEvents": events})).open == []
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_a_browser_draws_it_and_complains_of_nothing(tmp_path: Path, look: str) -> None:
+    assert BROWSER is not None
+    path = tmp_path / "run.html"
+    write(str(path), SOUND)
+    command = [BROWSER, "--headless", "--no-sandbox", "--window-size=420,900"]
+    command += [f"--blink-settings=preferredColorScheme={int(look == 'light')}"]
+    command += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "CONSOLE" not in found.stderr
+    canvas = re.search(r"<canvas [^>]*>", found.stdout)
+    assert canvas is not None, found
+    assert 'style="height: 74px;"' in canvas[0]  # two lanes and the scale, drawn
 
 
 def test_a_page_replaces_only_its_like(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from mpitasks.errors import ConfigurationError
 from mpitasks.observe.trace import events_of, is_trace, read, write
 from mpitasks.scheduler.events import InputReady
 from test_recording import Run, task
+from trace_format import check_format
 
 HOSTS = {0: "node1", 1: "node1", 2: "node2"}
 
@@ -76,6 +79,63 @@ def test_counters() -> None:
     counters = [event for event in of("C") if event["name"] == "tasks"]
     assert counters[0]["args"] == {"queued": 1, "running": 2}
     assert counters[-1]["args"] == {"queued": 0, "running": 0}
+
+
+def formed(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return events as a trace."""
+    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {}}
+
+
+SECONDS = st.floats(0, 1e6) | st.sampled_from([1e-9, 0.1, 1 / 3])
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), min_size=2, max_size=30))
+def test_any_run_is_shown_whole(steps: list[tuple[float, float]]) -> None:
+    """Whatever clocks say: tasks may have taken longer than there was time."""
+    run = Run(2)
+    now = 0.0
+    pairs = zip(steps[::2], steps[1::2], strict=False)
+    for id, ((wait, took), (more, later)) in enumerate(pairs):
+        waiting = task(2 * id + 1, inputs=(2 * id,))
+        run.submit(now, task(2 * id), waiting)
+        now += wait
+        run.done(now, run.holder(2 * id), 2 * id, took)
+        run.at(now, InputReady(2 * id, [waiting]))
+        now += more
+        run.done(now, run.holder(2 * id + 1), 2 * id + 1, later)
+    found = list(events_of(run.recording, HOSTS, "fit.py"))
+    check_format(formed(found))
+    kinds = [event["ph"] for event in found]
+    assert kinds.count("X") == len(steps) // 2 * 2
+
+
+DAMAGE: list[Callable[[dict[str, dict[str, Any]]], object]] = [
+    lambda of: of["X"].update(dur=1_500_000.001),
+    lambda of: of["X"].update(ts=-1.0),
+    lambda of: of["X"].update(dur=float("nan")),
+    lambda of: of["X"].update(tid=7),
+    lambda of: of["X"].pop("name"),
+    lambda of: of["s"].update(id=77),
+    lambda of: of["f"].update(ts=0.0),
+    lambda of: of["f"].update(bp="x"),
+    lambda of: of["C"].update(args={"queued": "2"}),
+    lambda of: of["M"].update(pid=9),
+    lambda of: of["M"].update(name="process"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_check_sees_what_is_wrong(damage: Any) -> None:
+    sound = events()
+    check_format(formed(sound))
+    of: dict[str, dict[str, Any]] = {}
+    threads = Counter(event["tid"] for event in sound if event["ph"] == "X")
+    for event in sound:
+        if event["ph"] != "X" or threads[event["tid"]] > 1:  # another one follows
+            of.setdefault(event["ph"], event)
+    damage(of)
+    with pytest.raises((AssertionError, ValueError, KeyError)):
+        check_format(formed(sound))
 
 
 @pytest.mark.parametrize("name", ["run.json", "run.json.gz"])

@@ -50,6 +50,17 @@ def summary(**changes: Any) -> dict[str, Any]:
             "transfers",
             "1.07e+03 MB were moved",
         ),
+        ({"tasks": 100, "busy": 20.0, "between": 20.0}, "rank 0", "Rank 0 was late"),
+        (
+            {"busy": 20.0, "between": 20.0, "loading": 19.0},
+            "loading",
+            "48% went to making functions on each worker",
+        ),
+        (
+            {"busy": 20.0, "between": 20.0, "copying": 20.0, "near": 10**9},
+            "copies",
+            "1e+03 MB of them went from worker to worker",
+        ),
         ({"waited": 5.0, "start": 10.0}, "memory", "share()"),
         ({"tasks": 0, "busy": 0.0}, "good", "No task was finished"),
         ({"seconds": 0.0}, "good", "No task was finished"),

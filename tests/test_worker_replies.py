@@ -16,6 +16,7 @@ from mpitasks.wire.messages import (
     Goodbye,
     Message,
     Outcomes,
+    Overhead,
     Shutdown,
     Welcome,
 )
@@ -48,6 +49,29 @@ def test_costs_are_counted_by_runs_of_one_function() -> None:
     assert all(cost[2] >= 0 for cost in costs)
     assert costs[0][3] == 0
     assert costs[2][3] >= array.nbytes
+
+
+def test_loading_is_told_once_and_only_if_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[list[Message]] = []
+    for limit in (0.0, math.inf):
+        monkeypatch.setattr(replies, "TOLD_SECONDS", limit)
+        master = Master()
+        master.send(plain(0, double, 1))
+        master.send(plain(1, double, 1))
+        master.end.send(1, Shutdown())
+        Worker(master.worker_end, WHERE).serve()
+        said.append([])
+        while (arrived := master.end.poll()) is not None:
+            said[-1].append(arrived[1])
+    told = [[type(message) for message in messages] for messages in said]
+    assert told[0] == [Overhead, Outcomes, Outcomes, Goodbye]
+    assert told[1] == [Outcomes, Outcomes, Goodbye]
+    first = said[0][0]
+    assert isinstance(first, Overhead)
+    assert first.loading > 0
+    assert (first.copying, first.copied) == (0.0, {})
 
 
 class _Full(LocalTransport):

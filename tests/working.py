@@ -20,6 +20,7 @@ from mpitasks.wire.messages import (
     Goodbye,
     Message,
     Outcomes,
+    Overhead,
     Request,
     Result,
     Returned,
@@ -111,6 +112,8 @@ class Master:
         for reply in received:
             if isinstance(reply, Returned):
                 self.returned.append(reply)
+                continue
+            if isinstance(reply, Overhead):  # on a busy machine
                 continue
             if isinstance(reply, Result):
                 self.results.append(reply)

@@ -216,6 +216,7 @@ class Session:
         self.actors: dict[int, Any] = {}
         self.accounts = Accounts(engine.ranks, time.monotonic(), hosts)
         engine.listen(self.accounts.listen)
+        engine.on_overhead = self.accounts.note_overhead
         engine.completion.failure_listeners.append(self.accounts.note_failure)
         self._display: Display | None = None  # made when there is something to show
         self.runs_tasks_here = runs_tasks_here
@@ -313,7 +314,11 @@ class Session:
 
     def statistics(self) -> RunStatistics:
         """Return what the run has done so far."""
-        return self.accounts.statistics(self.event_loop.statistics(), time.monotonic())
+        return self.accounts.statistics(
+            self.event_loop.statistics(),
+            time.monotonic(),
+            self.event_loop.engine.data_statistics(),
+        )
 
     @property
     def display(self) -> Display:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpitasks.master.kept_results import has_inputs, mark_last_uses
 from mpitasks.master.script_state import with_needs
-from mpitasks.wire.messages import Batch, Request
+from mpitasks.wire.messages import SHARED_OBJECT, Batch, Request
 from mpitasks.wire.node_memory import reference_of
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ class _Kept:
         nbytes: What they weigh.
         forget: What the worker is to be told to forget.
         is_near: Whether it can attach this process's memory.
+        shared: Bytes of shared objects that it was sent.
     """
 
-    __slots__ = ("_users", "forget", "is_near", "known", "nbytes")
+    __slots__ = ("_users", "forget", "is_near", "known", "nbytes", "shared")
 
     def __init__(self, is_near: bool = False) -> None:
         self.is_near = is_near
         self.known: dict[int, tuple[int, tuple[int, ...]]] = {}
-        self.nbytes = 0
+        self.nbytes = self.shared = 0
         self.forget: list[int] = []
         self._users: dict[int, dict[int, None]] = {}  # who needs it, by id
 
@@ -57,6 +58,8 @@ class _Kept:
         nbytes = each.nbytes
         if self.is_near:  # what it maps is not its own
             nbytes -= sum(b.nbytes for b in each.buffers if reference_of(b))
+        if each.name == SHARED_OBJECT:
+            self.shared += nbytes
         self.known[each.id] = nbytes, needs
         self.nbytes += nbytes
         for need in needs:
@@ -182,6 +185,10 @@ class Batches:
             kept.add(each)
         if kept.full():
             kept.make_room(used)
+
+    def shared_bytes(self) -> dict[Rank, int]:
+        """Return the bytes of shared objects that each worker was sent."""
+        return {rank: kept.shared for rank, kept in self._kept.items()}
 
     def _take_dropped(self) -> None:
         """Have the workers forget what nobody here needs any more."""

@@ -61,6 +61,7 @@ from mpitasks.scheduler.events import (
     WorkerLeft,
 )
 from mpitasks.scheduler.scheduler import Scheduler
+from mpitasks.scheduler.statistics import DataStatistics
 from mpitasks.wire import messages
 from mpitasks.wire.exceptions import twin
 from mpitasks.wire.messages import (
@@ -72,6 +73,7 @@ from mpitasks.wire.messages import (
     Logged,
     Lost,
     Outcomes,
+    Overhead,
     PeerFailure,
     Result,
     Returned,
@@ -125,6 +127,7 @@ class Engine:
         losses: What became of the workers that are gone.
         on_peer_failure: Told of a worker that another saw dead.
         on_logged: Told of the log records of a worker.
+        on_overhead: Told of what a worker did beside running functions.
     """
 
     def __init__(
@@ -153,6 +156,7 @@ class Engine:
         self._logs: LogSetup | None = None  # as the latest of them wants it
         self._untold: set[Rank] = set()  # who does not know these yet
         self.on_logged: Callable[[Rank, Sequence[bytes]], None] = lambda *_: None
+        self.on_overhead: Callable[[Rank, Overhead], None] = lambda *_: None
         self.listeners: list[Listener] = []
         self.passing = Passing(self._handle, self.completion)
         self._arrived = self.passing.arrived
@@ -188,6 +192,16 @@ class Engine:
             self.listeners.append(listener)
         if failed is not None:
             self.completion.failed = failed
+
+    def data_statistics(self) -> DataStatistics:
+        """Return what was moved, and what stayed, beside arguments and results."""
+        kept = self.kept
+        return DataStatistics(
+            kept.bytes_by_host(),
+            kept.most_by_host(),
+            kept.fetched.copy(),
+            self._batches.shared_bytes(),
+        )
 
     def number(self, *, alone: bool) -> Iterator[TaskId]:
         """Return where the calls of an Executor that begins get their ids from.
@@ -266,6 +280,8 @@ class Engine:
                     self.kept.take(rank, message)
                 elif type(message) is Logged:
                     self.on_logged(rank, message.records)
+                elif type(message) is Overhead:
+                    self.on_overhead(rank, message)
                 elif type(message) is PeerFailure:
                     self.on_peer_failure(message.rank, message.how)
                 else:

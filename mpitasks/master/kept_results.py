@@ -8,8 +8,9 @@ worker is told to let go of the result. When the worker dies, the result is lost
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -207,6 +208,7 @@ class KeptResults:
             these. Whoever lets go of a result appends to it, under any lock.
         recipe_of: Returns how a call is run again if its result is lost; None if the
             run ends with a rank.
+        fetched: The bytes of those that came to rank 0 afterwards, by worker.
         ask: Asks a worker for a result, and returns when its answer is there, or the
             worker is gone. Called under no lock.
     """
@@ -220,6 +222,9 @@ class KeptResults:
         self.released: deque[tuple[Rank, int, int]] = deque()
         self._rooms: Mapping[Rank, tuple[str, int | None]] = {}
         self._used: dict[str, int] = {}  # bytes by host
+        self._most: dict[str, int] = {}  # the most that it was
+        self.fetched: Counter[Rank] = Counter()
+        self._counting = threading.Lock()  # any thread may fetch
         self._full: set[str] = set()  # hosts where as much is kept as may be
         self.ask: Callable[[KeptResult], object] = lambda kept: None
         self.recipe_of: Callable[[Task], Any] | None = None
@@ -265,6 +270,10 @@ class KeptResults:
         """Return how many bytes the workers of each host keep."""
         return self._used.copy()
 
+    def most_by_host(self) -> dict[str, int]:
+        """Return how many bytes they have kept at most."""
+        return self._most.copy()
+
     @property
     def is_full(self) -> bool:
         """Whether the workers of a host keep as much as they may."""
@@ -273,6 +282,8 @@ class KeptResults:
     def _count(self, rank: Rank, nbytes: int) -> None:
         host, limit = self._rooms.get(rank, ("", None))
         used = self._used[host] = self._used.get(host, 0) + nbytes
+        if used > self._most.get(host, 0):
+            self._most[host] = used
         if limit is not None and used >= limit:
             self._full.add(host)
         else:
@@ -324,6 +335,7 @@ class KeptResults:
         if rank in self._near and rank not in self._unreadable:
             parts = read(kept.at)
             if parts is not None:
+                self._note_fetched(kept)
                 return parts
         self.ask(kept)
         kept.check()
@@ -334,4 +346,9 @@ class KeptResults:
             kept.check()
             raise AssertionError
         self._unreadable.add(rank)  # it is alive, and yet it was not read
+        self._note_fetched(kept)
         return parts
+
+    def _note_fetched(self, kept: KeptResult) -> None:
+        with self._counting:
+            self.fetched[kept.at.rank] += kept.nbytes

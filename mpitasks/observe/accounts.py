@@ -28,10 +28,12 @@ from mpitasks.scheduler.events import (
     TaskSucceeded,
     WorkerLeft,
 )
+from mpitasks.scheduler.statistics import NO_DATA
 
 if TYPE_CHECKING:
     from mpitasks.scheduler.events import Action, Event, Rank, Task
-    from mpitasks.scheduler.statistics import Statistics
+    from mpitasks.scheduler.statistics import DataStatistics, Statistics
+    from mpitasks.wire.messages import Overhead
 
 __all__ = [
     "MOST_LABELS",
@@ -77,19 +79,32 @@ class LabelStatistics:
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
-    """What went between rank 0 and one worker.
+    """What went between one worker, rank 0 and other workers.
 
     Attributes:
         host: Where the worker is.
         sent: Bytes of arguments that rank 0 sent.
-        received: Bytes of results that rank 0 received.
+        received: Bytes of results that rank 0 received, also of those that the worker
+            kept at first.
         tasks: Calls and chunks that rank 0 sent.
+        near: Bytes of kept results that the worker got from others of its host.
+        far: Bytes of kept results that it got from workers of other hosts.
+        shared: Bytes of shared objects that rank 0 sent. Workers of rank 0's host read
+            the large ones from its memory instead.
+        loading: Seconds in which the worker made functions of tasks and imported what
+            these need.
+        copying: Seconds in which it got kept results.
     """
 
     host: str
     sent: int
     received: int
     tasks: int
+    near: int = 0
+    far: int = 0
+    shared: int = 0
+    loading: float = 0.0
+    copying: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +130,10 @@ class RunStatistics:
         idle_seconds: Time in which workers held no task, summed over them.
         labels: The same by label. Tasks without a label have the name of their
             function. Of more than `MOST_LABELS` labels the later ones are one.
-        links: Bytes by the rank of the worker. Functions, shared objects and the heads
-            of messages are not counted, nor results that are a number, None or short
-            text.
+        links: Bytes by the rank of the worker. Functions and the heads of messages are
+            not counted, nor results that are a number, None or short text.
+        kept: Bytes of results that workers keep now, by host.
+        most_kept: The most that they have kept, by host.
     """
 
     seconds: float
@@ -133,6 +149,8 @@ class RunStatistics:
     idle_seconds: float
     labels: dict[str, LabelStatistics]
     links: dict[int, LinkStatistics]
+    kept: dict[str, int]
+    most_kept: dict[str, int]
 
 
 class _Label:
@@ -162,11 +180,24 @@ class _Label:
 class _Link:
     """What is added up for a worker; `batches` of tasks are with it at the moment."""
 
-    __slots__ = ("batches", "idle", "received", "running", "sent", "since", "tasks")
+    __slots__ = (
+        "batches",
+        "copying",
+        "far",
+        "idle",
+        "loading",
+        "near",
+        "received",
+        "running",
+        "sent",
+        "since",
+        "tasks",
+    )
 
     def __init__(self, since: float) -> None:
         self.batches = self.sent = self.received = self.tasks = 0
-        self.running = self.idle = 0.0
+        self.near = self.far = 0
+        self.running = self.idle = self.loading = self.copying = 0.0
         self.since: float | None = since  # when it had nothing any more; None: it has
 
 
@@ -237,6 +268,18 @@ class Accounts:
     def note_failure(self, task: Task, items: int) -> None:
         """Some items of a task have failed for good."""
         self._of(task).failed += items
+
+    def note_overhead(self, rank: Rank, told: Overhead) -> None:
+        """Take in what a worker did beside running functions."""
+        link = self._links[rank]
+        link.loading += told.loading
+        link.copying += told.copying
+        host = self.hosts.get(rank)
+        for holder, nbytes in told.copied.items():
+            if self.hosts.get(holder) == host:
+                link.near += nbytes
+            else:
+                link.far += nbytes
 
     def _complete(self, now: float, event: Any, tasks: Sequence[Task | None]) -> None:
         """Take a report in."""
@@ -312,12 +355,15 @@ class Accounts:
             label.seconds / label.ended if label is not None and label.ended else None
         )
 
-    def statistics(self, counts: Statistics, now: float) -> RunStatistics:
+    def statistics(
+        self, counts: Statistics, now: float, data: DataStatistics = NO_DATA
+    ) -> RunStatistics:
         """Return what there is.
 
         Args:
             counts: The counts of this moment.
             now: The time, on the clock of the events.
+            data: Bytes of kept results and shared objects.
         """
         running = span = idle = 0.0
         links = self._links.copy()
@@ -352,10 +398,20 @@ class Accounts:
             },
             links={
                 rank: LinkStatistics(
-                    self.hosts.get(rank, ""), link.sent, link.received, link.tasks
+                    self.hosts.get(rank, ""),
+                    link.sent,
+                    link.received + data.fetched.get(rank, 0),
+                    link.tasks,
+                    link.near,
+                    link.far,
+                    data.shared.get(rank, 0),
+                    link.loading,
+                    link.copying,
                 )
                 for rank, link in links.items()
             },
+            kept=data.kept,
+            most_kept=data.most_kept,
         )
 
 

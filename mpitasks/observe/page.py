@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import html
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mpitasks.observe.idleness import CAUSES
 from mpitasks.observe.progress import duration
 from mpitasks.observe.slices import Durations
-from mpitasks.observe.verdict import losses_of, verdict_of
+from mpitasks.observe.verdict import between, losses_of, verdict_of
 
 __all__ = ["colour_of", "sections"]
 
@@ -78,7 +79,6 @@ def _time(summary: dict[str, Any]) -> str:
     total = float(summary["workers"] * summary["seconds"])
     if total <= 0:
         return ""
-    between = max(summary["held"] - summary["busy"], 0.0)
     rows = [("in functions of tasks", summary["busy"], "--busy")]
     name = next(
         (
@@ -88,39 +88,52 @@ def _time(summary: dict[str, Any]) -> str:
         ),
         "messages and pickling",
     )
-    rows.append(
-        (f"with tasks, but not in their functions: {name}", between, "--overhead")
-    )
+    told = [
+        (name, between(summary)),
+        ("making functions, imports", float(summary.get("loading", 0.0))),
+        ("copying kept results", float(summary.get("copying", 0.0))),
+    ]
+    rows += [
+        (f"between functions: {what}", seconds, "--overhead")
+        for at, (what, seconds) in enumerate(told)
+        if seconds > 0 or at == 0
+    ]
     causes = sorted(CAUSES, key=lambda cause: -summary["idle"][cause])
     rows += [
         (f"idle: {CAUSES[cause]}", summary["idle"][cause], "--idle")
         for cause in causes
         if summary["idle"][cause] > 0
     ]
+    shaded = [*zip(rows, _shades(rows), strict=True)]
     bar = "".join(
         f'<span style="flex:{max(float(seconds), 0.0) / total:.6f};'
-        f'background:var({colour});opacity:{_shade(at)}" title="{_text(what)}"></span>'
-        for at, (what, seconds, colour) in enumerate(rows)
+        f'background:var({colour});opacity:{shade:.2f}" title="{_text(what)}"></span>'
+        for (what, seconds, colour), shade in shaded
     )
     table = _table(
-        ["", "seconds of workers", "part"],
+        ["seconds of the workers", "", "part"],
         [
             [
                 f'<span class="key" style="background:var({colour});'
-                f'opacity:{_shade(at)}"></span>{_text(what)}',
+                f'opacity:{shade:.2f}"></span>{_text(what)}',
                 _seconds(seconds),
                 f"{100 * seconds / total:.1f}%",
             ]
-            for at, (what, seconds, colour) in enumerate(rows)
+            for (what, seconds, colour), shade in shaded
         ],
         numbers={1, 2},
     )
     return f'<h2>Where the time went</h2><div class="bar">{bar}</div>{table}'
 
 
-def _shade(at: int) -> float:
-    """Return how strong a colour is: the causes of idleness get paler."""
-    return 1.0 if at < 3 else max(1.0 - 0.18 * (at - 2), 0.25)
+def _shades(rows: Sequence[tuple[str, float, str]]) -> list[float]:
+    """Return how strong the colours are: each gets paler with every use."""
+    used: Counter[str] = Counter()
+    shades = []
+    for _, _, colour in rows:
+        shades.append(max(1.0 - 0.18 * used[colour], 0.25))
+        used[colour] += 1
+    return shades
 
 
 def _labels(summary: dict[str, Any]) -> str:
@@ -208,15 +221,38 @@ def _failures(summary: dict[str, Any]) -> str:
 
 
 def _moved(summary: dict[str, Any]) -> str:
-    links = summary["links"]
-    rows = [
-        [f"{int(rank)}", _text(host), _bytes(sent), _bytes(received), f"{int(tasks)}"]
-        for rank, host, sent, received, tasks in links[:MOST_ROWS]
+    """Return how many bytes went where, in sum and for each worker."""
+    links = [[*link, 0, 0, 0][:8] for link in summary["links"]]
+    sums = [
+        ("rank 0 to workers: arguments", sum(link[2] for link in links)),
+        ("rank 0 to workers: shared objects", sum(link[7] for link in links)),
+        ("workers to rank 0: results", sum(link[3] for link in links)),
+        ("worker to worker, on one host", sum(link[5] for link in links)),
+        ("worker to worker, between hosts", sum(link[6] for link in links)),
     ]
-    head = ["rank", "host", "sent there", "received from there", "calls and chunks"]
+    moved = [[what, _bytes(nbytes)] for what, nbytes in sums if nbytes]
+    kept = [
+        f"{_bytes(most)} on {host} ({_bytes(now)} at the end)"
+        for host, now, most in summary.get("kept", [])[:MOST_ROWS]
+        if most
+    ]
+    said = "Workers kept results of at most " + ", ".join(kept) + "." if kept else ""
+    rows = [
+        [
+            f"{int(rank)}",
+            _text(host),
+            _bytes(sent + shared),
+            _bytes(received),
+            _bytes(near + far),
+            f"{int(tasks)}",
+        ]
+        for rank, host, sent, received, tasks, near, far, shared in links[:MOST_ROWS]
+    ]
+    head = ["rank", "host", "from rank 0", "to rank 0", "from workers", "calls, chunks"]
     return (
-        f"<h2>Data moved</h2>{_soft(_of([len(rows), len(links)], 'workers'))}"
-        f"{_table(head, rows, numbers={0, 2, 3, 4})}"
+        f"<h2>Data moved</h2>{_table(['link', 'bytes'], moved, numbers={1})}"
+        f"{_soft(said)}{_soft(_of([len(rows), len(links)], 'workers'))}"
+        f"{_table(head, rows, numbers={0, 2, 3, 4, 5})}"
     )
 
 

@@ -45,7 +45,7 @@ def summarise(
         if worker.batches:
             held += recording.end - worker.assigned
     idle = recording.idleness.totals()
-    labels = statistics.labels
+    labels, links = statistics.labels, statistics.links
     durations = recording.durations.copy()
     longest = sorted(durations, key=lambda name: -durations[name].seconds)
     samples = recording.samples
@@ -58,6 +58,8 @@ def summarise(
         "workers": len(workers),
         "busy": busy,
         "held": held,
+        "loading": sum(link.loading for link in links.values()),
+        "copying": sum(link.copying for link in links.values()),
         "idle": idle,
         "tasks": sum(each.count for each in durations.values()),
         "succeeded": statistics.succeeded,
@@ -71,13 +73,28 @@ def summarise(
             if name in durations
         ),
         "messages": recording.messages,
-        "sent": recording.sent,
-        "received": recording.received,
+        "sent": sum(link.sent + link.shared for link in links.values()),
+        "received": sum(link.received for link in links.values()),
+        "near": sum(link.near for link in links.values()),
+        "far": sum(link.far for link in links.values()),
+        "kept": [
+            [host, statistics.kept.get(host, 0), most]
+            for host, most in statistics.most_kept.items()
+        ],
         "waited": waited,
         "load": cpu / span if span > 0 else 0.0,
         "links": [
-            [rank, link.host, link.sent, link.received, link.tasks]
-            for rank, link in statistics.links.items()
+            [
+                rank,
+                link.host,
+                link.sent,
+                link.received,
+                link.tasks,
+                link.near,
+                link.far,
+                link.shared,
+            ]
+            for rank, link in links.items()
         ],
         "labels": [
             _label(name, durations[name], labels.get(name))

@@ -84,33 +84,32 @@ def events_of(
             "name": each.label,
             "pid": pids[rank],
             "tid": rank,
-            "ts": _microseconds(each.begin),
-            "dur": _microseconds(each.end - each.begin),
+            **_span(each.begin, each.end),
             "args": args,
         }
     for left in unfinished:
-        seconds = max(recording.end - recording.start - left.begin, 0.0)
+        end = max(recording.end - recording.start, left.begin)
         yield {
             "ph": "X",
             "cat": "unfinished",
             "name": left.label,
             "pid": pids[left.rank],
             "tid": left.rank,
-            "ts": _microseconds(left.begin),
-            "dur": _microseconds(seconds),
+            **_span(left.begin, end),
             "args": {"unfinished": left.held},
         }
     for number, arrow in enumerate(recording.arrows.copy()):
         base = {"cat": "result", "name": "result", "id": number}
         source, target = pids[arrow.source], pids[arrow.target]
         # Within the slices, so that it is known which ones are meant.
-        sent, taken = arrow.sent - 1e-9, arrow.taken + 1e-9
+        sent = max(_nanoseconds(arrow.sent) - 1, 0)
+        taken = _nanoseconds(arrow.taken) + 1
         yield {
             **base,
             "ph": "s",
             "pid": source,
             "tid": arrow.source,
-            "ts": _microseconds(sent),
+            "ts": sent / 1000,
         }
         yield {
             **base,
@@ -118,7 +117,7 @@ def events_of(
             "bp": "e",
             "pid": target,
             "tid": arrow.target,
-            "ts": _microseconds(taken),
+            "ts": taken / 1000,
         }
     for moment in recording.instants.copy():
         yield {
@@ -208,5 +207,19 @@ def read(path: str) -> dict[str, Any]:
     return found
 
 
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
 def _microseconds(seconds: float) -> float:
-    return round(seconds * 1e6, 3)
+    return _nanoseconds(seconds) / 1000
+
+
+def _span(begin: float, end: float) -> dict[str, float]:
+    """Return when something began, and how long it took.
+
+    Slices that follow each other must not overlap by a nanosecond, so both ends are
+    rounded before they are subtracted: Perfetto drops what overlaps.
+    """
+    first, last = _nanoseconds(begin), _nanoseconds(end)
+    return {"ts": first / 1000, "dur": (last - first) / 1000}

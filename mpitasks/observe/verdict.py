@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mpitasks.observe.progress import duration
 
-__all__ = ["GOOD", "Loss", "Verdict", "losses_of", "verdict_of"]
+__all__ = ["GOOD", "Loss", "Verdict", "between", "losses_of", "verdict_of"]
 
 GOOD = "good"
 """The name of the verdict on a run with nothing to gain."""
@@ -23,6 +23,9 @@ LEAST = 0.1
 TRANSFER_BYTES_PER_SECOND = 20e6
 """Of the time in which a worker has tasks and computes nothing. Above, it is bytes that
 take the time; below, messages and pickling do."""
+
+LONG_SECONDS = 0.05
+"""Tasks of that length are not too short for messages."""
 
 FEW_TASKS = 2
 """With fewer tasks than this for each worker, the tail is a want of tasks."""
@@ -67,6 +70,20 @@ def losses_of(summary: dict[str, Any]) -> list[Loss]:
     few = tasks < FEW_TASKS * workers
     losses = [
         _between(summary),
+        Loss(
+            "loading",
+            summary.get("loading", 0.0),
+            "making functions on each worker, and importing what they need",
+            "Import what is slow where few tasks need it, or not at all; longer and "
+            "fewer runs pay for it less often.",
+        ),
+        Loss(
+            "copies",
+            summary.get("copying", 0.0),
+            "copying kept results for the tasks that need them",
+            f"{_megabytes(summary)} of them went from worker to worker: keep smaller "
+            "results, or have one task do what several do with the same one.",
+        ),
         Loss(
             "start",
             idle["start"],
@@ -154,7 +171,7 @@ def verdict_of(summary: dict[str, Any]) -> Verdict:
 
 def _between(summary: dict[str, Any]) -> Loss:
     """Return the loss between functions: bytes on their way, or rank 0 too slow."""
-    seconds = max(summary["held"] - summary["busy"], 0.0)
+    seconds = between(summary)
     moved = summary["sent"] + summary["received"]
     if seconds and moved / seconds > TRANSFER_BYTES_PER_SECOND:
         return Loss(
@@ -165,13 +182,24 @@ def _between(summary: dict[str, Any]) -> Loss:
             "results that only other tasks need with keep=True, and return less.",
         )
     each = summary["busy"] / max(summary["tasks"], 1)
-    return Loss(
-        "rank 0",
-        seconds,
-        "messages and pickling",
+    cure = (
         f"A task took {_short(each)} on average, which is too short for a message: use "
-        "map instead of submit, leave chunksize out, or have each task do more.",
+        "map instead of submit, leave chunksize out, or have each task do more."
+        if each < LONG_SECONDS
+        else "Rank 0 was late: the script computed meanwhile, or there are more ranks "
+        "than cores."
     )
+    return Loss("rank 0", seconds, "messages and pickling", cure)
+
+
+def between(summary: dict[str, Any]) -> float:
+    """Return the seconds with tasks in which workers did nothing that they tell."""
+    told = summary.get("loading", 0.0) + summary.get("copying", 0.0)
+    return max(float(summary["held"] - summary["busy"] - told), 0.0)
+
+
+def _megabytes(summary: dict[str, Any]) -> str:
+    return f"{(summary.get('near', 0) + summary.get('far', 0)) / 1e6:.3g} MB"
 
 
 def _longest(summary: dict[str, Any]) -> float:

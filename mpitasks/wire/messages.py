@@ -73,6 +73,7 @@ __all__ = [
     "Message",
     "Opening",
     "Outcomes",
+    "Overhead",
     "PeerFailure",
     "Ping",
     "Release",
@@ -403,6 +404,21 @@ class PeerFailure:
 
 
 @dataclass(slots=True)
+class Overhead:
+    """Worker to master, before results: what it did beside running functions.
+
+    Since it said so last; sent only if there is something.
+    """
+
+    loading: float
+    """Seconds in which it made functions, which imports what they need."""
+    copying: float
+    """Seconds in which it got copies of kept results."""
+    copied: dict[int, int]
+    """Their bytes, by the rank of the other worker that keeps them."""
+
+
+@dataclass(slots=True)
 class Lost:
     """In the place of a message, from the transport itself: the rank is dead."""
 
@@ -441,6 +457,7 @@ Message = (
     | HolderGone
     | Fetch
     | Fetched
+    | Overhead
     | Called
     | Answered
     | Awaited
@@ -472,6 +489,7 @@ _KINDS: tuple[type, ...] = (
     HolderGone,
     Fetch,
     Fetched,
+    Overhead,
     Called,
     Answered,
     Awaited,

@@ -289,7 +289,11 @@ class Worker(Speaker):
             taken.append(kept)
             return self.kept.obtain(kept, self.take_in)
 
+        started = perf_counter()
         copies = with_copies(payload, buffers, obtain)
+        self.replies.note_copies(
+            perf_counter() - started, [(kept.rank, kept.nbytes) for kept in taken]
+        )
         for kept in taken:
             if kept.is_last and kept.rank == self._transport.rank:
                 self.kept.release(kept.id)  # only now: all others are there as well
@@ -437,7 +441,9 @@ class Worker(Speaker):
                 None if batch.task_spec is None else batch.task_spec.get(task_id)
             )
             if not isolated(task_spec):
+                started = perf_counter()
                 self._ready(function_id)  # before the clock runs
+                self.replies.note_loading(perf_counter() - started)
                 break
 
     def _ready(self, function_id: int) -> Callable[..., Any]:

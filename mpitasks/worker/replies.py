@@ -8,10 +8,21 @@ from __future__ import annotations
 from time import perf_counter  # a task may patch the module
 from typing import TYPE_CHECKING, Any
 
-from mpitasks.wire.messages import ERROR, ITEMS, MASTER, PLAIN, VALUE, Outcomes, Result
+from mpitasks.wire.messages import (
+    ERROR,
+    ITEMS,
+    MASTER,
+    PLAIN,
+    VALUE,
+    Outcomes,
+    Overhead,
+    Result,
+)
 from mpitasks.wire.outcomes import encode_error, form_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mpitasks.runner.log_relay import Relay
     from mpitasks.wire.outcomes import Form
     from mpitasks.wire.transport import Transport
@@ -30,6 +41,8 @@ SETTLE_SECONDS, SETTLE_BYTES_PER_SECOND = 0.2e-3, 1e9
 they are taken to leave: while user code runs, only the listener drives their transfer,
 and it looks rarely. They get no more: rank 0 may have other things to do."""
 
+TOLD_SECONDS = 10e-3
+"""Most functions are made in less, which is not worth a message."""
 
 _BARE = (PLAIN, VALUE)
 
@@ -52,6 +65,7 @@ class Replies:
         self.due = 0.0
         self._nbytes = 0  # of the results that wait
         self._leaving = 0  # of the reply that was sent last
+        self._overhead: Overhead | None = None
 
     def add(
         self, task_id: int, function_id: int, items: int, form: Form, seconds: float
@@ -102,6 +116,29 @@ class Replies:
         """Take note that the value added last depends on random numbers of ours."""
         self._reply.drawn.append(task_id)
 
+    def note_loading(self, seconds: float) -> None:
+        """Take note that functions were made, if that took long enough to tell."""
+        if seconds >= TOLD_SECONDS:
+            self._spent().loading += seconds
+
+    def note_copies(self, seconds: float, copied: Iterable[tuple[int, int]]) -> None:
+        """Take note of copies of kept results.
+
+        Args:
+            seconds: How long it took to get them.
+            copied: The ranks of those that keep them, and their bytes.
+        """
+        spent = self._spent()
+        spent.copying += seconds
+        for rank, nbytes in copied:
+            if rank != self._transport.rank:
+                spent.copied[rank] = spent.copied.get(rank, 0) + nbytes
+
+    def _spent(self) -> Overhead:
+        if self._overhead is None:
+            self._overhead = Overhead(0.0, 0.0, {})
+        return self._overhead
+
     def send_by(self, transport: Transport) -> None:
         """Send by another transport from now on."""
         self._transport = transport
@@ -123,6 +160,9 @@ class Replies:
         reply = self._reply
         if batches or reply.ids:
             reply.batches = batches
+            if self._overhead is not None:
+                overhead, self._overhead = self._overhead, None
+                self._transport.send(MASTER, overhead)
             try:
                 self._transport.send(MASTER, reply)
             except MemoryError as error:

@@ -9,7 +9,8 @@ from mpitasks.observe.trace import read
 from mpitasks.observe.verdict import losses_of, verdict_of
 
 HEAD = """
-import time
+import os, signal, time
+import numpy as np
 import mpitasks as mt
 
 def nothing(x):
@@ -21,6 +22,9 @@ def first(block):
 def step(x):
     time.sleep(0.02)
     return x
+
+def slow(block):
+    time.sleep(0.1)
 
 def flaky(x):
     time.sleep(0.01)
@@ -71,8 +75,47 @@ with mt.Executor() as ex:
     for x in range(60):
         ex.submit(step, x).result()
 """,
+    "loading": """
+with open("slow_on_workers.py", "w") as file:
+    file.write("import os, time\\n")
+    file.write("ranks = [os.environ.get(f'{name}_RANK') for name in (")
+    file.write("'PMI', 'OMPI_COMM_WORLD')]\\n")
+    file.write("time.sleep(0 if '0' in ranks else 1.5)\\n")
+    file.write("def ten(x): return 10\\n")
+import slow_on_workers
+with mt.Executor() as ex: list(ex.map(slow_on_workers.ten, range(10)))
+""",
+    "copies": """
+with mt.Executor() as ex:
+    blocks = [ex.with_options(keep=True).submit(np.ones, 10_000_000) for _ in range(3)]
+    for _ in range(10):
+        futures = [ex.submit(first, block) for block in blocks]
+        for future in futures: future.result()
+""",
+    "memory": """
+from mpitasks.master import argument_memory
+argument_memory.WAITING_BYTES = 32 << 20  # 1 GiB takes longer
+block = np.ones(2 << 20)
+with mt.Executor() as ex:
+    futures = []
+    for x in range(30):
+        block[0] = x
+        futures.append(ex.submit(slow, block))
+    for future in futures: future.result()
+""",
     "good": "with mt.Executor() as ex: list(ex.map(time.sleep, [0.05] * 100))",
 }
+
+
+STOPPED = """
+with mt.Executor() as ex:
+    long = ex.submit(time.sleep, 2.5)
+    rest = [ex.submit(step, x) for x in range(1000)]
+    rest[5].result()
+    os.kill(os.getpid(), signal.SIGTERM)
+    for future in rest:
+        future.result()
+"""
 
 
 @pytest.mark.parametrize("fault", PROGRAMS)
@@ -83,6 +126,15 @@ def test_the_fault_is_named(launch: Launch, any_mpi: Mpi, fault: str) -> None:
     summary = read(str(launch.folder / "run.json.gz"))["otherData"]
     verdict = verdict_of(summary)
     assert verdict.name == fault, f"{verdict.text}\n{losses_of(summary)}"
+
+
+def test_an_early_end_is_named(launch: Launch, any_mpi: Mpi) -> None:
+    script = launch.script(f"{HEAD}{STOPPED}")
+    words = ["--trace", "run.json.gz", "--grace", "20", script]
+    outcome = launch(any_mpi.runner(3, *words), seconds=60)
+    assert outcome.code == 75, str(outcome)
+    summary = read(str(launch.folder / "run.json.gz"))["otherData"]
+    assert verdict_of(summary).name == "stopping", losses_of(summary)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -239,8 +239,52 @@ def main(options):
             state = keep.submit(add, state, one)
         check("long chain", float(state.result()[0]), 50.0)
 
+        count_bytes(ex, keep)
+
     with mt.Executor(**options) as ex:
         check("another Executor", ex.submit(total, two).result(), 2.0 * BIG)
+
+
+def held_there(array, begun, gate):
+    open(begun, "w").close()
+    opened(gate)
+    return mt.current_task().rank
+
+
+def read_there(array):
+    return mt.current_task().rank
+
+
+def count_bytes(ex, keep):
+    """Two ranks need what one of them, or neither, has: statistics must tell."""
+    begun, gate = f"{PLACE}/begun-{id(ex)}", f"{PLACE}/go-{id(ex)}"
+    kept = keep.submit(full, 7)
+    ex.submit(read_there, kept).result()
+    holder = kept.ranks[0]
+    nbytes = 8 * BIG
+    before = ex.statistics()
+    check("most kept", sum(before.most_kept.values()) >= nbytes, True)
+    if ex.num_workers > 1:
+        first = ex.submit(held_there, kept, begun, gate)
+        opened(begun)
+        ranks = {ex.submit(read_there, kept).result()}
+        open(gate, "w").close()
+        ranks.add(first.result())
+        check("two ranks", len(ranks), 2)
+        after = ex.statistics()
+        for rank, link in after.links.items():
+            copies = nbytes if rank in ranks and rank != holder else 0
+            near = link.host == after.links[holder].host
+            for name, expected in (("near", near), ("far", not near)):
+                more = getattr(link, name) - getattr(before.links[rank], name)
+                check(f"{name} {rank}", more // nbytes, copies // nbytes * expected)
+            if link.near + link.far:
+                check(f"copying {rank}", link.copying > 0, True)
+        before = after
+    kept.result()
+    links = ex.statistics().links
+    more = [link.received - before.links[rank].received for rank, link in links.items()]
+    check("fetched", sum(more) // nbytes, 1)
 
 
 if __name__ == "__main__":

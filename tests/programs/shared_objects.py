@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import tempfile
 
 import numpy as np
@@ -164,7 +165,19 @@ with tempfile.TemporaryDirectory() as folder, mt.Executor() as ex:
 
 with mt.Executor() as ex:
     kept = ex.share(np.arange(float(BIG)))
+    kept_bytes = 8 * BIG
 with mt.Executor() as ex:
-    check("of an earlier Executor", ex.submit(pick, kept, 5).result(), 5.0)
+    before = ex.statistics().links
+    everywhere = ex.map(pick, [kept] * 40, range(40), chunksize=1)
+    check("of an earlier Executor", list(everywhere), [*map(float, range(40))])
+    after = ex.statistics().links
+    for rank, link in after.items():
+        whole = (link.shared - before[rank].shared) // kept_bytes
+        is_near = link.host == socket.gethostname()  # it attaches rank 0's memory
+        check(
+            f"sent to {rank}",
+            whole,
+            int(link.tasks > before[rank].tasks and not is_near),
+        )
 
 finish()
