@@ -87,7 +87,6 @@ OTHERWISE = [
     "classes_changed",
     "closures_in_loops",
     "containers_in_place",
-    "dask_graphs",
     "enums_of_every_make",
     "futures_as_arguments",
     "futures_in_maps",

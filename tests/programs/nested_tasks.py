@@ -148,7 +148,7 @@ def fails_at_first():
 def with_options():
     with mt.Executor() as ex:
         again = ex.with_options(retries=3).submit(fails_at_first)
-        late = ex.with_options(timeout=0.2).submit(time.sleep, 30)
+        late = ex.with_options(timeout=0.2).submit(spin, 30)
         apart = ex.with_options(isolate=True).submit(os.getpid)
         named = ex.with_options(label="inner").submit(label)
         plain = ex.submit(label)
