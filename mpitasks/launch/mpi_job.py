@@ -120,6 +120,12 @@ class MpiJob:
         """Return the last lines that were printed."""
         return "\n".join(self._last)
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether mpiexec was killed by a signal: its ranks die after it."""
+        code = None if self._process is None else self._process.poll()
+        return code is not None and code < 0
+
     def watch(self, pid: int, died: Callable[[], None]) -> None:
         """Have `died` called in the job's thread when a process of this host dies."""
         with contextlib.suppress(OSError):

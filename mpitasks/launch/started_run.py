@@ -160,7 +160,7 @@ class StartedRun:
         detector = FailureDetector(
             event_loop,
             [own, *workers],
-            self._lose,
+            self._lose_rank,
             lambda text: print(f"mpitasks: {text}", file=sys.stderr, flush=True),
             listens=greeting["listens"],
         )
@@ -206,6 +206,11 @@ class StartedRun:
         threading.Thread(
             target=self._job.end, args=(0.0,), name="mpitasks-end", daemon=True
         ).start()
+
+    def _lose_rank(self, what: str) -> None:
+        """A worker is gone. Where that is since mpiexec was killed, the job says so."""
+        if not self._job.was_killed:
+            self._lose(what)
 
     def _lose_soon(self, what: str) -> None:
         """The same, unless another reason is found: launchers kill rank 0, too."""

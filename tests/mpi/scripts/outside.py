@@ -178,7 +178,8 @@ def deaths() -> None:
         with raising(mt.WorkerLost):
             list(executor.map(double, range(3)))
         if what == "mpiexec":
-            assert "mpiexec was killed by SIGKILL" in str(futures[0].exception())
+            said = str(futures[0].exception())
+            assert "mpiexec was killed by SIGKILL" in said, said
             executor.shutdown()  # it need not be
     with mt.start(1) as executor:
         assert executor.submit(double, 2).result() == 4
